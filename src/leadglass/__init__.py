@@ -1,0 +1,1 @@
+"""Leadglass: a secure PACS and PACS gateway."""

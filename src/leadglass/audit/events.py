@@ -1,0 +1,249 @@
+"""What is written about each act? One function for each thing that can happen; only `gateway.py` calls them.
+
+An event carries no time and no number: the journal gives it those. What identifies a patient stands in `patient`, in `study_instance_uid`
+and in `subject_uids` alone, so that the journal can seal it under the study's key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from leadglass.terms import (
+    EVENT_UIDS_MAX,
+    Action,
+    Change,
+    ChangePermit,
+    Claimed,
+    Commitment,
+    Detection,
+    Echo,
+    Event,
+    EventKind,
+    Fault,
+    HoldReason,
+    Offer,
+    Outcome,
+    PatientIdentity,
+    Peer,
+    Permit,
+    Progress,
+    Proposal,
+    Query,
+    Refused,
+    Request,
+    Retrieval,
+    Settled,
+    Standing,
+    Subject,
+    fingerprint_of,
+)
+
+
+def association_refused(peer: Peer, proposal: Proposal, refusal: Refused) -> Event:
+    """Somebody called and was not let in; `details` say who they claimed to be."""
+    subject = refusal.subject
+    return Event(
+        EventKind.ASSOCIATION_REFUSED,
+        Outcome.REFUSED,
+        actor=subject.device.name if subject else "",
+        address=peer.address,
+        action="associate",
+        rule=refusal.rule,
+        reason=refusal.reason,
+        fingerprint=fingerprint_of(peer),
+        details={"refusal": type(refusal).__name__, **_proposed(proposal)},
+    )
+
+
+def association_admitted(subject: Subject, permit: Permit) -> Event:
+    details = {"tls": subject.peer.tls, **_proposed(subject.proposal)}
+    if subject.waiver:
+        details["waiver"] = subject.waiver
+    return _by(subject, EventKind.ASSOCIATION_ADMITTED, "associate", permit.rule, details=details)
+
+
+def association_ended(subject: Subject, permit: Permit, progress: Progress) -> Event:
+    return _by(subject, EventKind.ASSOCIATION_ENDED, "associate", permit.rule, progress.outcome, reason=progress.reason)
+
+
+def stored(claimed: Claimed, settled: Settled | None = None) -> Event:
+    """Stored or held, by the claim's standing. In a record's trailer without `settled`, in the journal with it."""
+    instance = claimed.inspected.instance
+    kind = EventKind.INSTANCE_HELD if claimed.standing is Standing.HELD else EventKind.INSTANCE_STORED
+    if HoldReason.CONFLICT in claimed.holds:
+        kind = EventKind.INSTANCE_CONFLICTED
+    details: dict[str, str | int] = {"version": claimed.version, "standing": claimed.standing}
+    if claimed.inspected.warnings:
+        details["warnings"] = "; ".join(claimed.inspected.warnings)
+    return _by(
+        claimed.permit.subject,
+        kind,
+        Action.STORE,
+        claimed.permit.rule,
+        reason=", ".join(sorted(claimed.holds)),
+        study=instance.study_instance_uid,
+        uids=(instance.sop_instance_uid,),
+        details=details,
+        patient=instance.patient,
+        settled=settled,
+    )
+
+
+def repeated(claimed: Claimed, settled: Settled) -> Event:
+    instance = settled.instance
+    return _by(
+        claimed.permit.subject,
+        EventKind.INSTANCE_REPEATED,
+        Action.STORE,
+        claimed.permit.rule,
+        study=instance.study_instance_uid,
+        uids=(instance.sop_instance_uid,),
+        details={"version": settled.version, "standing": settled.standing},
+        patient=instance.patient,
+    )
+
+
+def request_refused(request: Request, refusal: Refused | Fault) -> Event:
+    refused = isinstance(refusal, Refused)
+    return _by(
+        request.subject,
+        EventKind.REQUEST_REFUSED,
+        request.action,
+        refusal.rule if isinstance(refusal, Refused) else "",
+        Outcome.REFUSED if refused else Outcome.FAILED,
+        reason=str(refusal),
+        uids=(request.sop_instance_uid,) if isinstance(request, Offer) else (),
+        details={"refusal": type(refusal).__name__, **_asked(request)},
+    )
+
+
+def release_started(request: Request, permit: Permit, progress: Progress) -> Event:
+    return _released(request, permit, EventKind.RELEASE_STARTED, Outcome.SUCCESS, "", {"total": progress.total})
+
+
+def release_ended(request: Request, permit: Permit, progress: Progress) -> Event:
+    counts = {
+        "total": progress.total,
+        "completed": progress.completed,
+        "failed": progress.failed,
+        "warned": progress.warned,
+    }
+    return _released(request, permit, EventKind.RELEASE_ENDED, progress.outcome, progress.reason, counts)
+
+
+def _released(
+    request: Request, permit: Permit, kind: EventKind, outcome: Outcome, reason: str, counts: Mapping[str, int]
+) -> Event:
+    uids: tuple[str, ...] = ()
+    if isinstance(request, Commitment):
+        uids = tuple(each.sop_instance_uid for each in request.references[:EVENT_UIDS_MAX])
+    return _by(
+        request.subject,
+        kind,
+        request.action,
+        permit.rule,
+        outcome,
+        reason=reason,
+        study=request.keys.get(0x0020000D, "") if isinstance(request, Query | Retrieval) else "",
+        uids=uids,
+        details={**_asked(request), **counts},
+        patient=_asked_patient(request),
+    )
+
+
+def change_refused(order: Change, refusal: Refused) -> Event:
+    return _changed(order, EventKind.CHANGE_REFUSED, refusal.rule, Outcome.REFUSED, refusal.reason)
+
+
+def change_intended(order: Change, permit: ChangePermit) -> Event:
+    return _changed(order, EventKind.CHANGE_INTENDED, permit.rule, Outcome.SUCCESS, "")
+
+
+def change_completed(order: Change, permit: ChangePermit) -> Event:
+    return _changed(order, EventKind.CHANGE_COMPLETED, permit.rule, Outcome.SUCCESS, "")
+
+
+def change_abandoned(order: Change, permit: ChangePermit, failure: Refused | Fault) -> Event:
+    return _changed(order, EventKind.CHANGE_ABANDONED, permit.rule, Outcome.FAILED, str(failure))
+
+
+def _changed(order: Change, kind: EventKind, rule: str, outcome: Outcome, reason: str) -> Event:
+    return Event(
+        kind,
+        outcome,
+        actor=f"uid:{order.operator.uid}",
+        action=order.kind,
+        rule=rule,
+        reason=reason,
+        details={"change": order.id, "digest": order.digest, "about": order.about, "operator": order.operator.name},
+    )
+
+
+def detected(detection: Detection) -> Event:
+    return Event(
+        detection.kind,
+        Outcome.SUCCESS,
+        actor="keeper",
+        reason=detection.reason,
+        details={"severity": detection.severity, "about": detection.about, **detection.details},
+    )
+
+
+def _by(
+    subject: Subject,
+    kind: EventKind,
+    action: str,
+    rule: str,
+    outcome: Outcome = Outcome.SUCCESS,
+    *,
+    reason: str = "",
+    study: str = "",
+    uids: tuple[str, ...] = (),
+    details: Mapping[str, str | int] | None = None,
+    patient: PatientIdentity | None = None,
+    settled: Settled | None = None,
+) -> Event:
+    return Event(
+        kind,
+        outcome,
+        actor=subject.device.name,
+        address=subject.peer.address,
+        action=str(action),
+        rule=rule,
+        reason=reason,
+        fingerprint=subject.fingerprint,
+        study_instance_uid=study,
+        subject_uids=uids,
+        details=details or {},
+        patient=patient,
+        settled=settled,
+    )
+
+
+def _proposed(proposal: Proposal) -> dict[str, str | int]:
+    return {
+        "calling": proposal.calling_ae_title,
+        "called": proposal.called_ae_title,
+        "implementation": f"{proposal.implementation_class_uid} {proposal.implementation_version_name}".strip(),
+    }
+
+
+def _asked(request: Request) -> dict[str, str | int]:
+    match request:
+        case Offer():
+            return {"sop_class": request.sop_class_uid, "transfer_syntax": request.transfer_syntax_uid}
+        case Query() | Retrieval():
+            asked: dict[str, str | int] = {"root": request.root, "level": request.level}
+            if isinstance(request, Retrieval) and request.destination:
+                asked["destination"] = request.destination
+            return asked
+        case Commitment():
+            return {"transaction": request.transaction_uid, "references": len(request.references)}
+        case Echo():
+            return {}
+
+
+def _asked_patient(request: Request) -> PatientIdentity | None:
+    if isinstance(request, Query | Retrieval) and (patient_id := request.keys.get(0x00100020)):
+        return PatientIdentity(patient_id, request.keys.get(0x00100021, ""))
+    return None

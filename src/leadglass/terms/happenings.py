@@ -1,0 +1,154 @@
+"""What happened, what is odd, what people change, what is contained."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from leadglass.terms.instances import Outcome, PatientIdentity, Settled
+
+
+class EventKind(enum.StrEnum):
+    """The event catalogue. Law of names: `<noun>:<past participle>`, the noun being what the event is about, sorted.
+
+    `audit/catalogue.py` has a row for each: its severity, what it means and what to do. Kinds are never reused or renamed.
+    """
+
+    ASSOCIATION_ADMITTED = "association:admitted"
+    ASSOCIATION_ENDED = "association:ended"
+    ASSOCIATION_REFUSED = "association:refused"
+    CERTIFICATE_EXPIRING = "certificate:expiring"
+    CHANGE_ABANDONED = "change:abandoned"
+    CHANGE_COMPLETED = "change:completed"
+    CHANGE_INTENDED = "change:intended"
+    CHANGE_REFUSED = "change:refused"
+    CONTAINMENT_UNREADABLE = "containment:unreadable"
+    INSTANCE_CONFLICTED = "instance:conflicted"
+    INSTANCE_CORRUPTED = "instance:corrupted"
+    INSTANCE_HELD = "instance:held"
+    INSTANCE_REPEATED = "instance:repeated"
+    INSTANCE_STORED = "instance:stored"
+    JOURNAL_RECOVERED = "journal:recovered"
+    PROCESS_ENDED = "process:ended"
+    PROCESS_STARTED = "process:started"
+    RELEASE_ENDED = "release:ended"
+    RELEASE_STARTED = "release:started"
+    REQUEST_REFUSED = "request:refused"
+    SITE_CONTAINED = "site:contained"
+    STANDING_CHANGED = "standing:changed"
+    WRITER_RECOVERED = "writer:recovered"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened, without its time and number: the journal gives it those.
+
+    `patient` is sealed under the study's key where there is a study; nothing else in an event identifies a patient.
+    `subject_uids`: SOP Instance UIDs, bounded by `EVENT_UIDS_MAX`; `details`: further facts, by name.
+    """
+
+    kind: EventKind
+    outcome: Outcome
+    actor: str
+    address: str = ""
+    action: str = ""
+    rule: str = ""
+    reason: str = ""
+    fingerprint: str = ""
+    study_instance_uid: str = ""
+    subject_uids: tuple[str, ...] = ()
+    details: Mapping[str, str | int] = field(default_factory=dict)
+    patient: PatientIdentity | None = None
+    settled: Settled | None = None
+
+
+EVENT_UIDS_MAX = 100
+
+
+class Severity(enum.StrEnum):
+    NOTICE = "notice"
+    WARNING = "warning"
+    ALARM = "alarm"
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """Something odd, with what an operator should do about it."""
+
+    kind: EventKind
+    severity: Severity
+    about: str
+    reason: str
+    details: Mapping[str, str | int] = field(default_factory=dict)
+
+
+class ChangeKind(enum.StrEnum):
+    """What a `change` can do; `<noun>-<verb>`, sorted."""
+
+    CONFLICT_DISMISS = "conflict-dismiss"
+    CONFLICT_PROMOTE = "conflict-promote"
+    DEVICE_DISABLE = "device-disable"
+    DEVICE_ENABLE = "device-enable"
+    DEVICE_ENROLL = "device-enroll"
+    DEVICE_RENEW = "device-renew"
+    DEVICE_REVOKE = "device-revoke"
+    DEVICE_WAIVE = "device-waive"
+    DOOR_RENEW = "door-renew"
+    INDEX_REBUILD = "index-rebuild"
+    SITE_APPLY = "site-apply"
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who runs a command: the uid at the other end of the Unix socket, or of this process, with its name."""
+
+    uid: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One act on the site itself. `arguments`: JSON-able facts, all of them; the digest of a change is taken over them."""
+
+    id: str
+    operator: Operator
+    kind: ChangeKind
+    about: str
+    arguments: Mapping[str, object]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, hex, over kind, subject and arguments in canonical JSON."""
+        exact = json.dumps(
+            [self.kind, self.about, self.arguments],
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+        return hashlib.sha256(exact.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePermit:
+    """A change that is allowed, and by which rule."""
+
+    operator: Operator
+    rule: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Containment:
+    """What is contained right now. `revoked`: certificate fingerprints with the reason; `disabled`: device names.
+
+    `superseded`: fingerprints of renewed certificates whose successor was used. `applied`: id of the last change it holds.
+    """
+
+    generation: int = 0
+    revoked: Mapping[str, str] = field(default_factory=dict)
+    superseded: Mapping[str, str] = field(default_factory=dict)
+    disabled: Mapping[str, str] = field(default_factory=dict)
+    read_only: str = ""
+    applied: str = ""

@@ -1,0 +1,204 @@
+"""Who is asking, what they ask, and the permit that allows it."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+
+
+class Action(enum.StrEnum):
+    """What a peer may ask of a door; the words of `may` in the site file."""
+
+    ECHO = "echo"
+    STORE = "store"
+    FIND = "find"
+    GET = "get"
+    MOVE = "move"
+    COMMIT = "commit"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end of a connection, before anything it says is believed. `certificate`: DER of the leaf, or None."""
+
+    address: str
+    port: int
+    door: str
+    certificate: bytes | None = None
+    tls: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What an A-ASSOCIATE-RQ says of itself (PS3.8 9.3.2). `user_identity_type`: PS3.7 D.3.3.7, 0 where absent."""
+
+    calling_ae_title: str
+    called_ae_title: str
+    implementation_class_uid: str = ""
+    implementation_version_name: str = ""
+    user_identity_type: int = 0
+    abstract_syntaxes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """An enrolled device or clinical system. `certificates`: pins such as `sha256:<hex>` of the DER leaf or `spki-sha256:<hex>`.
+
+    `ae_titles` is empty for a system that speaks no DIMSE; `address` is `HOST:PORT` where the archive may send to it.
+    """
+
+    name: str
+    zone: str
+    networks: tuple[IPv4Network | IPv6Network, ...]
+    ae_titles: tuple[str, ...]
+    certificates: tuple[str, ...]
+    address: str = ""
+    enabled: bool = True
+    owner: str = ""
+    maker: str = ""
+    model: str = ""
+    software: str = ""
+    location: str = ""
+    criticality: str = ""
+    end_of_support: str = ""
+    weak: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who is asking: certificate, calling AE title, called AE title and source network agreed on one device.
+
+    `door_ae_title` is the called AE title; `fingerprint` is `sha256:<hex>` of the DER leaf that was presented.
+    """
+
+    device: Device
+    peer: Peer
+    proposal: Proposal
+    fingerprint: str
+    waiver: str = (
+        ""  # id of the recorded waiver where the certificate's time has run out
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """C-ECHO-RQ (PS3.7 9.1.5)."""
+
+    subject: Subject
+
+    @property
+    def action(self) -> Action:
+        return Action.ECHO
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An instance that a peer wants us to keep, before its data set arrives (C-STORE-RQ, PS3.7 9.1.1)."""
+
+    subject: Subject
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def action(self) -> Action:
+        return Action.STORE
+
+
+class Level(enum.StrEnum):
+    """Query/Retrieve Level (PS3.4 C.3)."""
+
+    PATIENT = "PATIENT"
+    STUDY = "STUDY"
+    SERIES = "SERIES"
+    IMAGE = "IMAGE"
+
+
+class Root(enum.StrEnum):
+    """Which information model a query walks (PS3.4 C.3)."""
+
+    PATIENT = "patient"
+    STUDY = "study"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """C-FIND. `keys`: tag -> decoded matching value ("" = universal), multi-valued ones joined by a backslash."""
+
+    subject: Subject
+    root: Root
+    level: Level
+    keys: Mapping[int, str]
+
+    @property
+    def action(self) -> Action:
+        return Action.FIND
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """C-GET and C-MOVE. `destination`: the move destination's AE title, "" for C-GET. `keys`: unique keys, as in `Query`."""
+
+    subject: Subject
+    root: Root
+    level: Level
+    keys: Mapping[int, str]
+    destination: str = ""
+
+    @property
+    def action(self) -> Action:
+        return Action.MOVE if self.destination else Action.GET
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A referenced SOP instance of a storage commitment (PS3.4 J.3)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """N-ACTION of Storage Commitment Push (PS3.4 J.3.2)."""
+
+    subject: Subject
+    transaction_uid: str
+    references: tuple[Reference, ...]
+
+    @property
+    def action(self) -> Action:
+        return Action.COMMIT
+
+
+Request = Echo | Offer | Query | Retrieval | Commitment
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """A decision that allows, and the rule that did.
+
+    `generation`: of the containment state it was decided under; whoever holds it for longer decides again when that rises.
+    `sop_classes`: what the rule is confined to, None where it is not; it confines what is stored and what is visible alike.
+    `destination`: the device a C-MOVE may send to.
+    """
+
+    subject: Subject
+    action: Action | None  # None: the association itself
+    rule: str
+    generation: int
+    sop_classes: frozenset[str] | None = None
+    destination: Device | None = None
+
+
+def fingerprint_of(peer: Peer) -> str:
+    """`sha256:<hex>` of the DER leaf that the peer presented, "" where it presented none."""
+    return (
+        "sha256:" + hashlib.sha256(peer.certificate).hexdigest()
+        if peer.certificate
+        else ""
+    )
