@@ -17,8 +17,26 @@ from dataclasses import dataclass
 
 from leadglass.audit import events
 from leadglass.terms import (
-    Arrived, Change, ChangePermit, Claimed, Conflicting, Detection, Event, Fault, Found, Inspected, Offer, Peer,
-    Permit, Progress, Proposal, Refused, Request, Settled, Standing, Subject,
+    Arrived,
+    Change,
+    ChangePermit,
+    Claimed,
+    Conflicting,
+    Detection,
+    Event,
+    Fault,
+    Found,
+    Inspected,
+    Offer,
+    Peer,
+    Permit,
+    Progress,
+    Proposal,
+    Refused,
+    Request,
+    Settled,
+    Standing,
+    Subject,
 )  # fmt: skip
 
 
@@ -60,8 +78,16 @@ async def admit(do: Stages, peer: Peer, proposal: Proposal) -> AsyncIterator[Adm
     try:
         yield Admission(subject, permit)
         progress.succeed()
+    except Exception as lost:
+        progress.reason = str(lost)
+        raise
     finally:
         do.note(events.association_ended(subject, permit, progress))
+
+
+async def turn_away(do: Stages, peer: Peer, proposal: Proposal, refusal: Refused) -> None:
+    """Somebody who never got as far as a name: no TLS, no certificate, no A-ASSOCIATE-RQ in time."""
+    await do.record(events.association_refused(peer, proposal, refusal))
 
 
 async def store(do: Stages, offer: Offer, body: Iterable[memoryview]) -> Settled:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from leadglass.terms.requests import Offer, Permit
+from leadglass.terms.requests import Offer, Permit, Reference, Request
 
 
 class Outcome(enum.StrEnum):
@@ -158,15 +158,27 @@ class Progress:
 
 
 class Body(Protocol):
-    """A kept data set being read back: plaintext pieces, verified before the last one is handed out."""
+    """A kept data set being read back: plaintext pieces in order; the last one only after the digest held."""
 
-    settled: Settled
-
+    @property
+    def settled(self) -> Settled: ...
     def __iter__(self) -> Iterator[memoryview]: ...
 
 
 class Found(Protocol):
-    """What a request may have. `rows`: answers of a query, page by page inside; `bodies`: instances to send."""
+    """What a request may have.
+
+    `rows`: answers of a query, tag -> text, paged inside. `instances`: what a retrieval selects, in series order. `read`: one of them.
+    `verdicts`: a commitment's references, each with its failure reason (PS3.3 C.14), 0 where the version this device sent is kept.
+    """
 
     @property
     def progress(self) -> Progress: ...
+    @property
+    def permit(self) -> Permit: ...
+    @property
+    def request(self) -> Request: ...
+    def rows(self) -> Iterator[Mapping[int, str]]: ...
+    def instances(self) -> Iterator[Settled]: ...
+    def read(self, settled: Settled) -> Body: ...
+    def verdicts(self) -> Iterator[tuple[Reference, int]]: ...

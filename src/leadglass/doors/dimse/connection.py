@@ -1,0 +1,172 @@
+"""How do bytes cross the wire? TLS over one socket with memory BIOs: few, large system calls, blocking or not as the caller says.
+
+A connection belongs to one thread at a time; `cut` alone may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Iterable
+
+CIPHERTEXT_READ_MAX_BYTES = 256 * 1024
+PLAINTEXT_WRITE_BYTES = 256 * 1024
+
+_scratch = threading.local()
+
+
+class ConnectionLost(Exception):
+    """The peer closed, broke or stalled the transport; the text says which."""
+
+
+class Connection:
+    """One TLS connection, server or client side.
+
+    `stall_seconds`: how long a blocking read or write waits for the peer before it counts as lost.
+    """
+
+    def __init__(
+        self, sock: socket.socket, context: ssl.SSLContext, *, server_side: bool, stall_seconds: float
+    ) -> None:
+        self.socket = sock
+        self.cut_reason = ""
+        self.context = context  # kept alive: its sni_callback hangs on it
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
+        self._poll = select.poll()
+        self._poll.register(sock.fileno(), select.POLLIN)
+        sock.setblocking(True)  # MSG_DONTWAIT where we must not wait: no poll() before each recv()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        patience = struct.pack("ll", int(stall_seconds), int(stall_seconds % 1 * 1_000_000))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
+
+    # ---- handshake
+
+    def handshake(self, *, wait: bool) -> bool:
+        """One step of the handshake with what is there (all steps with `wait`); True when it is done.
+
+        Raises ssl.SSLError where the peer's offer or certificate will not do, ConnectionLost where it went away.
+        """
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+                if not self._receive(wait=wait):
+                    return False
+            except ssl.SSLError:
+                with contextlib.suppress(ConnectionLost):
+                    self._flush()  # the alert tells the peer's operator more than a reset would
+                raise
+            else:
+                self._flush()
+                return True
+
+    def certificate(self) -> bytes | None:
+        """DER of the peer's leaf."""
+        return self._tls.getpeercert(binary_form=True)
+
+    def version(self) -> str:
+        cipher = self._tls.cipher()
+        return f"{self._tls.version() or ''} {cipher[0] if cipher else ''}".strip()
+
+    # ---- data
+
+    def read(self, into: memoryview, *, wait: bool) -> int | None:
+        """Plaintext into the buffer, as much as is there: its length, 0 at the end of the stream, None where nothing is there yet."""
+        total, room = 0, len(into)
+        while total < room:
+            try:
+                got = self._tls.read(room - total, into[total:])  # type: ignore[arg-type]
+            except ssl.SSLWantReadError:
+                if total:
+                    return total
+                if not self._receive(wait=wait):
+                    return None
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return total
+            except ssl.SSLError as error:
+                raise ConnectionLost(f"TLS broke: {error.reason or error}") from error
+            else:
+                if not got:
+                    return total
+                total += int(got)
+        return total
+
+    def readable_within(self, seconds: float) -> bool:
+        """True as soon as the socket has something to read, False when the time is over."""
+        return bool(self._incoming.pending) or bool(self._poll.poll(seconds * 1000))
+
+    def write(self, buffers: Iterable[bytes | memoryview]) -> None:
+        """All of it; blocks. Small buffers of one call leave in one TLS record where they fit."""
+        queued = 0
+        for buffer in buffers:
+            view = memoryview(buffer)
+            for start in range(0, len(view), PLAINTEXT_WRITE_BYTES):
+                piece = view[start : start + PLAINTEXT_WRITE_BYTES]
+                try:
+                    self._tls.write(piece)
+                except ssl.SSLError as error:
+                    raise ConnectionLost(f"TLS broke: {error.reason or error}") from error
+                queued += len(piece)
+                if queued >= PLAINTEXT_WRITE_BYTES:
+                    self._flush()
+                    queued = 0
+        self._flush()
+
+    # ---- the end
+
+    def cut(self, reason: str) -> None:
+        """Ends it now, from any thread: a blocked read returns, the owner closes."""
+        self.cut_reason = reason
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Says goodbye in TLS where that does not block, and closes the socket."""
+        with contextlib.suppress(ssl.SSLError, OSError, ConnectionLost):
+            self._tls.unwrap()
+        with contextlib.suppress(OSError):
+            farewell = self._outgoing.read()
+            if farewell and not self.cut_reason:
+                self.socket.send(farewell, socket.MSG_DONTWAIT)
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+    # ---- the socket
+
+    def _receive(self, *, wait: bool) -> bool:
+        """Ciphertext into the BIO; False where none is there yet and we do not wait. The end of the stream becomes the BIO's."""
+        buffer: bytearray | None = getattr(_scratch, "buffer", None)
+        if buffer is None:
+            buffer = _scratch.buffer = bytearray(CIPHERTEXT_READ_MAX_BYTES)
+        try:
+            got = self.socket.recv_into(buffer, 0, 0 if wait else socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            if wait:
+                raise ConnectionLost("the peer stalled: nothing came in time") from None
+            return False
+        except OSError as error:
+            raise ConnectionLost(self.cut_reason or f"the connection broke: {error.strerror or error}") from error
+        if got == 0:
+            self._incoming.write_eof()
+        else:
+            with memoryview(buffer) as view:
+                self._incoming.write(view[:got])
+        return True
+
+    def _flush(self) -> None:
+        if not self._outgoing.pending:
+            return
+        try:
+            self.socket.sendall(self._outgoing.read())
+        except BlockingIOError:
+            raise ConnectionLost("the peer stalled: it does not read what we send") from None
+        except OSError as error:
+            raise ConnectionLost(self.cut_reason or f"the connection broke: {error.strerror or error}") from error

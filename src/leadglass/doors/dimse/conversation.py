@@ -1,0 +1,387 @@
+"""What does one peer say? A conversation from the first byte to the last: handshake, association, messages, farewell.
+
+It is a `Visitor`: stepped by a pool thread while its peer talks, parked while the peer is quiet. Nothing it holds before the peer is
+identified is larger than one A-ASSOCIATE-RQ.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from leadglass import gateway
+from leadglass.doors.blocking import Entered, run
+from leadglass.doors.dimse.connection import Connection, ConnectionLost
+from leadglass.doors.dimse.reception import Next
+from leadglass.doors.replies import reply_to
+from leadglass.site.model import Limits
+from leadglass.terms import Fault, Malformed, NotIdentified, Peer, Proposal, Refused, Subject, Unsupported
+from leadglass.wire.association import (
+    Aborted,
+    AcceptedContext,
+    AssociateIndication,
+    Association,
+    DataFragment,
+    ReleaseIndication,
+    Role,
+    TransportClosed,
+)
+from leadglass.wire.dimse import Command, CommandField, encode_command
+from leadglass.wire.errors import RemoteProtocolError
+from leadglass.wire.limits import AssociationLimits
+from leadglass.wire.messages import CommandReceived, DataSetEnd, DataSetFragment, MessageReader
+from leadglass.wire.negotiation import Supported, accept
+from leadglass.wire.pdu import Abort, AssociateRJ, AssociateRQ, ReleaseRP
+
+LINGER_SECONDS = 0.1  # how long a thread waits for the next message before the association parks
+IDENTIFIER_LENGTH_MAX_BYTES = 1 << 20  # of a C-FIND, C-GET or C-MOVE identifier and of an N-ACTION payload
+FIRST_BYTE_OF_TLS = 0x16  # a handshake record (RFC 8446 5.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Hall:
+    """What every conversation of this worker shares. `tls` gives the context for the next handshake."""
+
+    do: gateway.Stages
+    tls: Callable[[], ssl.SSLContext]
+    limits: Limits
+    supported: Callable[[str], Supported | None]
+    services: Mapping[CommandField, Service]
+    door: str = "dimse"
+
+
+class Service(Protocol):
+    """Answers one kind of request; raises Refused or Fault where there is nothing better to say."""
+
+    def __call__(self, conversation: Conversation, context: AcceptedContext, command: Command) -> None: ...
+
+
+class Conversation:
+    """One connection to the DIMSE door."""
+
+    def __init__(self, hall: Hall, sock: socket.socket, name: tuple[str, int]) -> None:
+        self.hall = hall
+        self._address, self._port = name
+        self._socket = sock
+        self._connection: Connection | None = None
+        self._association: Association | None = None
+        self._messages = MessageReader(AssociationLimits())
+        self._items: deque[object] = deque()
+        self._admission: Entered[gateway.Admission] | None = None
+        self.subject: Subject | None = None
+        self._in_data_set = False
+        self._ended = "the peer went away without a release"
+        self._released = False
+        now = time.monotonic()
+        self._since = now
+        self._handshake_by = now + hall.limits.handshake_seconds
+
+    # ---- Visitor
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def deadline(self) -> float | None:
+        if self._association is None:
+            return self._handshake_by
+        idle = self._since + self.hall.limits.idle_seconds
+        artim = self._association.deadline()
+        return idle if artim is None else min(idle, artim)
+
+    def step(self) -> Next:
+        try:
+            if self._association is None and not self._shake_hands():
+                return Next.PARK
+            return self._converse()
+        except ConnectionLost as lost:
+            self._ended = self._cut_reason() or str(lost)
+        except RemoteProtocolError as broken:
+            self._ended = f"the peer broke the protocol: {broken}"
+            self._farewell()
+        except Refused as refusal:
+            self._ended = refusal.reason
+        except Fault as fault:
+            self._ended = f"we failed: {fault}"
+            self._abort()
+        return Next.LEAVE
+
+    def expire(self) -> Next:
+        deadline = self.deadline()
+        if deadline is None or deadline > time.monotonic():
+            return Next.PARK
+        if self._association is None:
+            self._turn_away("the TLS handshake did not end in time")
+        elif self.subject is None:
+            self._turn_away("no A-ASSOCIATE-RQ came in time (ARTIM)")
+        else:
+            self._ended = "idle for too long"
+            self._abort()
+        return Next.LEAVE
+
+    def cut(self, reason: str) -> None:
+        self._ended = reason
+        if self._connection is not None:
+            self._connection.cut(reason)
+        else:
+            self._socket.close()
+
+    def leave(self) -> None:
+        if self._admission is not None:
+            admission, self._admission = self._admission, None
+            admission.leave(None if self._released else ConnectionLost(self._cut_reason() or self._ended))
+        if self._connection is not None:
+            self._connection.close()
+        else:
+            self._socket.close()
+
+    # ---- before identity
+
+    def _shake_hands(self) -> bool:
+        if self._connection is None:
+            try:
+                first = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            if not first:
+                raise ConnectionLost("the peer connected and said nothing")
+            if first[0] != FIRST_BYTE_OF_TLS:
+                plain = "plain DICOM" if first[0] == 1 else f"a first byte of 0x{first[0]:02X}"
+                self._turn_away(f"{plain} on the TLS port: switch the device to TLS, or put it behind an edge")
+                raise ConnectionLost("not TLS")
+            self._connection = Connection(
+                self._socket, self.hall.tls(), server_side=True, stall_seconds=self.hall.limits.stall_seconds
+            )
+        try:
+            if not self._connection.handshake(wait=False):
+                return False
+        except ssl.SSLError as error:
+            self._turn_away(f"the TLS handshake failed: {error.reason or error}")
+            raise ConnectionLost("no TLS") from error
+        limits = AssociationLimits(
+            pdu_length_max_bytes=self.hall.limits.pdu_length_max_bytes, artim_seconds=self.hall.limits.artim_seconds
+        )
+        self._association = Association(Role.ACCEPTOR, limits, time.monotonic())
+        return True
+
+    def _peer(self) -> Peer:
+        connection = self._connection
+        shaken = connection is not None and self._association is not None
+        return Peer(
+            self._address,
+            self._port,
+            self.hall.door,
+            connection.certificate() if connection is not None and shaken else None,
+            connection.version() if connection is not None and shaken else "",
+        )
+
+    def _turn_away(self, why: str) -> None:
+        """Records that somebody without a name was turned away; goes through the path like every refusal."""
+        self._ended = why
+        refusal = NotIdentified(why)
+        run(gateway.turn_away(self.hall.do, self._peer(), Proposal("", ""), refusal))
+
+    def _associate(self, rq: AssociateRQ) -> None:
+        association = self._association
+        assert association is not None
+        identity = rq.user_information.user_identity
+        proposal = Proposal(
+            rq.calling_ae_title,
+            rq.called_ae_title,
+            rq.user_information.implementation_class_uid,
+            rq.user_information.implementation_version_name,
+            identity.type if identity else 0,
+            tuple(context.abstract_syntax for context in rq.presentation_contexts),
+        )
+        admission = Entered(gateway.admit(self.hall.do, self._peer(), proposal))
+        try:
+            admitted = admission.__enter__()
+        except (Refused, Fault) as refusal:
+            result, source, reason = reply_to(refusal).associate_rj
+            association.send(AssociateRJ(result, source, reason))
+            self._ended = str(refusal)
+            self._write()
+            raise
+        self._admission, self.subject = admission, admitted.subject
+        self._ended = "the peer went away without a release"
+        association.send(accept(rq, self.hall.supported, pdu_length_max_bytes=self.hall.limits.pdu_length_max_bytes))
+        self._write()
+
+    # ---- messages
+
+    def _converse(self) -> Next:
+        connection, association = self._connection, self._association
+        assert connection is not None and association is not None
+        while True:
+            item = self._next(wait=False)
+            if item is None:
+                if self.subject is not None and connection.readable_within(LINGER_SECONDS):
+                    continue
+                association.rest()
+                return Next.PARK
+            self._since = time.monotonic()
+            match item:
+                case AssociateIndication(rq):
+                    self._associate(rq)
+                case CommandReceived(context_id, command):
+                    self._serve(association.contexts[context_id], command)
+                case DataSetFragment() | DataSetEnd():
+                    continue  # what is left of a data set that was refused
+                case ReleaseIndication():
+                    association.send(ReleaseRP())
+                    self._released = True
+                    self._write()
+                    return Next.LEAVE
+                case Aborted() as aborted:
+                    self._ended = f"aborted by the peer ({aborted.source}, {aborted.reason})"
+                    return Next.LEAVE
+                case TransportClosed():
+                    return Next.LEAVE
+                case _:
+                    raise RemoteProtocolError(f"unexpected {type(item).__name__}")
+
+    def _next(self, *, wait: bool) -> object | None:
+        """The next thing the peer said; None where it has said nothing more yet (never with `wait`)."""
+        connection, association = self._connection, self._association
+        assert connection is not None and association is not None
+        while not self._items:
+            event = association.next_event()
+            if event is None:
+                count = connection.read(association.buffer(), wait=wait)
+                if count is None:
+                    return None
+                if count == 0:
+                    association.receive_eof(time.monotonic())
+                else:
+                    association.received(count, time.monotonic())
+            elif isinstance(event, DataFragment):
+                self._items.extend(self._messages.feed(event))
+            else:
+                return event
+        return self._items.popleft()
+
+    def _serve(self, context: AcceptedContext, command: Command) -> None:
+        self._in_data_set = command.has_data_set
+        service = self.hall.services.get(command.field)
+        try:
+            if service is None:
+                raise Unsupported(f"{command.field.name} is not offered here")
+            service(self, context, command)
+        except (Refused, Fault) as refusal:
+            self.finish_data_set()
+            row = reply_to(refusal)
+            self.respond(context, command, row.dimse_status, comment=row.comment)
+
+    # ---- what services use
+
+    def data_set(self) -> Iterator[memoryview]:
+        """The pieces of the data set that follows the command, as they arrive; each is valid until the next one is asked for."""
+        while self._in_data_set:
+            item = self._next(wait=True)
+            match item:
+                case DataSetFragment(_, data):
+                    yield data
+                case DataSetEnd():
+                    self._in_data_set = False
+                case _:
+                    raise ConnectionLost("the association ended in the middle of a data set")
+
+    def finish_data_set(self) -> None:
+        """Reads past what is left of a data set that nobody wants, so that the answer can be heard."""
+        left = self.hall.limits.instance_length_max_bytes
+        for piece in self.data_set():
+            left -= len(piece)
+            if left < 0:
+                raise ConnectionLost("a refused data set has no end")
+
+    def identifier(self) -> bytes:
+        """The whole data set of a query, retrieval or action."""
+        whole = bytearray()
+        for piece in self.data_set():
+            whole += piece
+            if len(whole) > IDENTIFIER_LENGTH_MAX_BYTES:
+                raise Malformed(f"an identifier longer than {IDENTIFIER_LENGTH_MAX_BYTES} bytes")
+        return bytes(whole)
+
+    def respond(
+        self,
+        context: AcceptedContext,
+        request: Command,
+        status: int,
+        *,
+        comment: str = "",
+        data: bytes | None = None,
+        **fields: object,
+    ) -> None:
+        """One response message to a request (PS3.7 9, 10)."""
+        self.send(context, request.response(status, has_data_set=data is not None, comment=comment, **fields), data)
+
+    def send(self, context: AcceptedContext, command: Command, data: bytes | Iterator[memoryview] | None) -> None:
+        """One message: a command, and its data set in pieces where it has one."""
+        association = self._association
+        assert association is not None
+        association.send_data(context.id, is_command=True, payload=encode_command(command), is_last=True)
+        if isinstance(data, bytes):
+            association.send_data(context.id, is_command=False, payload=data, is_last=True)
+        elif data is not None:
+            held: memoryview | None = None  # the last piece carries the last-fragment bit, so one stays behind
+            for piece in data:
+                if held is not None:
+                    association.send_data(context.id, is_command=False, payload=held, is_last=False)
+                    self._write()
+                held = piece
+            association.send_data(context.id, is_command=False, payload=held or b"", is_last=True)
+        self._write()
+
+    def cancelled(self, message_id: int) -> bool:
+        """True once the peer sent C-CANCEL for the message (PS3.7 9.3.2.3). Never waits."""
+        item = self._next(wait=False)
+        match item:
+            case None:
+                return False
+            case CommandReceived(_, command) if command.field is CommandField.C_CANCEL_RQ:
+                return command.message_id_responded_to == message_id
+            case CommandReceived() | DataSetFragment() | DataSetEnd():
+                raise RemoteProtocolError("a new request while one is being answered: the window is 1")
+            case _:
+                raise ConnectionLost("the association ended while its request was being answered")
+
+    def reply_from_peer(self) -> Command:
+        """Waits for the peer's response to a sub-operation (C-STORE-RSP of a C-GET, N-EVENT-REPORT-RSP)."""
+        while True:
+            item = self._next(wait=True)
+            match item:
+                case CommandReceived(_, command):
+                    return command
+                case _:
+                    raise ConnectionLost("the association ended in the middle of a sub-operation")
+
+    def contexts(self) -> Mapping[int, AcceptedContext]:
+        assert self._association is not None
+        return self._association.contexts
+
+    # ---- the end
+
+    def _write(self) -> None:
+        assert self._connection is not None and self._association is not None
+        self._connection.write(self._association.data_to_send())
+
+    def _farewell(self) -> None:
+        """What the state machine queued as its last word."""
+        try:
+            if self._association is not None:
+                self._write()
+        except ConnectionLost:
+            return
+
+    def _abort(self) -> None:
+        if self._association is not None:
+            self._association.send(Abort(2, 0))  # service-provider, reason not specified
+            self._farewell()
+
+    def _cut_reason(self) -> str:
+        return self._connection.cut_reason if self._connection is not None else ""

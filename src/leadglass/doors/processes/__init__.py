@@ -1,0 +1,1 @@
+"""The shells of the processes: supervisor, DIMSE worker, keeper."""

@@ -1,0 +1,67 @@
+"""How many connections are open, over all workers? One shared map: each worker counts in its own row, everybody reads all rows.
+
+No lock crosses a process: a row has one writer, a sum may be a few connections stale, and a worker that died has its row zeroed by the
+supervisor. Addresses share a bucket by hash, so a full bucket may turn away a neighbour early, never late.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import threading
+import zlib
+
+BUCKETS = 1024
+_ROW_BYTES = 4 * (1 + BUCKETS)
+_GATE = threading.Lock()  # between the accepting thread and the threads that let visitors go
+
+
+class SharedCaps:
+    """`row`: this worker's. `file_descriptor`: of a memory file that `create` made and the supervisor handed down."""
+
+    def __init__(
+        self, file_descriptor: int, rows: int, row: int, *, associations_max: int, associations_per_address_max: int
+    ) -> None:
+        self._map = mmap.mmap(file_descriptor, rows * _ROW_BYTES)
+        self._rows, self._row = rows, row
+        self._total_max, self._address_max = associations_max, associations_per_address_max
+
+    @staticmethod
+    def create(rows: int) -> int:
+        """A zeroed shared map as an inheritable descriptor."""
+        file_descriptor = os.memfd_create("leadglass-caps", 0)
+        os.ftruncate(file_descriptor, rows * _ROW_BYTES)
+        return file_descriptor
+
+    def full(self) -> bool:
+        """True where this worker should stop accepting: the site is at `associations_max`."""
+        return sum(self._at(row, 0) for row in range(self._rows)) >= self._total_max
+
+    def enter(self, address: str) -> bool:
+        """Counts a connection in; False where its address has as many as it may. Called by the accepting thread alone."""
+        bucket = 1 + zlib.crc32(address.encode()) % BUCKETS
+        if sum(self._at(row, bucket) for row in range(self._rows)) >= self._address_max:
+            return False
+        self._add(bucket, 1)
+        self._add(0, 1)
+        return True
+
+    def leave(self, address: str) -> None:
+        self._add(1 + zlib.crc32(address.encode()) % BUCKETS, -1)
+        self._add(0, -1)
+
+    def open_connections(self) -> int:
+        return sum(self._at(row, 0) for row in range(self._rows))
+
+    def clear(self, row: int) -> None:
+        """After the worker of that row died."""
+        self._map[row * _ROW_BYTES : (row + 1) * _ROW_BYTES] = bytes(_ROW_BYTES)
+
+    def _at(self, row: int, cell: int) -> int:
+        return int(struct.unpack_from("<i", self._map, row * _ROW_BYTES + 4 * cell)[0])
+
+    def _add(self, cell: int, count: int) -> None:
+        offset = self._row * _ROW_BYTES + 4 * cell
+        with _GATE:
+            struct.pack_into("<i", self._map, offset, max(0, struct.unpack_from("<i", self._map, offset)[0] + count))

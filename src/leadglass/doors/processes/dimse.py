@@ -1,0 +1,96 @@
+"""`leadglass serve dimse`: one DIMSE worker. Admits, serves, obeys containment within a second, drains on SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from leadglass.doors.dimse.conversation import Conversation, Hall
+from leadglass.doors.dimse.reception import Reception
+from leadglass.doors.processes.caps import SharedCaps
+from leadglass.doors.processes.handover import Handover
+from leadglass.terms import Refused, Subject
+
+THREADS_MAX = 128  # associations in the middle of a message; the others are parked
+WATCH_EVERY_SECONDS = 0.2  # how late a worker may look at the containment state
+DRAIN_SECONDS = 20.0
+
+log = structlog.get_logger()
+
+
+def serve(
+    hall: Hall,
+    listener: socket.socket,
+    handover: Handover,
+    *,
+    generation: Callable[[], int],
+    still_welcome: Callable[[Subject], None],
+    fatal: threading.Event,
+) -> int:
+    """Serves until SIGTERM, the parent's end or a fatal fault; the exit code.
+
+    `generation` rises when site or containment change; then `still_welcome` is asked about everybody in the house and raises Refused.
+    `fatal` is set where acknowledging must stop at once (fsync failed).
+    """
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor, which says SIGTERM
+    handover.die_with_parent(stop)
+    limits = hall.limits
+    caps = SharedCaps(
+        handover.caps,
+        handover.rows,
+        handover.row,
+        associations_max=limits.associations_max,
+        associations_per_address_max=limits.associations_per_address_max,
+    )
+    reception = Reception(
+        listener,
+        lambda sock, name: Conversation(hall, sock, name),
+        caps,
+        threads_max=THREADS_MAX,
+        busy=lambda address: log.warning("too many connections from one address", address=address),
+    )
+    watch = threading.Thread(
+        target=_watch, args=(reception, generation, still_welcome, stop, fatal), name="containment"
+    )
+    watch.start()
+    door = threading.Thread(target=reception.run, name="reception")
+    door.start()
+    handover.tell(ready=True)
+    stop.wait()
+    reception.stop(0.0 if fatal.is_set() else DRAIN_SECONDS)
+    door.join()
+    watch.join()
+    return 1 if fatal.is_set() else 0
+
+
+def _watch(
+    reception: Reception,
+    generation: Callable[[], int],
+    still_welcome: Callable[[Subject], None],
+    stop: threading.Event,
+    fatal: threading.Event,
+) -> None:
+    seen = generation()
+    while not stop.wait(WATCH_EVERY_SECONDS):
+        if fatal.is_set():
+            stop.set()
+            return
+        now = generation()
+        if now == seen:
+            continue
+        seen = now
+        for visitor in reception.visitors():
+            subject = visitor.subject if isinstance(visitor, Conversation) else None
+            if subject is None:
+                continue
+            try:
+                still_welcome(subject)
+            except Refused as refusal:
+                log.info("association cut", device=subject.device.name, reason=refusal.reason)
+                visitor.cut(refusal.reason)

@@ -1,0 +1,55 @@
+"""What does a child get from the supervisor? Descriptors and a few words in the environment; a pipe tells each whether the other lives."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import threading
+from dataclasses import asdict, dataclass
+
+VARIABLE = "LEADGLASS_HANDOVER"
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """Descriptor numbers (-1 where there is none). `report`: the child writes lines to it. `parent`: readable at its end when the parent died."""
+
+    report: int
+    parent: int
+    listener: int = -1
+    caps: int = -1
+    rows: int = 1
+    row: int = 0
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, VARIABLE: json.dumps(asdict(self))}
+
+    def descriptors(self) -> tuple[int, ...]:
+        return tuple(fd for fd in (self.report, self.parent, self.listener, self.caps) if fd >= 0)
+
+    @classmethod
+    def inherited(cls) -> Handover | None:
+        """What the supervisor handed to this process; None where it was started alone."""
+        text = os.environ.pop(VARIABLE, "")
+        return cls(**json.loads(text)) if text else None
+
+    def socket(self) -> socket.socket:
+        return socket.socket(fileno=self.listener)
+
+    def tell(self, **facts: object) -> None:
+        """One line to the supervisor: `ready`, `writer`."""
+        os.write(self.report, (json.dumps(facts) + "\n").encode())
+
+    def die_with_parent(self, stop: threading.Event) -> None:
+        """The kernel ends this process with its parent; where the parent only closed its pipe, `stop` is set."""
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+        def watch() -> None:
+            os.read(self.parent, 1)
+            stop.set()
+
+        threading.Thread(target=watch, name="parent", daemon=True).start()
