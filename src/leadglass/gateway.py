@@ -142,6 +142,11 @@ async def change(do: Stages, order: Change) -> Mapping[str, object]:
     return result
 
 
+async def process_happened(do: Stages, kind: EventKind, role: str, facts: Mapping[str, str | int]) -> None:
+    """A process of the site began or ended."""
+    await do.record(events.process_happened(kind, role, facts))
+
+
 async def keep_watch(do: Stages) -> int:
     count = 0
     for detection in do.notice():

@@ -1,1 +1,1 @@
-
+"""What is on our network? An inventory made of what was seen, not of what somebody wrote down."""

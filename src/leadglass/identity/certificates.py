@@ -135,29 +135,27 @@ def _not(what: str, subject: Subject) -> Refused:
 # ---- TLS ------------------------------------------------------------------------------------------------------------------
 
 
-def server_context(certificate: Path, key: Path, anchors: Iterable[str], *, tls_minimum: str) -> ssl.SSLContext:
+def server_context(credentials: Path, anchors: Iterable[str], *, tls_minimum: str) -> ssl.SSLContext:
     """For a door: mutual, TLS 1.2 or 1.3, no resumption (a resumed session would skip revocation). `anchors`: PEM certificates."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.num_tickets = 0
-    return _finish(context, certificate, key, anchors, tls_minimum)
+    return _finish(context, credentials, anchors, tls_minimum)
 
 
-def client_context(certificate: Path, key: Path, anchors: Iterable[str], *, tls_minimum: str) -> ssl.SSLContext:
+def client_context(credentials: Path, anchors: Iterable[str], *, tls_minimum: str) -> ssl.SSLContext:
     """For calling a device: whoever answers is then held against that device's pins, so host names do not matter."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    return _finish(context, certificate, key, anchors, tls_minimum)
+    return _finish(context, credentials, anchors, tls_minimum)
 
 
-def _finish(
-    context: ssl.SSLContext, certificate: Path, key: Path, anchors: Iterable[str], tls_minimum: str
-) -> ssl.SSLContext:
+def _finish(context: ssl.SSLContext, credentials: Path, anchors: Iterable[str], tls_minimum: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if tls_minimum == "1.3" else ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_TLS_1_2_CIPHERS)
     context.options |= _OPTIONS
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME | _PARTIAL_CHAIN)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(credentials)
     pems = "\n".join(anchors)
     if pems.strip():
         context.load_verify_locations(cadata=pems)

@@ -95,6 +95,7 @@ class ChangeKind(enum.StrEnum):
     DEVICE_ENROLL = "device-enroll"
     DEVICE_RENEW = "device-renew"
     DEVICE_REVOKE = "device-revoke"
+    DEVICE_SUPERSEDE = "device-supersede"
     DEVICE_WAIVE = "device-waive"
     DOOR_RENEW = "door-renew"
     INDEX_REBUILD = "index-rebuild"

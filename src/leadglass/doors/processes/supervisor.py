@@ -21,6 +21,7 @@ import structlog
 
 from leadglass.doors.processes.caps import SharedCaps
 from leadglass.doors.processes.handover import Handover
+from leadglass.doors.processes.notify import notify
 
 READY_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 30.0
@@ -89,10 +90,14 @@ class Supervisor:
             if not self._announced and all(child.ready for child in self._children):
                 self._announced = True
                 announce()
+                notify("READY=1")
+            if all(child.process is not None for child in self._children):
+                notify("WATCHDOG=1")
             if not self._announced and time.monotonic() - begun > READY_SECONDS_MAX:
                 log.error("the site did not become ready", seconds=READY_SECONDS_MAX)
                 self._end_children()
                 return 1
+        notify("STOPPING=1")
         self._end_children()
         return 0
 

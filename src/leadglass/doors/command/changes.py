@@ -1,0 +1,195 @@
+"""How is a change done, once it is decided and its intent recorded? One function a kind; each is harmless to repeat.
+
+The order is always: what must not be lost first (register, device file, proven policy), what makes it act last (the generation of the
+containment state), so that a crash in between leaves an intent that recovery names and a repeat completes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from leadglass.doors.house import Standings
+from leadglass.policy import containment
+from leadglass.policy.proof import prove
+from leadglass.site.load import load, load_proven
+from leadglass.site.model import Site
+from leadglass.site.register import Register
+from leadglass.site.write import apply, apply_device, device_file, remove_device, write_device
+from leadglass.terms import Change, ChangeKind, Containment, Refused
+
+Result = Mapping[str, object]
+Arguments = Mapping[str, Any]
+
+
+class NotChanged(Refused):
+    """The change contradicts what is there; the reason says what to do instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What changes act on. `standings` comes last, because the archive needs the stages that need this."""
+
+    site_dir: Path
+    register: Register
+    standings: Callable[[], Standings]
+
+    async def perform(self, change: Change) -> Result:
+        """The `perform` stage of the gateway. Raises Refused, Fault."""
+        self.register.change_intended(change.id, change.digest, change.kind, change.about)
+        try:
+            result = _KINDS[change.kind](self, change, change.arguments)
+        except BaseException:
+            self.register.change_settled(change.id, "abandoned")
+            raise
+        self.register.change_settled(change.id, "completed")
+        return result
+
+    # ---- devices
+
+    def _enroll(self, change: Change, arguments: Arguments) -> Result:
+        site = load_proven(self.site_dir)
+        if change.about in site.devices:
+            raise NotChanged(
+                f"{change.about} is enrolled already: `leadglass device renew {change.about}` gives it a new certificate"
+            )
+        if device_file(self.site_dir, change.about).exists():
+            raise NotChanged(
+                f"devices.d/{change.about}.toml exists but is not applied: `leadglass apply`, or remove it"
+            )
+        certificate = arguments.get("certificate")
+        if certificate:
+            self._register(change.about, certificate, str(arguments.get("kind", "issued")))
+        write_device(self.site_dir, change.about, arguments["device"], arguments.get("flow"))
+        try:
+            self._prove(load(self.site_dir))
+            apply_device(self.site_dir, change.about)
+        except BaseException:
+            remove_device(self.site_dir, change.about)
+            raise
+        self._generation(change, lambda state: state)
+        return {"device": change.about, "enrolled": True}
+
+    def _renew(self, change: Change, arguments: Arguments) -> Result:
+        """The old certificate and the new one are both valid until the new one is first used."""
+        self._known(change.about)
+        self._register(change.about, arguments["certificate"], str(arguments.get("kind", "issued")))
+        write_device(self.site_dir, change.about, arguments["device"], arguments.get("flow"))
+        apply_device(self.site_dir, change.about)
+        self._generation(change, lambda state: state)
+        return {"device": change.about, "renewed": True}
+
+    def _revoke(self, change: Change, arguments: Arguments) -> Result:
+        self._known(change.about)
+        reason = str(arguments["reason"])
+        fingerprints = [str(each) for each in arguments["fingerprints"]]
+        self._generation(change, lambda state: containment.revoke(state, fingerprints, reason))
+        for fingerprint in fingerprints:
+            self.register.set_certificate_state(fingerprint, "revoked")
+        return {"device": change.about, "revoked": fingerprints}
+
+    def _supersede(self, change: Change, arguments: Arguments) -> Result:
+        fingerprints = [str(each) for each in arguments["fingerprints"]]
+        self._generation(change, lambda state: containment.supersede(state, fingerprints, str(arguments["reason"])))
+        for fingerprint in fingerprints:
+            self.register.set_certificate_state(fingerprint, "superseded")
+        return {"device": change.about, "superseded": fingerprints}
+
+    def _disable(self, change: Change, arguments: Arguments) -> Result:
+        self._known(change.about)
+        self._generation(change, lambda state: containment.disable(state, change.about, str(arguments["reason"])))
+        return {"device": change.about, "disabled": True}
+
+    def _enable(self, change: Change, arguments: Arguments) -> Result:
+        self._known(change.about)
+        self._generation(change, lambda state: containment.enable(state, change.about))
+        return {"device": change.about, "disabled": False}
+
+    def _waive(self, change: Change, arguments: Arguments) -> Result:
+        self._known(change.about)
+        until = dt.datetime.fromisoformat(str(arguments["until"]))
+        for fingerprint in arguments["fingerprints"]:
+            self.register.add_waiver(
+                f"{change.id}:{str(fingerprint)[-8:]}",
+                change.about,
+                str(fingerprint),
+                int(until.timestamp() * 1e9),
+                str(arguments["reason"]),
+                change.operator.name,
+            )
+        self._generation(change, lambda state: state)
+        return {"device": change.about, "waived_until": until.isoformat()}
+
+    # ---- the site
+
+    def _apply(self, change: Change, arguments: Arguments) -> Result:
+        self._prove(load(self.site_dir))
+        applied = apply(self.site_dir)
+        self.register.add_proven(applied.digest, change.operator.name)
+        self._generation(change, lambda state: state)
+        return {"digest": applied.digest, "live": list(applied.live), "at_restart": list(applied.at_restart)}
+
+    def _bump(self, change: Change, arguments: Arguments) -> Result:
+        self._generation(change, lambda state: state)
+        return {"about": change.about}
+
+    # ---- the archive
+
+    def _promote(self, change: Change, arguments: Arguments) -> Result:
+        return self.standings().promote(change.about, int(arguments["version"]))
+
+    def _dismiss(self, change: Change, arguments: Arguments) -> Result:
+        return self.standings().dismiss(change.about, int(arguments["version"]))
+
+    def _rebuild(self, change: Change, arguments: Arguments) -> Result:
+        return self.standings().rebuild(lambda done, total: None)
+
+    # ---- shared
+
+    def _known(self, name: str) -> None:
+        if name not in load_proven(self.site_dir).devices:
+            raise NotChanged(f"no device {name} is enrolled: `leadglass device list` shows who is")
+
+    def _prove(self, site: Site) -> None:
+        failures = prove(site)
+        if failures:
+            raise NotChanged(
+                "the site file does not hold what it promises: " + "; ".join(str(each) for each in failures)
+            )
+
+    def _register(self, device: str, certificate: Arguments, kind: str) -> None:
+        self.register.add_certificate(
+            device=device,
+            fingerprint=str(certificate["fingerprint"]),
+            serial=str(certificate["serial"]),
+            not_before_ns=_nanoseconds(certificate["not_before"]),
+            not_after_ns=_nanoseconds(certificate["not_after"]),
+            kind=kind,
+            pem=str(certificate["pem"]),
+        )
+
+    def _generation(self, change: Change, edit: Callable[[Containment], Containment]) -> None:
+        containment.replace(self.site_dir, lambda state: replace(edit(state), applied=change.id))
+
+
+def _nanoseconds(text: object) -> int:
+    return int(dt.datetime.fromisoformat(str(text)).timestamp()) * 1_000_000_000
+
+
+_KINDS: Mapping[ChangeKind, Callable[[Changes, Change, Arguments], Result]] = {
+    ChangeKind.CONFLICT_DISMISS: Changes._dismiss,
+    ChangeKind.CONFLICT_PROMOTE: Changes._promote,
+    ChangeKind.DEVICE_DISABLE: Changes._disable,
+    ChangeKind.DEVICE_ENABLE: Changes._enable,
+    ChangeKind.DEVICE_ENROLL: Changes._enroll,
+    ChangeKind.DEVICE_RENEW: Changes._renew,
+    ChangeKind.DEVICE_REVOKE: Changes._revoke,
+    ChangeKind.DEVICE_SUPERSEDE: Changes._supersede,
+    ChangeKind.DEVICE_WAIVE: Changes._waive,
+    ChangeKind.DOOR_RENEW: Changes._bump,
+    ChangeKind.INDEX_REBUILD: Changes._rebuild,
+    ChangeKind.SITE_APPLY: Changes._apply,
+}

@@ -1,0 +1,35 @@
+"""`leadglass up` and `leadglass serve ROLE`: the processes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from leadglass.doors.command.application import invocation
+from leadglass.doors.command.exits import Exit, Stopped
+from leadglass.doors.processes.entry import ROLES, up
+
+
+def register(app: typer.Typer) -> None:
+    app.command("up")(_up)
+    app.command("serve")(_serve)
+
+
+def _up(context: typer.Context) -> None:
+    """Serves until stopped; prints `ready dimse=HOST:PORT` when every door answers."""
+    call = invocation(context)
+    code = up(call.site_dir(), call.assemble)
+    if code:
+        raise typer.Exit(code)
+
+
+def _serve(context: typer.Context, role: Annotated[str, typer.Argument(help="dimse or keeper")]) -> None:
+    """One process of the site, for systemd and containers; `up` starts all of them."""
+    call = invocation(context)
+    run = ROLES.get(role)
+    if run is None:
+        raise Stopped(Exit.USAGE, f"there is no role {role!r}", hint="dimse, keeper")
+    code = run(call.site_dir(), call.assemble)
+    if code:
+        raise typer.Exit(code)

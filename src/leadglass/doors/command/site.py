@@ -1,0 +1,111 @@
+"""`leadglass check`, `apply`, `status`, `doctor`: is the site file sound, what serves, how is it, and what is wrong with this host?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+from leadglass.doors.command.application import JSON, invocation
+from leadglass.doors.command.doctor import examine
+from leadglass.doors.command.exits import Exit, Stopped
+from leadglass.policy.proof import prove
+from leadglass.site.load import SiteInvalid, load, load_proven
+from leadglass.site.write import differences
+from leadglass.terms import ChangeKind, Fault
+
+
+def register(app: typer.Typer) -> None:
+    app.command("check")(_check)
+    app.command("apply")(_apply)
+    app.command("status")(_status)
+    app.command("doctor")(_doctor)
+
+
+def _check(context: typer.Context, as_json: JSON = False) -> None:
+    """Parses and proves the site file, and says who gains and loses what against the one that serves."""
+    call = invocation(context)
+    output = call.output(as_json)
+    try:
+        site = load(call.site_dir())
+    except SiteInvalid as invalid:
+        for problem in invalid.problems:
+            output.object(
+                {"file": problem.file, "line": problem.line, "problem": problem.message, "mend": problem.mend},
+                f"{problem.file}:{problem.line}: {problem.message}\n  {problem.mend}",
+            )
+        raise Stopped(
+            Exit.PROBLEMS, f"{len(invalid.problems)} problems: the last proven site file goes on serving"
+        ) from invalid
+    failures = prove(site)
+    for failure in failures:
+        output.object({"failure": str(failure)}, str(failure))
+    if failures:
+        raise Stopped(Exit.PROBLEMS, f"{len(failures)} promises of the site file do not hold")
+    try:
+        changes = list(differences(load_proven(call.site_dir()), site))
+    except Fault:
+        changes = []
+    for line in changes:
+        output.object({"change": str(line)}, str(line))
+    output.object(
+        {
+            "ok": True,
+            "devices": len(site.devices),
+            "flows": len(site.flows),
+            "tests": len(site.tests),
+            "changes": len(changes),
+        },
+        f"sound: {len(site.devices)} devices, {len(site.flows)} flows, {len(site.tests)} tests hold"
+        + ("; `leadglass apply` makes the changes above act" if changes else ""),
+    )
+
+
+def _apply(context: typer.Context, as_json: JSON = False) -> None:
+    """Makes the site file act: proven first, live at once where that is possible."""
+    call = invocation(context)
+    desk = call.desk()
+    try:
+        result = desk.change(ChangeKind.SITE_APPLY, "leadglass.toml", {})
+    finally:
+        desk.close()
+    later = result.get("at_restart") or []
+    call.output(as_json).object(
+        result, "applied" + (f"; at the next start: {', '.join(map(str, later))}" if later and desk.running else "")
+    )
+
+
+def _status(context: typer.Context, as_json: JSON = False) -> None:
+    """Doors, archive, disk, certificates about to expire, clock, and what is weaker than it could be."""
+    call = invocation(context)
+    desk = call.desk()
+    try:
+        row: Mapping[str, Any] = {**next(iter(desk.ask("status", {}))), "running": desk.running}
+    finally:
+        desk.close()
+    width = max(len(key) for key in row)
+    call.output(as_json).object(
+        row, "\n".join(f"{key.replace('_', ' '):<{width}}  {_said(value)}" for key, value in row.items())
+    )
+
+
+def _said(value: object) -> str:
+    if isinstance(value, list):
+        return "\n".join(map(str, value)) or "none"
+    return "not known" if value is None else str(value) if value != "" else "-"
+
+
+def _doctor(context: typer.Context, as_json: JSON = False) -> None:
+    """What is wrong with this host, site, clock, disk, certificate, and how to mend it."""
+    call = invocation(context)
+    output = call.output(as_json)
+    findings = list(examine(call.site_dir()))
+    for finding in findings:
+        mark = {"ok": "ok    ", "amber": "amber ", "red": "RED   "}[finding.state]
+        output.object(
+            {"about": finding.about, "state": finding.state, "finding": finding.text, "mend": finding.mend},
+            f"{mark} {finding.about}: {finding.text}" + (f"\n         {finding.mend}" if finding.mend else ""),
+        )
+    if any(finding.state == "red" for finding in findings):
+        raise Stopped(Exit.PROBLEMS, "something needs mending before this site should serve")

@@ -1,0 +1,55 @@
+"""What does a process of the site have in its hands? The opened parts, and the stages made of them; `__main__` puts them together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from leadglass.archive.index import Index
+from leadglass.audit.journal.read import JournalReader
+from leadglass.gateway import Stages
+from leadglass.site.keyring import Keyring
+from leadglass.site.model import Site
+from leadglass.site.register import Register
+from leadglass.terms import Containment, Device, Subject
+
+
+class Standings(Protocol):
+    """What commands do to the archive itself."""
+
+    def promote(self, sop_instance_uid: str, version: int) -> Mapping[str, object]: ...
+    def dismiss(self, sop_instance_uid: str, version: int) -> Mapping[str, object]: ...
+    def rebuild(self, progress: Callable[[int, int], None]) -> Mapping[str, object]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """`site()` and `containment()` give what holds now; `fatal` is set where acknowledging must stop."""
+
+    site_dir: Path
+    do: Stages
+    register: Register
+    index: Index
+    journal: JournalReader
+    keyring: Keyring
+    standings: Standings
+    writer: str
+    fatal: threading.Event
+    site: Callable[[], Site]
+    containment: Callable[[], Containment]
+    still_welcome: Callable[[Subject], None]
+    accepts: Callable[[Device, bytes | None], bool]
+    containment_unreadable: Callable[[], bool]
+    oldest_unsynced_seconds: Callable[[], float]
+    clock_note: Callable[[], str]
+    recover: Callable[[str], None]
+    recover_all: Callable[[], int]
+    anchors: Callable[[], list[str]]
+    close: Callable[[], None]
+
+
+Assemble = Callable[[Path], House]
+Question = Callable[[House, Mapping[str, object]], Iterator[Mapping[str, object]]]

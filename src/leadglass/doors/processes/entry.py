@@ -1,0 +1,156 @@
+"""How does each process begin? `up` (the supervisor) and the roles it starts; each can be started alone."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from leadglass.doors.blocking import run
+from leadglass.doors.command.desk import listen, take_site_lock
+from leadglass.doors.command.questions import QUESTIONS
+from leadglass.doors.dimse.conversation import Hall
+from leadglass.doors.dimse.requestor import associated
+from leadglass.doors.dimse.services import services
+from leadglass.doors.dimse.supported import supported_by
+from leadglass.doors.house import Assemble, House
+from leadglass.doors.processes import dimse, keeper
+from leadglass.doors.processes.caps import SharedCaps
+from leadglass.doors.processes.handover import Handover
+from leadglass.doors.processes.supervisor import BACKLOG, Supervisor
+from leadglass.gateway import process_happened
+from leadglass.identity.certificates import client_context, server_context
+from leadglass.identity.doors import renew_door_if_due
+from leadglass.site.layout import DIMSE_DOOR, DOORS_DIRECTORY
+from leadglass.terms import EventKind
+
+log = structlog.get_logger()
+
+
+def up(site_dir: Path, assemble: Assemble) -> int:
+    """Serves until stopped. Everything that dead processes left is recovered before the first door opens."""
+    lock = take_site_lock(site_dir)
+    house = assemble(site_dir)
+    try:
+        house.recover_all()
+        site = house.site()
+        if renew_door_if_due(site_dir, site.name, dt.datetime.now(dt.UTC)):
+            log.info("the door certificate was renewed")
+        door = site.doors.dimse
+        listener = _listen(door.host, door.port)
+        commands = listen(site_dir)
+        host, port = listener.getsockname()[:2]
+        supervisor = Supervisor(
+            site_dir,
+            {"dimse": listener, "keeper": commands},
+            workers=door.workers,
+            recover=house.recover,
+            happened=lambda role, facts: run(process_happened(house.do, EventKind.PROCESS_ENDED, role, facts)),
+        )
+        shown = f"[{host}]" if ":" in host else host
+        return supervisor.run(lambda: print(f"ready dimse={shown}:{port}", flush=True))
+    finally:
+        house.close()
+        lock.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(BACKLOG)
+    return listener
+
+
+def serve_dimse(site_dir: Path, assemble: Assemble) -> int:
+    """One DIMSE worker; started alone it opens its own listener."""
+    handover, alone = _handover()
+    house = assemble(site_dir)
+    handover.tell(writer=house.writer)
+    site = house.site()
+    door = site.doors.dimse
+    listener = _listen(door.host, door.port) if alone else handover.socket()
+    hall = Hall(
+        do=house.do,
+        tls=Contexts(house).server,
+        limits=site.limits,
+        supported=supported_by(door.private_sop_classes),
+        services=services(partial(_dial, house), house.register),
+    )
+    try:
+        return dimse.serve(
+            hall,
+            listener,
+            handover,
+            generation=lambda: house.containment().generation,
+            still_welcome=house.still_welcome,
+            fatal=house.fatal,
+        )
+    finally:
+        house.close()
+
+
+def serve_keeper(site_dir: Path, assemble: Assemble) -> int:
+    """The keeper: commands, commitment reports, renewals, watch, metrics."""
+    handover, alone = _handover()
+    house = assemble(site_dir)
+    handover.tell(writer=house.writer)
+    commands = listen(site_dir) if alone else handover.socket()
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    handover.die_with_parent(stop)
+    try:
+        return keeper.serve(house, commands, QUESTIONS, partial(_dial, house), stop, lambda: handover.tell(ready=True))
+    finally:
+        house.close()
+
+
+def _handover() -> tuple[Handover, bool]:
+    """What the supervisor handed down; for a process started alone, pipes to nobody and a map of its own."""
+    inherited = Handover.inherited()
+    if inherited is not None:
+        return inherited, False
+    report_read, report_write = os.pipe()
+    parent_read, _ = os.pipe()
+    threading.Thread(target=lambda: os.read(report_read, 65536), daemon=True).start()
+    return Handover(report_write, parent_read, caps=SharedCaps.create(1)), True
+
+
+class Contexts:
+    """TLS contexts that follow the site: made again when the generation rises, for the next handshake."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._lock = threading.Lock()
+        self._made: tuple[int, object] | None = None
+
+    def server(self) -> object:
+        generation = self._house.containment().generation
+        with self._lock:
+            if self._made is None or self._made[0] != generation:
+                door = self._house.site().doors.dimse
+                context = server_context(credentials(self._house), self._house.anchors(), tls_minimum=door.tls_minimum)
+                self._made = (generation, context)
+            return self._made[1]
+
+
+def credentials(house: House) -> Path:
+    return house.site_dir / DOORS_DIRECTORY / f"{DIMSE_DOOR}.pem"
+
+
+def _dial(house: House, device, wanted):  # type: ignore[no-untyped-def]
+    door = house.site().doors.dimse
+    context = client_context(credentials(house), house.anchors(), tls_minimum=door.tls_minimum)
+    accepts = partial(house.accepts, device)
+    return associated(device, context, accepts, wanted, house.site().limits, calling_ae_title=door.ae_title)
+
+
+ROLES: Mapping[str, Callable[[Path, Assemble], int]] = {"dimse": serve_dimse, "keeper": serve_keeper}

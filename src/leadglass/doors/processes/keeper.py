@@ -1,0 +1,140 @@
+"""`leadglass serve keeper`: answers commands, reports commitments, retires renewed certificates, watches. The doors go on without it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from leadglass import gateway
+from leadglass.doors.blocking import Entered, run
+from leadglass.doors.command.answering import answer_commands
+from leadglass.doors.command.desk import changed
+from leadglass.doors.command.exits import Stopped
+from leadglass.doors.dimse.services.commitment import SUCCESS, report_there
+from leadglass.doors.dimse.services.move import Dial
+from leadglass.doors.house import House, Question
+from leadglass.doors.processes.metrics import serve_metrics
+from leadglass.identity.doors import renew_door_if_due
+from leadglass.terms import ChangeKind, Commitment, EventKind, Fault, Outcome, Peer, Proposal, Refused, Subject
+
+TICK_SECONDS = 0.5
+WATCH_EVERY_SECONDS = 60.0
+RETRY_SECONDS_MAX = 300.0
+REPORTS_TRIED_MAX = 50  # over about four hours; then the commitment is dropped with an event, as a modality asks again
+
+log = structlog.get_logger()
+
+
+def serve(
+    house: House,
+    commands: socket.socket,
+    questions: Mapping[str, Question],
+    dial: Dial,
+    stop: threading.Event,
+    ready: Callable[[], None],
+) -> int:
+    """Until `stop`; 1 where acknowledging had to stop."""
+    answering = threading.Thread(target=answer_commands, args=(commands, house, questions, stop), name="commands")
+    renewing = threading.Thread(target=_retire_renewed, args=(house, stop), name="renewals", daemon=True)
+    answering.start()
+    renewing.start()
+    metrics = serve_metrics(house)
+    reports = Reports(house, dial)
+    ready()
+    watched = 0.0
+    while not stop.wait(TICK_SECONDS) and not house.fatal.is_set():
+        house.index.checkpoint()
+        reports.send_due()
+        if time.monotonic() - watched >= WATCH_EVERY_SECONDS:
+            watched = time.monotonic()
+            run(gateway.keep_watch(house.do))
+            _renew_door(house)
+    if metrics is not None:
+        metrics.shutdown()
+    stop.set()
+    answering.join()
+    return 1 if house.fatal.is_set() else 0
+
+
+def _renew_door(house: House) -> None:
+    if renew_door_if_due(house.site_dir, house.site().name, dt.datetime.now(dt.UTC)):
+        _change(house, ChangeKind.DOOR_RENEW, "dimse", {})
+
+
+def _change(house: House, kind: ChangeKind, about: str, arguments: dict[str, object]) -> None:
+    try:
+        changed(house, house.site_dir.stat().st_uid, kind, about, arguments)
+    except Stopped as stopped:
+        log.error("a change by the keeper failed", kind=kind, about=about, reason=str(stopped))
+
+
+def _retire_renewed(house: House, stop: threading.Event) -> None:
+    """A renewed certificate was used for the first time: the older ones of that device are superseded from then on."""
+    for recorded in house.journal.follow(TICK_SECONDS, stop):
+        event = recorded.event
+        if event.kind is not EventKind.ASSOCIATION_ADMITTED:
+            continue
+        known = [
+            each
+            for each in house.register.certificates()
+            if each.device == event.actor and each.state in ("issued", "active")
+        ]
+        used = next((each for each in known if each.fingerprint == event.fingerprint), None)
+        if used is None:
+            continue
+        if used.state == "issued":
+            house.register.set_certificate_state(used.fingerprint, "active")
+        older = [each.fingerprint for each in known if each.issued_ns < used.issued_ns]
+        if older:
+            reason = "its renewed certificate was used"
+            _change(house, ChangeKind.DEVICE_SUPERSEDE, event.actor, {"fingerprints": older, "reason": reason})
+
+
+class Reports:
+    """Storage commitments that wait for their N-EVENT-REPORT: read afresh, sent on a new association, tried again until heard."""
+
+    def __init__(self, house: House, dial: Dial) -> None:
+        self._house, self._dial = house, dial
+        self._due: dict[int, float] = {}
+        self._tried: dict[int, int] = {}
+
+    def send_due(self) -> None:
+        now = time.monotonic()
+        for pending in self._house.register.pending_commitments():
+            if self._due.get(pending.id, 0.0) > now:
+                continue
+            tried = self._tried[pending.id] = self._tried.get(pending.id, 0) + 1
+            if self._send(pending) or tried >= REPORTS_TRIED_MAX:
+                self._house.register.commitment_reported(pending.id)
+                self._due.pop(pending.id, None)
+                self._tried.pop(pending.id, None)
+            else:
+                self._due[pending.id] = now + min(RETRY_SECONDS_MAX, 0.5 * 2**tried)
+
+    def _send(self, pending) -> bool:  # type: ignore[no-untyped-def]
+        """True where nothing more is to be done about it."""
+        device = self._house.site().devices.get(pending.device)
+        if device is None or not device.address:
+            log.warning("a commitment report has nowhere to go", device=pending.device)
+            return True
+        called = self._house.site().doors.dimse.ae_title
+        peer = Peer("", 0, "keeper")
+        subject = Subject(device, peer, Proposal(pending.calling_ae_title, called), "")
+        request = Commitment(subject, pending.transaction_uid, pending.references)
+        try:
+            with Entered(gateway.release(self._house.do, request)) as found:
+                status = report_there(found, device, self._dial)
+                found.progress.outcome = Outcome.SUCCESS if status == SUCCESS else Outcome.FAILED
+                found.progress.reason = "" if status == SUCCESS else f"the device answered {status:04X}H"
+        except Refused as refusal:
+            log.warning("a commitment may no longer be reported", device=device.name, reason=refusal.reason)
+            return True
+        except Fault as fault:
+            log.warning("a commitment report was not heard", device=device.name, reason=str(fault))
+            return False
+        return True

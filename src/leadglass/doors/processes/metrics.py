@@ -1,0 +1,85 @@
+"""How is the site, for a machine that asks? Health and Prometheus metrics on a loopback port; nothing that identifies anybody."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+from leadglass.doors.command.questions import status
+from leadglass.doors.house import House
+
+_NUMBERS = {
+    "studies": "Studies in the index",
+    "series": "Series in the index",
+    "instances": "Current instances",
+    "held": "Held versions that wait for a decision",
+    "devices": "Enrolled devices",
+    "revoked": "Revoked certificates",
+    "disk_free_bytes": "Free space where the site lies",
+    "disk_total_bytes": "Size of the file system where the site lies",
+    "generation": "Generation of the containment state",
+    "pending_commitments": "Storage commitments not yet reported",
+    "oldest_unsynced_seconds": "Age of the oldest event not yet durable",
+}
+
+
+class SiteCollector:
+    """The numbers of `leadglass status`, read when asked for."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        row = next(status(self._house, {}))
+        for name, meaning in _NUMBERS.items():
+            value = row.get(name)
+            if isinstance(value, int | float):
+                yield GaugeMetricFamily(f"leadglass_{name}", meaning, value=float(value))
+        yield GaugeMetricFamily("leadglass_certificates_expiring", "Certificates about to expire", _count(row))
+
+
+def _count(row: object) -> float:
+    expiring = row.get("certificates_expiring") if isinstance(row, dict) else None
+    return float(len(expiring)) if isinstance(expiring, list) else 0.0
+
+
+def serve_metrics(house: House) -> ThreadingHTTPServer | None:
+    """`/health` and `/metrics` on [doors.metrics], loopback only; None where the site names none."""
+    door = house.site().doors.metrics
+    if door is None:
+        return None
+    if not ipaddress.ip_address(door.host).is_loopback:
+        raise ValueError("[doors.metrics] listens on loopback only")
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(SiteCollector(house))  # type: ignore[arg-type]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802 - the library's name
+            if self.path == "/metrics":
+                self._answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
+            elif self.path == "/health":
+                healthy = not house.fatal.is_set() and not house.containment_unreadable()
+                self._answer(200 if healthy else 503, "application/json", json.dumps({"healthy": healthy}).encode())
+            else:
+                self._answer(404, "text/plain", b"/health or /metrics\n")
+
+        def _answer(self, code: int, kind: str, body: bytes) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+            return
+
+    server = ThreadingHTTPServer((door.host, door.port), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return server

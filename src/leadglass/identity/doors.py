@@ -1,0 +1,47 @@
+"""What do our own doors present? Certificates of the serving CA, short-lived, renewed by the supervisor long before they end."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+from pathlib import Path
+
+from cryptography import x509
+
+from leadglass.identity.authority import DOOR_DAYS, Authority, KeyKind, key_pem, new_key, pem, write_file
+from leadglass.site.layout import CA_DIRECTORY, DIMSE_DOOR, DOORS_DIRECTORY, SERVING_CA
+
+RENEW_BEFORE = dt.timedelta(days=30)
+
+
+def issue_door(site_dir: Path, host: str, now: dt.datetime) -> dt.datetime:
+    """A fresh key and certificate for the DIMSE door: when it ends. The key first, then the certificate that names it."""
+    authority = Authority.open(site_dir / CA_DIRECTORY, SERVING_CA, None)
+    key = new_key(KeyKind.EC)
+    names = sorted({host, "localhost", socket.gethostname()} & permitted(authority.certificate) | {host}) + [
+        "127.0.0.1"
+    ]
+    certificate = authority.issue(key.public_key(), host, names, now, DOOR_DAYS)
+    both = key_pem(key, None) + pem(certificate) + pem(authority.certificate)
+    write_file(
+        site_dir / DOORS_DIRECTORY / f"{DIMSE_DOOR}.pem", both, 0o600
+    )  # one file, so that key and certificate change at once
+    return certificate.not_valid_after_utc
+
+
+def permitted(certificate: x509.Certificate) -> set[str]:
+    """The DNS names that a serving CA may vouch for."""
+    constraints = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+    return {str(each.value) for each in constraints.permitted_subtrees or () if isinstance(each, x509.DNSName)}
+
+
+def door_certificate(site_dir: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate((site_dir / DOORS_DIRECTORY / f"{DIMSE_DOOR}.pem").read_bytes())
+
+
+def renew_door_if_due(site_dir: Path, host: str, now: dt.datetime) -> bool:
+    """True where a new certificate was issued; workers take it up when the generation rises."""
+    if door_certificate(site_dir).not_valid_after_utc - now > RENEW_BEFORE:
+        return False
+    issue_door(site_dir, host, now)
+    return True
