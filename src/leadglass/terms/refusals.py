@@ -12,9 +12,7 @@ class Refused(Exception):
     `rule`: the rule that refused, where one did. `subject`: who it was, where that much is known.
     """
 
-    def __init__(
-        self, reason: str, *, rule: str = "", subject: Subject | None = None
-    ) -> None:
+    def __init__(self, reason: str, *, rule: str = "", subject: Subject | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.rule = rule
@@ -51,9 +49,7 @@ class Conflicting(Refused):
     @classmethod
     def held(cls, settled: Settled) -> Conflicting:
         why = ", ".join(sorted(settled.holds)) or "held"
-        return cls(
-            f"kept as held version {settled.version}: {why}; `leadglass conflicts list` shows it"
-        )
+        return cls(f"kept as held version {settled.version}: {why}; `leadglass conflicts list` shows it")
 
 
 class Overloaded(Refused):

@@ -78,9 +78,7 @@ class Subject:
     peer: Peer
     proposal: Proposal
     fingerprint: str
-    waiver: str = (
-        ""  # id of the recorded waiver where the certificate's time has run out
-    )
+    waiver: str = ""  # id of the recorded waiver where the certificate's time has run out
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +195,4 @@ class Permit:
 
 def fingerprint_of(peer: Peer) -> str:
     """`sha256:<hex>` of the DER leaf that the peer presented, "" where it presented none."""
-    return (
-        "sha256:" + hashlib.sha256(peer.certificate).hexdigest()
-        if peer.certificate
-        else ""
-    )
+    return "sha256:" + hashlib.sha256(peer.certificate).hexdigest() if peer.certificate else ""

@@ -102,7 +102,7 @@ _EVENT_OF_PDU = {
     PduType.RELEASE_RP: Evt.EVT13,
     PduType.ABORT: Evt.EVT16,
 }
-_ABORT_UNRECOGNIZED, _ABORT_UNEXPECTED = 1, 2  # reasons (PS3.8 9.3.8)
+_UNRECOGNIZED, _UNEXPECTED = AbortHint(2, 1), AbortHint(2, 2)  # PDU (PS3.8 9.3.8)
 _PEER_MAXIMUM_LENGTH_UNSAID = 16_384  # what we send at most to a peer that left out the sub-item
 _DATA_STATES = frozenset({State.STA6, State.STA8})  # where Evt9 has a cell
 _FOREIGN = {0x16: "TLS", ord("G"): "HTTP", ord("P"): "HTTP", ord("H"): "HTTP", ord("S"): "SSH"}
@@ -163,9 +163,7 @@ class Association:
         """`count` bytes were read into `buffer()`."""
         end = self._end + count
         if not self._end < end <= len(self._bytes):
-            raise LocalProtocolError(
-                f"{count} bytes cannot have been read into the buffer; receive_eof() tells of the end"
-            )
+            raise LocalProtocolError(f"{count} bytes cannot have been read; the end is told by receive_eof()")
         self._end = end
         self._now = now
 
@@ -209,7 +207,9 @@ class Association:
                     self._start, self._pdv_left, is_last = stop, 0, self._pdv_is_last
                 else:
                     self._start, self._pdv_left, is_last = end, stop - end, False
-                return _new(DataFragment, (self._pdv_context, self._pdv_is_command, is_last, self._view[start : self._start]))
+                return _new(
+                    DataFragment, (self._pdv_context, self._pdv_is_command, is_last, self._view[start : self._start])
+                )
             if self._events:
                 return self._events.popleft()
             if not self._advance():
@@ -239,9 +239,7 @@ class Association:
         evt = _EVENT_OF_PDU.get(kind)
         if evt is None:
             what = f"; this looks like {_FOREIGN[kind]}" if kind in _FOREIGN else ""
-            self._refuse(
-                RemoteProtocolError(f"unknown PDU type {kind:02X}H{what}", abort=AbortHint(2, _ABORT_UNRECOGNIZED))
-            )
+            self._refuse(RemoteProtocolError(f"unknown PDU type {kind:02X}H{what}", abort=_UNRECOGNIZED))
         cell = TRANSITIONS[evt][self.state]
         assert cell is not None  # only Sta1 and Sta4 have blanks for PDUs, and a shell's transport is open already
         return self._begin_pdu(PduType(kind), length, evt, cell)
@@ -262,16 +260,12 @@ class Association:
                 self._skip_left = length
                 return True
             case Action.AA_7:  # said once: a peer that goes on asking hears nothing more
-                self._take(evt, Abort(2, _ABORT_UNEXPECTED))
+                self._take(evt, Abort(_UNEXPECTED.source, _UNEXPECTED.reason))
                 self._deafen()
                 return False
             case Action.AA_1 | Action.AA_8:
-                self._refuse(
-                    RemoteProtocolError(
-                        f"{kind.name} in {self.state.name} ({self.state.value})", abort=AbortHint(2, _ABORT_UNEXPECTED)
-                    ),
-                    evt,
-                )
+                what = f"{kind.name} in {self.state.name} ({self.state.value})"
+                self._refuse(RemoteProtocolError(what, abort=_UNEXPECTED), evt)
         return self._read_control_pdu(kind, length, evt)
 
     def _read_control_pdu(self, kind: PduType, length: int, evt: Evt) -> bool:
@@ -326,9 +320,7 @@ class Association:
                 raise invalid(f"P-DATA-TF for presentation context {context_id}, which was not accepted")
             self._empty_fragments = 0 if length else self._empty_fragments + 1
             if self._empty_fragments > self.limits.empty_fragments_max:
-                raise invalid(
-                    f"more than {self.limits.empty_fragments_max} presentation data values without data in a row"
-                )
+                raise invalid(f"more than {self.limits.empty_fragments_max} values without data in a row")
         except RemoteProtocolError as error:
             self._refuse(error)
         self._start += PDV_HEADER.size
@@ -383,25 +375,20 @@ class Association:
             raise LocalProtocolError(f"P-DATA cannot be sent in {self.state.name} ({self.state.value})")
         if context_id not in self.contexts:
             raise LocalProtocolError(f"presentation context {context_id} was not accepted")
-        size, output, header = self._fragment_length, self._output, P_DATA_HEADER.pack
+        size, output = self._fragment_length, self._output
         control = COMMAND_FRAGMENT if is_command else 0
         view, total, offset = memoryview(payload), len(payload), 0
-        while total - offset > size:
-            output.append(
-                header(
-                    PduType.P_DATA_TF, size + PDV_HEADERS_LENGTH_BYTES, size + PDV_COUNTED_BYTES, context_id, control
-                )
-            )
-            output.append(view[offset : offset + size])
-            offset += size
+        if total > size:
+            header = _p_data_header(size, context_id, control)
+            while total - offset > size:
+                output += (header, view[offset : offset + size])
+                offset += size
         left = total - offset
         if is_last:
             control |= LAST_FRAGMENT
         elif not left:
             return
-        output.append(
-            header(PduType.P_DATA_TF, left + PDV_HEADERS_LENGTH_BYTES, left + PDV_COUNTED_BYTES, context_id, control)
-        )
+        output.append(_p_data_header(left, context_id, control))
         if left:
             output.append(view[offset:])
 
@@ -427,9 +414,7 @@ class Association:
             raise unacceptable(f"a maximum length of {maximum} bytes, {self.limits.peer_pdu_length_min_bytes} at least")
         self.peer_maximum_length = maximum
         longest = min(maximum or self.limits.pdu_length_max_bytes, self.limits.pdu_length_max_bytes)
-        self._fragment_length = (
-            longest - PDV_HEADERS_LENGTH_BYTES
-        ) & ~1  # fragments have an even length (PS3.8 9.3.5.1)
+        self._fragment_length = (longest - PDV_HEADERS_LENGTH_BYTES) & ~1  # even (PS3.8 9.3.5.1)
 
     # ---- time
 
@@ -500,3 +485,9 @@ class Association:
     def _deafen(self) -> None:
         self._drop_p_data()
         self._deaf = True
+
+
+def _p_data_header(length: int, context_id: int, control: int) -> bytes:
+    """Both headers of a P-DATA-TF with one value of `length` data bytes."""
+    pdu_length, pdv_length = length + PDV_HEADERS_LENGTH_BYTES, length + PDV_COUNTED_BYTES
+    return P_DATA_HEADER.pack(PduType.P_DATA_TF, pdu_length, pdv_length, context_id, control)

@@ -195,6 +195,26 @@ class Command:
             move_originator_message_id=move_originator_message_id,
         )
 
+    @classmethod
+    def n_event_report_rq(
+        cls,
+        message_id: int,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        event_type_id: int,
+        *,
+        has_data_set: bool = True,
+    ) -> Command:
+        """PS3.7 10.3.1.1."""
+        return cls(
+            CommandField.N_EVENT_REPORT_RQ,
+            message_id,
+            has_data_set=has_data_set,
+            affected_sop_class_uid=sop_class_uid,
+            affected_sop_instance_uid=sop_instance_uid,
+            event_type_id=event_type_id,
+        )
+
     def response(self, status: int, *, has_data_set: bool = False, comment: str = "", **fields: Any) -> Command:
         """The response to this request: its message ID, SOP class, and for what concerns one instance its SOP Instance UID.
 

@@ -15,6 +15,7 @@ class AssociationLimits:
     `presentation_contexts_max`: odd identifiers of one byte leave room for 128 (PS3.8 9.3.2.2).
     `transfer_syntaxes_per_context_max`: the Standard has about 60 in all.
     `user_information_length_max_bytes`: room for a SAML assertion (PS3.7 D.3.3.7).
+    `user_information_items_max`: roles and extended negotiations of 128 contexts, and what else there is once.
     `command_set_length_max_bytes`: the longest useful command set, with an Attribute Identifier List, has a few KiB.
     `command_fragments_max`: pieces in which one command set may arrive; TLS records and reads split it too.
     `empty_fragments_max`: presentation data values without data, one after the other.
@@ -28,6 +29,7 @@ class AssociationLimits:
     presentation_contexts_max: int = 128
     transfer_syntaxes_per_context_max: int = 64
     user_information_length_max_bytes: int = 32_768
+    user_information_items_max: int = 512
     command_set_length_max_bytes: int = 65_536
     command_fragments_max: int = 1_024
     empty_fragments_max: int = 32

@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from leadglass.wire.errors import LocalProtocolError
 from leadglass.wire.pdu import AssociateAC, AssociateRQ, ContextResult, PresentationContext, PresentationContextResult
 from leadglass.wire.transitions import Role
 from leadglass.wire.user_information import AsynchronousWindow, ExtendedNegotiation, RoleSelection, UserInformation
 
 IMPLEMENTATION_CLASS_UID = "2.25.303794959446107376411638519240030535997"  # ours (PS3.7 D.3.3.2, PS3.5 B.2)
 IMPLEMENTATION_VERSION_NAME = "LEADGLASS"
+
+PRESENTATION_CONTEXTS_MAX = 128  # odd identifiers of one byte (PS3.8 9.3.2.2)
 
 _DEFAULT_ROLES = (True, False)  # without role selection the requestor is SCU only (PS3.7 D.3.3.4)
 
@@ -50,6 +53,42 @@ class AcceptedContext:
     def may_receive_requests(self) -> bool:
         """True where the peer may invoke operations (SCP)."""
         return self.as_scp
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedContext:
+    """What we ask for: an abstract syntax in one of these transfer syntaxes, and the roles that *we* want in it."""
+
+    abstract_syntax: str
+    transfer_syntaxes: tuple[str, ...]
+    as_scu: bool = True
+    as_scp: bool = False
+
+
+def request(
+    *, calling_ae_title: str, called_ae_title: str, contexts: Sequence[RequestedContext], pdu_length_max_bytes: int
+) -> AssociateRQ:
+    """The A-ASSOCIATE-RQ for up to 128 contexts. Roles are proposed where they are not the default (PS3.7 D.3.3.4)."""
+    if not 0 < len(contexts) <= PRESENTATION_CONTEXTS_MAX:
+        raise LocalProtocolError(
+            f"{len(contexts)} presentation contexts, 1 to {PRESENTATION_CONTEXTS_MAX} can be asked for"
+        )
+    roles: dict[str, RoleSelection] = {}
+    for wanted in contexts:
+        uid = wanted.abstract_syntax
+        so_far = roles.get(uid, RoleSelection(uid, False, False))
+        roles[uid] = RoleSelection(uid, so_far.scu_role or wanted.as_scu, so_far.scp_role or wanted.as_scp)
+    information = UserInformation(
+        maximum_length=pdu_length_max_bytes,
+        implementation_class_uid=IMPLEMENTATION_CLASS_UID,
+        implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+        role_selections=tuple(role for role in roles.values() if (role.scu_role, role.scp_role) != _DEFAULT_ROLES),
+    )
+    proposed = tuple(
+        PresentationContext(2 * number + 1, wanted.abstract_syntax, wanted.transfer_syntaxes)
+        for number, wanted in enumerate(contexts)
+    )
+    return AssociateRQ(called_ae_title, calling_ae_title, proposed, information)
 
 
 def accept(

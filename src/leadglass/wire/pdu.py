@@ -60,6 +60,16 @@ class _Item(IntEnum):
     USER_INFORMATION = 0x50
 
 
+_TOP_LEVEL = frozenset(
+    {
+        _Item.APPLICATION_CONTEXT,
+        _Item.PRESENTATION_CONTEXT_RQ,
+        _Item.PRESENTATION_CONTEXT_AC,
+        _Item.USER_INFORMATION,
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class PresentationContext:
     """A proposed presentation context (PS3.8 9.3.2.2). `id` is odd, 1 to 255."""
@@ -255,7 +265,8 @@ def _associate_parts(body: bytes, what: str) -> tuple[int, bytes, bytes, dict[in
     version, called, calling = _ASSOCIATE_FIXED.unpack_from(body)
     items: dict[int, list[bytes]] = {}
     for kind, item in read_items(body[_ASSOCIATE_FIXED.size :], what):
-        items.setdefault(kind, []).append(item)
+        if kind in _TOP_LEVEL:
+            items.setdefault(kind, []).append(item)
     for single in (_Item.APPLICATION_CONTEXT, _Item.USER_INFORMATION):
         if len(items.get(single, ())) != 1:
             raise invalid(f"{what} has {len(items.get(single, ()))} {single.name} items, one is due")
@@ -270,7 +281,7 @@ def _user_information(items: dict[int, list[bytes]], limits: AssociationLimits) 
     body = items[_Item.USER_INFORMATION][0]
     if len(body) > limits.user_information_length_max_bytes:
         raise unacceptable(f"user information of {len(body)} bytes, {limits.user_information_length_max_bytes} at most")
-    return read_user_information(body)
+    return read_user_information(body, limits.user_information_items_max)
 
 
 def _read_context(body: bytes, limits: AssociationLimits) -> PresentationContext:

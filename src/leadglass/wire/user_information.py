@@ -93,10 +93,12 @@ _REPEATABLE = frozenset({SubItem.ROLE_SELECTION, SubItem.EXTENDED_NEGOTIATION, S
 _KNOWN = frozenset(SubItem)
 
 
-def read_user_information(data: bytes) -> UserInformation:
-    """Decodes the item's body. Unknown sub-items are skipped (PS3.8 9.3.1); a second one where one is allowed is refused."""
+def read_user_information(data: bytes, items_max: int) -> UserInformation:
+    """Decodes the item's body, `items_max` sub-items at most. Unknown sub-items are skipped (PS3.8 9.3.1); a second one where one is allowed is refused."""
     bodies: dict[int, list[bytes]] = {}
-    for kind, body in read_items(data, "user information"):
+    for number, (kind, body) in enumerate(read_items(data, "user information")):
+        if number == items_max:
+            raise invalid(f"user information: more than {items_max} sub-items")
         if kind not in _KNOWN:
             continue
         if kind in bodies and kind not in _REPEATABLE:

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from leadglass import gateway
 from leadglass.doors.blocking import Entered, run
@@ -24,6 +24,7 @@ from leadglass.terms import Fault, Malformed, NotIdentified, Peer, Proposal, Ref
 from leadglass.wire.association import (
     Aborted,
     AcceptedContext,
+    ArtimExpired,
     AssociateIndication,
     Association,
     DataFragment,
@@ -31,7 +32,7 @@ from leadglass.wire.association import (
     Role,
     TransportClosed,
 )
-from leadglass.wire.dimse import Command, CommandField, encode_command
+from leadglass.wire.dimse import Command, CommandField, CommandRefused, encode_command
 from leadglass.wire.errors import RemoteProtocolError
 from leadglass.wire.limits import AssociationLimits
 from leadglass.wire.messages import CommandReceived, DataSetEnd, DataSetFragment, MessageReader
@@ -236,6 +237,9 @@ class Conversation:
                     self._released = True
                     self._write()
                     return Next.LEAVE
+                case ArtimExpired():
+                    self._ended = "the peer did not close in time (ARTIM)"
+                    return Next.LEAVE
                 case Aborted() as aborted:
                     self._ended = f"aborted by the peer ({aborted.source}, {aborted.reason})"
                     return Next.LEAVE
@@ -259,10 +263,21 @@ class Conversation:
                 else:
                     association.received(count, time.monotonic())
             elif isinstance(event, DataFragment):
-                self._items.extend(self._messages.feed(event))
+                self._feed(event)
             else:
                 return event
         return self._items.popleft()
+
+    def _feed(self, fragment: DataFragment) -> None:
+        assert self._association is not None
+        try:
+            self._items.extend(self._messages.feed(fragment))
+        except CommandRefused as refused:  # this command cannot be carried out; the association goes on
+            self._association.send_data(fragment.context_id, is_command=True, payload=refused.answer, is_last=True)
+            self._write()
+        except RemoteProtocolError as broken:
+            self._association.abort_for(broken)
+            raise
 
     def _serve(self, context: AcceptedContext, command: Command) -> None:
         self._in_data_set = command.has_data_set
@@ -315,7 +330,7 @@ class Conversation:
         *,
         comment: str = "",
         data: bytes | None = None,
-        **fields: object,
+        **fields: Any,
     ) -> None:
         """One response message to a request (PS3.7 9, 10)."""
         self.send(context, request.response(status, has_data_set=data is not None, comment=comment, **fields), data)

@@ -1,0 +1,55 @@
+# `make` prints this help. Two commands matter to a newcomer: `make demo` and `make test`.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench soak lock clean
+
+PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do command -v $$each && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+help:  ## this help
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+$(VENV)/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Leadglass needs Python 3.11 or newer; PYTHON=/path/to/python3.11 make ..."; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "this Python has no venv module: on Debian, apt-get install python3-venv"; exit 1; }
+	@echo "making $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/demo: requirements-demo.lock pyproject.toml $(VENV)/made
+	@echo "installing what the demo needs"
+	@$(PIP) install --require-hashes -r requirements-demo.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev: requirements-dev.lock pyproject.toml $(VENV)/made
+	@echo "installing what the tests need"
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/demo
+
+demo: $(VENV)/demo  ## a site on loopback with real images, then six attacks; stays up until Ctrl-C (CHECK=1: ends by itself)
+	@$(BIN)/python -m leadglass.lab demo $(if $(CHECK),--check)
+
+check: $(VENV)/dev  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check src tests bench tools
+	$(BIN)/ruff check src tests bench tools
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: check  ## everything that CI runs
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+bench: $(VENV)/dev  ## interleaved with Orthanc and storescp (Debian's orthanc and dcmtk); about an hour, ARGS="--rounds 1" for less
+	$(BIN)/python -m bench $(ARGS)
+
+soak: $(VENV)/dev  ## the long runs: kills for as long as you like (ARGS="--kills 100")
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/crash $(ARGS)
+
+lock: $(VENV)/dev  ## writes the lock files anew
+	$(BIN)/python -m pip install --quiet uv
+	tools/lock $(BIN)/uv
+
+clean:  ## removes what make made
+	rm -rf $(VENV) demo-site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

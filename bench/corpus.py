@@ -1,0 +1,66 @@
+"""Synthetic instances, made here and called synthetic: CT-like noise that no compressor helps with, and small objects."""
+
+from __future__ import annotations
+
+import random
+import struct
+from pathlib import Path
+
+from leadglass.wire.elements import DataSet, Element, encode
+from leadglass.wire.part10 import write_part10
+from leadglass.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN
+
+CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+ROOT = "2.25.90000000001"
+
+
+def ct(number: int, side: int, study: int, seed: int) -> bytes:
+    """A CT instance of side x side 16-bit pixels, as a Part 10 file."""
+    noise = random.Random(seed * 1_000_003 + number)  # noqa: S311 - pixels, not secrets
+    uid = f"{ROOT}.{seed}.{study}.1.{number}"
+    texts = {
+        0x00080016: ("UI", CT_IMAGE_STORAGE),
+        0x00080018: ("UI", uid),
+        0x00080020: ("DA", "20260101"),
+        0x00080030: ("TM", "120000"),
+        0x00080050: ("SH", f"A{study:06d}"),
+        0x00080060: ("CS", "CT"),
+        0x00080070: ("LO", "Synthetic"),
+        0x00080090: ("PN", "Referring^Synthetic"),
+        0x00081030: ("LO", "Synthetic CT"),
+        0x00100010: ("PN", f"Synthetic^Patient{study}"),
+        0x00100020: ("LO", f"SYN{study:06d}"),
+        0x00100030: ("DA", "19700101"),
+        0x00100040: ("CS", "O"),
+        0x0020000D: ("UI", f"{ROOT}.{seed}.{study}"),
+        0x0020000E: ("UI", f"{ROOT}.{seed}.{study}.1"),
+        0x00200010: ("SH", str(study)),
+        0x00200011: ("IS", "1"),
+        0x00200013: ("IS", str(number)),
+        0x00280004: ("CS", "MONOCHROME2"),
+    }
+    numbers = {
+        0x00280002: 1,
+        0x00280010: side,
+        0x00280011: side,
+        0x00280100: 16,
+        0x00280101: 16,
+        0x00280102: 15,
+        0x00280103: 0,
+    }
+    elements = [Element(tag, vr, value.encode()) for tag, (vr, value) in texts.items()]
+    elements += [Element(tag, "US", struct.pack("<H", value)) for tag, value in numbers.items()]
+    elements.append(Element(0x7FE00010, "OW", noise.randbytes(side * side * 2)))
+    data = encode(DataSet(sorted(elements, key=lambda element: element.tag)), EXPLICIT_VR_LITTLE_ENDIAN)
+    return write_part10(CT_IMAGE_STORAGE, uid, EXPLICIT_VR_LITTLE_ENDIAN) + data
+
+
+def write_corpus(directory: Path, *, count: int, side: int, seed: int, per_study: int = 100) -> int:
+    """`count` files; the bytes of one."""
+    directory.mkdir(parents=True, exist_ok=True)
+    size = 0
+    for number in range(count):
+        content = ct(number, side, number // per_study, seed)
+        (directory / f"{number:05d}.dcm").write_bytes(content)
+        size = len(content)
+    return size

@@ -1,0 +1,175 @@
+"""Who is measured? Each peer starts on a private port in a directory of its own, with mutual TLS or plain, and ends with the block."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+START_SECONDS_MAX = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A running receiver. `credentials`: key, certificate and CA files for the sender, None for plain."""
+
+    name: str
+    pid: int
+    port: int
+    called_ae_title: str
+    credentials: tuple[Path, Path, Path] | None
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def environment() -> dict[str, str]:
+    """TCP_NODELAY on both ends: without it Nagle and delayed ACK hold Orthanc and dcmqrscp at about 21 instances/s."""
+    return {**os.environ, "TCP_NODELAY": "1"}
+
+
+def _wait(port: int) -> None:
+    end = time.monotonic() + START_SECONDS_MAX
+    while time.monotonic() < end:
+        with socket.socket() as sock:
+            sock.settimeout(1.0)
+            if sock.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise RuntimeError(f"nobody listens on port {port}")
+
+
+@contextmanager
+def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment(), cwd=log.parent)  # noqa: S603
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def leadglass(directory: Path) -> Iterator[Peer]:
+    """Every control on: mutual TLS, policy, encryption, digest, event, durable answer."""
+    site, stick, port = directory / "site", directory / "stick", free_port()
+    base = [sys.executable, "-m", "leadglass"]
+    _run([*base, "init", str(site), "--loopback"])
+    file = site / "leadglass.toml"
+    file.write_text(file.read_text().replace("127.0.0.1:2762", f"127.0.0.1:{port}"))
+    base += ["--site", str(site)]
+    _run([*base, "apply"])
+    enroll = [
+        "device",
+        "enroll",
+        "BENCH",
+        "--ae",
+        "BENCH",
+        "--network",
+        "127.0.0.0/8",
+        "--may",
+        "echo,store,find,get,move",
+    ]
+    _run([*base, *enroll, "--out", str(stick)])
+    log = directory / "leadglass.log"
+    with _running([*base, "up"], log) as process:
+        end = time.monotonic() + START_SECONDS_MAX
+        while "ready dimse=" not in log.read_text(errors="replace"):
+            if process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(log.read_text(errors="replace")[-2000:])
+            time.sleep(0.1)
+        yield Peer(
+            "leadglass", process.pid, port, "LEADGLASS", (stick / "client.key", stick / "client.pem", stick / "ca.pem")
+        )
+
+
+@contextmanager
+def storescp(directory: Path, *, tls: bool) -> Iterator[Peer]:
+    """DCMTK's storescp at its defaults: writes files, neither syncs, indexes, hashes nor encrypts."""
+    directory.mkdir(parents=True, exist_ok=True)
+    port, credentials = free_port(), None
+    command = [_program("storescp"), "--fork", "-od", str(directory), "-aet", "STORESCP"]
+    if tls:
+        credentials = _certificates(directory)
+        command += ["+tls", str(credentials[0]), str(credentials[1]), "+cf", str(credentials[2])]
+    with _running([*command, str(port)], directory / "storescp.log") as process:
+        _wait(port)
+        yield Peer("storescp-tls" if tls else "storescp", process.pid, port, "STORESCP", credentials)
+
+
+@contextmanager
+def orthanc(directory: Path, *, tls: bool) -> Iterator[Peer]:
+    """Orthanc with SQLite at its defaults, nothing but the ports and TLS set."""
+    directory.mkdir(parents=True, exist_ok=True)
+    port, credentials = free_port(), None
+    settings: dict[str, object] = {
+        "Name": "bench",
+        "DicomAet": "ORTHANC",
+        "DicomPort": port,
+        "HttpPort": free_port(),
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "StorageDirectory": str(directory / "storage"),
+        "IndexDirectory": str(directory / "storage"),
+        "Plugins": [],
+        "DicomAlwaysAllowFind": True,
+        "DicomAlwaysAllowGet": True,
+    }
+    if tls:
+        credentials = _certificates(directory)
+        settings |= {
+            "DicomTlsEnabled": True,
+            "DicomTlsPrivateKey": str(credentials[0]),
+            "DicomTlsCertificate": str(credentials[1]),
+            "DicomTlsTrustedCertificates": str(credentials[2]),
+            "DicomTlsRemoteCertificateRequired": True,
+        }
+    file = directory / "orthanc.json"
+    file.write_text(json.dumps(settings))
+    with _running([_program("Orthanc"), str(file)], directory / "orthanc.log") as process:
+        _wait(port)
+        yield Peer("orthanc-tls" if tls else "orthanc", process.pid, port, "ORTHANC", credentials)
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/bin")
+    if found is None:
+        raise RuntimeError(f"{name} is not installed: the bench needs Debian's dcmtk and orthanc")
+    return found
+
+
+def _certificates(directory: Path) -> tuple[Path, Path, Path]:
+    """A throw-away P-256 authority and one leaf for both ends."""
+    import datetime as dt
+
+    from leadglass.identity.authority import Authority, KeyKind, key_pem, new_key, pem
+
+    now = dt.datetime.now(dt.UTC)
+    authority, key = Authority.create("bench CA", now), new_key(KeyKind.EC)
+    leaf = authority.issue(key.public_key(), "localhost", ["localhost", "127.0.0.1"], now, 30)
+    paths = (directory / "key.pem", directory / "cert.pem", directory / "ca.pem")
+    for path, content in zip(paths, (key_pem(key, None), pem(leaf), pem(authority.certificate)), strict=True):
+        path.write_bytes(content)
+    return paths
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")

@@ -1,0 +1,28 @@
+"""Which programs of other people does a test need? Skipped with the reason where one is missing, and never skipped in CI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+_PACKAGES = {
+    **dict.fromkeys(
+        ("echoscu", "storescu", "findscu", "movescu", "getscu", "storescp", "dcmdump", "dcmqrscp"), "dcmtk"
+    ),
+    "Orthanc": "orthanc",
+    "strace": "strace",
+    "systemd-analyze": "systemd",
+}
+
+
+def require(program: str) -> str:
+    """The program's path; else the test is skipped, or fails where CI says that everything is there."""
+    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin")
+    if found:
+        return found
+    reason = f"{program} is not installed: apt-get install {_PACKAGES.get(program, program)}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
