@@ -7,7 +7,6 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
@@ -39,7 +38,6 @@ from leadglass.terms import (
     Change,
     ChangePermit,
     Containment,
-    Detection,
     Event,
     EventKind,
     Inspected,
@@ -49,7 +47,6 @@ from leadglass.terms import (
     Request,
     Subject,
 )
-from leadglass.watch.expiry import ExpiryWatch
 
 log = structlog.get_logger()
 
@@ -114,7 +111,7 @@ def assemble(site_dir: Path) -> House:
     )
     present = Present(site_dir, register)
     changes = Changes(site_dir, register, lambda: archive)
-    do = _stages(present, archive, journal, changes, register)
+    do = _stages(present, archive, journal, changes)
 
     def still_welcome(subject: Subject) -> None:
         known = identify(present.enrolled(), subject.peer, subject.proposal, dt.datetime.now(dt.UTC))
@@ -151,9 +148,7 @@ def assemble(site_dir: Path) -> House:
     )
 
 
-def _stages(present: Present, archive: Archive, journal: JournalWriter, changes: Changes, register: Register) -> Stages:
-    expiry = ExpiryWatch()
-
+def _stages(present: Present, archive: Archive, journal: JournalWriter, changes: Changes) -> Stages:
     async def who(peer: Peer, proposal: Proposal) -> Subject:
         return identify(present.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
 
@@ -175,9 +170,6 @@ def _stages(present: Present, archive: Archive, journal: JournalWriter, changes:
     def allowed(change: Change) -> ChangePermit:
         return authorise(present.site(), present.containment(), change)
 
-    def odd() -> Iterable[Detection]:
-        yield from expiry.notice(register.certificates(), time.time_ns())
-
     return Stages(
         identify=who,
         decide=may,
@@ -191,7 +183,6 @@ def _stages(present: Present, archive: Archive, journal: JournalWriter, changes:
         note=note,
         authorise=allowed,
         perform=changes.perform,
-        notice=odd,
     )
 
 

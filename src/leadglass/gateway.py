@@ -54,7 +54,6 @@ class Stages:  #                                                            the 
     note: Callable[[Event], None]  #                                        synced within a second audit/
     authorise: Callable[[Change], ChangePermit]  #                          may they change this?  policy/
     perform: Callable[[Change], Awaitable[Mapping[str, object]]]  #         do it                  doors/command
-    notice: Callable[[], Iterable[Detection]]  #                            is it odd?             watch/
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +84,8 @@ async def admit(do: Stages, peer: Peer, proposal: Proposal) -> AsyncIterator[Adm
         do.note(events.association_ended(subject, permit, progress))
 
 
-async def turn_away(do: Stages, peer: Peer, proposal: Proposal, refusal: Refused) -> None:
-    """Somebody who never got as far as a name: no TLS, no certificate, no A-ASSOCIATE-RQ in time."""
-    await do.record(events.association_refused(peer, proposal, refusal))
+async def turn_away(do: Stages, peer: Peer, refusal: Refused) -> None:  # no TLS, no certificate, no A-ASSOCIATE-RQ in time
+    await do.record(events.association_refused(peer, Proposal("", ""), refusal))
 
 
 async def store(do: Stages, offer: Offer, body: Iterable[memoryview]) -> Settled:
@@ -142,14 +140,6 @@ async def change(do: Stages, order: Change) -> Mapping[str, object]:
     return result
 
 
-async def process_happened(do: Stages, kind: EventKind, role: str, facts: Mapping[str, str | int]) -> None:
-    """A process of the site began or ended."""
-    await do.record(events.process_happened(kind, role, facts))
-
-
-async def keep_watch(do: Stages) -> int:
-    count = 0
-    for detection in do.notice():
+async def keep_watch(do: Stages, found: Iterable[Detection]) -> None:
+    for detection in found:
         await do.record(events.detected(detection))
-        count += 1
-    return count

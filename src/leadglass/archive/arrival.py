@@ -33,7 +33,8 @@ from leadglass.wire.errors import RemoteProtocolError
 
 STAGE_LENGTH_BYTES = 2 * CHUNK_LENGTH_MAX_BYTES  # one hand-over to the hashing thread; a PDU's worth (ADR 0001)
 STAGES_PER_HELPER = 3
-HELPERS_MAX = max(1, (os.cpu_count() or 1) // 2)
+# Hashing beside arrival pays where a core is idle: with two, a sender on this machine or a second association takes it.
+HELPERS_MAX = max(0, (os.cpu_count() or 1) // 2 - 1)
 _PREAMBLE_ABSENT_BYTES = 4
 _Answer = TypeVar("_Answer")
 
@@ -148,7 +149,9 @@ class SealedArrival:
         except NoSpace as error:
             raise Overloaded("the object store is full: free space there; storing goes on by itself") from error
         except OSError as error:
-            raise StoreFault(f"the object store failed: {error}", hint="look at the disk and the kernel's log") from error
+            raise StoreFault(
+                f"the object store failed: {error}", hint="look at the disk and the kernel's log"
+            ) from error
         rest = self._position - whole
         buffer.view[:rest] = bytes(buffer.view[whole : self._position])
         self._position = rest

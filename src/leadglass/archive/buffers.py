@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import threading
 
@@ -21,7 +22,8 @@ class Buffer:
 
     def close(self) -> None:
         self.view.release()
-        self._pages.close()
+        with contextlib.suppress(BufferError):  # somebody still looks at a part of it: the pages go when they do
+            self._pages.close()
 
 
 class BufferPool:

@@ -19,6 +19,7 @@ from leadglass.terms import Event, HoldReason, Instance, Location, Settled, Stan
 
 FORMAT_VERSION = 1
 BLOCK_LENGTH_BYTES = 4096
+TRAILER_LENGTH_MAX_BYTES = 16 << 20
 SEGMENT_MAGIC = b"\x89LGSEG\r\n"
 GROUP_MAGIC = b"\x89LGGRP\r\n"
 RECORD_MAGIC = b"\x89LGREC\r\n"
@@ -34,6 +35,7 @@ _CRC = struct.Struct(">I")
 GROUP_LENGTH_BYTES = _GROUP.size + _CRC.size  # 64
 HEAD_LENGTH_BYTES = _HEAD.size + _CRC.size  # 64
 FOOTER_LENGTH_BYTES = _FOOTER.size + _CRC.size + len(FOOTER_MAGIC)  # 40
+TRAILER_HEAD_LENGTH_BYTES = _TRAILER.size  # 16
 GROUP_CLOSES = 1  # flag: no group follows, and all before is durable
 _BINDING = struct.Struct(">16sQQBQ")
 
@@ -274,7 +276,9 @@ def wrap_context(head: RecordHead) -> bytes:
     return head.writer + struct.pack(">Q", head.number) + head.instance_id
 
 
-def encode_ending(head: RecordHead, segment: int, chunks: int, seal: InstanceSeal, key: StudyKey, sealed: bytes) -> bytes:
+def encode_ending(
+    head: RecordHead, segment: int, chunks: int, seal: InstanceSeal, key: StudyKey, sealed: bytes
+) -> bytes:
     """Trailer and footer of the record with that head; `sealed` is the plaintext of the trailer's sealed part."""
     wrapped = key.wrap(seal.key, wrap_context(head))
     clear = _CLEAR.pack(key.id, len(wrapped)) + wrapped
@@ -294,6 +298,16 @@ class Trailer:
     sealed: bytes
 
 
+def trailer_length(data: bytes) -> int:
+    """How long the trailer is that begins so. Raises FormatBroken."""
+    if len(data) < _TRAILER.size:
+        raise FormatBroken("a trailer: cut short")
+    magic, clear_length, sealed_length, _ = _TRAILER.unpack_from(data)
+    if magic != TRAILER_MAGIC or clear_length + sealed_length > TRAILER_LENGTH_MAX_BYTES:
+        raise FormatBroken("a trailer: not one")
+    return int(_TRAILER.size + clear_length + sealed_length)
+
+
 def decode_trailer(data: bytes, footer: Footer) -> Trailer:
     """Raises FormatBroken."""
     if len(data) != footer.trailer_length or zlib.crc32(data) != footer.trailer_crc:
@@ -301,7 +315,11 @@ def decode_trailer(data: bytes, footer: Footer) -> Trailer:
     if len(data) < _TRAILER.size:
         raise FormatBroken("a trailer: too short")
     magic, clear_length, sealed_length, _ = _TRAILER.unpack_from(data)
-    if magic != TRAILER_MAGIC or _TRAILER.size + clear_length + sealed_length != len(data) or clear_length < _CLEAR.size:
+    if (
+        magic != TRAILER_MAGIC
+        or _TRAILER.size + clear_length + sealed_length != len(data)
+        or clear_length < _CLEAR.size
+    ):
         raise FormatBroken("a trailer: its lengths do not add up")
     clear = data[_TRAILER.size : _TRAILER.size + clear_length]
     key_id, wrapped_length = _CLEAR.unpack_from(clear)

@@ -40,7 +40,7 @@ class InstanceSeal:
     __slots__ = ("_aead", "_context", "instance_id", "key")
 
     def __init__(self, instance_id: bytes, key: bytes) -> None:
-        assert len(instance_id) == INSTANCE_ID_LENGTH_BYTES and len(key) == KEY_LENGTH_BYTES
+        assert (len(instance_id), len(key)) == (INSTANCE_ID_LENGTH_BYTES, KEY_LENGTH_BYTES)
         self.instance_id, self.key = instance_id, key
         self._aead = AESGCM(key)
         self._context = _CHUNK_CONTEXT + instance_id
@@ -90,6 +90,13 @@ class InstanceSeal:
             return self._aead.decrypt(_NONCE.pack(domain, 0), sealed, context)
         except InvalidTag:
             raise SealBroken(where) from None
+
+
+def sealed_empty(seal: InstanceSeal) -> bytes:
+    """A body that holds nothing: one empty chunk, no preamble."""
+    body = bytearray(FRAME_HEAD_LENGTH_BYTES + TAG_LENGTH_BYTES)
+    seal.seal_chunk(0, memoryview(b""), memoryview(body), final=True)
+    return bytes(body) + seal.seal_preamble(b"")
 
 
 def frame_of(head: bytes | memoryview, offset: int = 0) -> tuple[int, bool]:

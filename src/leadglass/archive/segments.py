@@ -6,6 +6,7 @@ sync is in flight at a time, so that record numbers, publishing and recovery sha
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -130,8 +131,10 @@ class Segments:
                 group, self._waiting = self._waiting, []
         try:
             self._commit(group)
-        except Exception as error:
+        except BaseException as error:
             self._die(f"writing a group failed unforeseen: {error!r}", group)
+            if not isinstance(error, Exception):
+                raise
         finally:
             self._hand_over(group)
         return _result(entry)
@@ -305,7 +308,8 @@ class Segments:
 
     def _place(self, entry: Entry, position: int) -> None:
         segment, location = self._open, entry.location
-        assert segment is not None and location is not None
+        assert segment is not None
+        assert location is not None
         entry.location = Location(segment.file.name, segment.end + position, location.length, location.record)
 
     def _write_group(self, view: memoryview, length: int) -> None:
@@ -352,8 +356,6 @@ class Segments:
 
     def _close_stream(self, stream: Stream) -> None:
         self._write_closing(stream.file, stream.number, stream.end)
-        stream.file.close()
-        self.store.seal(stream.file.name)
         stream.first.close()
 
     # ---- opening and sealing
@@ -392,20 +394,17 @@ class Segments:
         segment, self._open = self._open, None
         assert segment is not None
         self._write_closing(segment.file, segment.number, segment.end)
-        segment.file.close()
-        self.store.seal(segment.file.name)
 
     def _write_closing(self, file: SegmentFile, number: int, end: int) -> None:
-        """Says that all before is durable and nothing follows. All before is: a lost closing group costs recovery a look, no record."""
+        """Says that all before is durable and nothing follows, which is so already: what fails here costs recovery a look, no record."""
         block = Buffer(BLOCK_LENGTH_BYTES, budgeted=False)
-        try:
-            head = encode_group_head(GroupHead(self.writer_id, number, end, closes=True))
-            block.view[: len(head)] = head
+        head = encode_group_head(GroupHead(self.writer_id, number, end, closes=True))
+        block.view[: len(head)] = head
+        with contextlib.suppress(OSError):
             file.write(end, block.view)
-        except OSError:
-            pass
-        finally:
-            block.close()
+            self.store.seal(file.name)
+        file.close()
+        block.close()
 
     def _die(self, why: str, entries: Sequence[Entry]) -> None:
         self._dead = f"{why}; the process must end, recovery reads what the disk holds"

@@ -179,10 +179,6 @@ def _changed(order: Change, kind: EventKind, rule: str, outcome: Outcome, reason
     )
 
 
-def process_happened(kind: EventKind, role: str, facts: Mapping[str, str | int]) -> Event:
-    return Event(kind, Outcome.SUCCESS, actor="supervisor", details={"role": role, **facts})
-
-
 def detected(detection: Detection) -> Event:
     return Event(
         detection.kind,

@@ -139,7 +139,7 @@ def _answer(
     if ours is None:
         return PresentationContextResult(context.id, ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED, first)
     scu, scp = _DEFAULT_ROLES if role is None else (role.scu_role, role.scp_role)
-    if not (scu and ours.as_scp or scp and ours.as_scu):
+    if not ((scu and ours.as_scp) or (scp and ours.as_scu)):
         return PresentationContextResult(context.id, ContextResult.USER_REJECTION, first)
     chosen = choose_transfer_syntax(context.transfer_syntaxes, ours.transfer_syntaxes)
     if chosen is None:

@@ -21,5 +21,6 @@ def open_objects(url: str, site_dir: Path) -> ObjectStore:
             return MemoryObjects()
         case scheme:
             raise StoreFault(
-                f"[site] objects: no store speaks {scheme or 'a URL without scheme'!r}", hint='write objects = "file:objects"'
+                f"[site] objects: no store speaks {scheme or 'a URL without scheme'!r}",
+                hint='write objects = "file:objects"',
             )

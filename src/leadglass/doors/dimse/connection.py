@@ -82,7 +82,7 @@ class Connection:
         total, room = 0, len(into)
         while total < room:
             try:
-                got = self._tls.read(room - total, into[total:])  # type: ignore[arg-type]
+                got = self._tls.read(room - total, into[total:])
             except ssl.SSLWantReadError:
                 if total:
                     return total

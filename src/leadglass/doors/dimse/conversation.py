@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from leadglass import gateway
 from leadglass.doors.blocking import Entered, run
@@ -44,6 +44,10 @@ IDENTIFIER_LENGTH_MAX_BYTES = 1 << 20  # of a C-FIND, C-GET or C-MOVE identifier
 FIRST_BYTE_OF_TLS = 0x16  # a handshake record (RFC 8446 5.1)
 
 
+Service = Callable[["Conversation", AcceptedContext, Command], None]
+"""Answers one kind of request; raises Refused or Fault where there is nothing better to say."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hall:
     """What every conversation of this worker shares. `tls` gives the context for the next handshake."""
@@ -54,12 +58,6 @@ class Hall:
     supported: Callable[[str], Supported | None]
     services: Mapping[CommandField, Service]
     door: str = "dimse"
-
-
-class Service(Protocol):
-    """Answers one kind of request; raises Refused or Fault where there is nothing better to say."""
-
-    def __call__(self, conversation: Conversation, context: AcceptedContext, command: Command) -> None: ...
 
 
 class Conversation:
@@ -184,7 +182,7 @@ class Conversation:
         """Records that somebody without a name was turned away; goes through the path like every refusal."""
         self._ended = why
         refusal = NotIdentified(why)
-        run(gateway.turn_away(self.hall.do, self._peer(), Proposal("", ""), refusal))
+        run(gateway.turn_away(self.hall.do, self._peer(), refusal))
 
     def _associate(self, rq: AssociateRQ) -> None:
         association = self._association
@@ -330,10 +328,11 @@ class Conversation:
         *,
         comment: str = "",
         data: bytes | None = None,
-        **fields: Any,
+        fields: Mapping[str, Any] | None = None,
     ) -> None:
-        """One response message to a request (PS3.7 9, 10)."""
-        self.send(context, request.response(status, has_data_set=data is not None, comment=comment, **fields), data)
+        """One response message to a request (PS3.7 9, 10). `fields`: others of `Command`, by name."""
+        response = request.response(status, has_data_set=data is not None, comment=comment, **(fields or {}))
+        self.send(context, response, data)
 
     def send(self, context: AcceptedContext, command: Command, data: bytes | Iterator[memoryview] | None) -> None:
         """One message: a command, and its data set in pieces where it has one."""

@@ -25,11 +25,10 @@ from leadglass.doors.processes import dimse, keeper
 from leadglass.doors.processes.caps import SharedCaps
 from leadglass.doors.processes.handover import Handover
 from leadglass.doors.processes.supervisor import BACKLOG, Supervisor
-from leadglass.gateway import process_happened
+from leadglass.gateway import keep_watch
 from leadglass.identity.certificates import client_context, server_context
 from leadglass.identity.doors import renew_door_if_due
 from leadglass.site.layout import DIMSE_DOOR, DOORS_DIRECTORY
-from leadglass.terms import EventKind
 
 log = structlog.get_logger()
 
@@ -52,7 +51,7 @@ def up(site_dir: Path, assemble: Assemble) -> int:
             {"dimse": listener, "keeper": commands},
             workers=door.workers,
             recover=house.recover,
-            happened=lambda role, facts: run(process_happened(house.do, EventKind.PROCESS_ENDED, role, facts)),
+            happened=lambda detection: run(keep_watch(house.do, [detection])),
         )
         shown = f"[{host}]" if ":" in host else host
         return supervisor.run(lambda: print(f"ready dimse={shown}:{port}", flush=True))

@@ -21,6 +21,7 @@ from leadglass.doors.house import House, Question
 from leadglass.doors.processes.metrics import serve_metrics
 from leadglass.identity.doors import renew_door_if_due
 from leadglass.terms import ChangeKind, Commitment, EventKind, Fault, Outcome, Peer, Proposal, Refused, Subject
+from leadglass.watch.expiry import ExpiryWatch
 
 TICK_SECONDS = 0.5
 WATCH_EVERY_SECONDS = 60.0
@@ -44,7 +45,7 @@ def serve(
     answering.start()
     renewing.start()
     metrics = serve_metrics(house)
-    reports = Reports(house, dial)
+    reports, expiry = Reports(house, dial), ExpiryWatch()
     ready()
     watched = 0.0
     while not stop.wait(TICK_SECONDS) and not house.fatal.is_set():
@@ -52,7 +53,7 @@ def serve(
         reports.send_due()
         if time.monotonic() - watched >= WATCH_EVERY_SECONDS:
             watched = time.monotonic()
-            run(gateway.keep_watch(house.do))
+            run(gateway.keep_watch(house.do, expiry.notice(house.register.certificates(), time.time_ns())))
             _renew_door(house)
     if metrics is not None:
         metrics.shutdown()

@@ -22,6 +22,7 @@ import structlog
 from leadglass.doors.processes.caps import SharedCaps
 from leadglass.doors.processes.handover import Handover
 from leadglass.doors.processes.notify import notify
+from leadglass.terms import Detection, EventKind, Severity
 
 READY_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 30.0
@@ -57,7 +58,7 @@ class Supervisor:
         *,
         workers: int,
         recover: Callable[[str], None],
-        happened: Callable[[str, dict[str, str | int]], None],
+        happened: Callable[[Detection], None],
     ) -> None:
         self._site_dir, self._listeners, self._recover, self._happened = site_dir, listeners, recover, happened
         self._caps_fd = SharedCaps.create(workers)
@@ -155,7 +156,15 @@ class Supervisor:
             log.error("a process ended", role=child.role, code=code)
             child.failures = 0 if time.monotonic() - child.started > 60 else child.failures + 1
             child.due = time.monotonic() + min(BACKOFF_SECONDS_MAX, 0.1 * 2**child.failures)
-            self._happened(child.role, {"code": code, "pid": child.process.pid if child.process else 0})
+            self._happened(
+                Detection(
+                    EventKind.PROCESS_ENDED,
+                    Severity.WARNING,
+                    child.role,
+                    f"exit code {code}",
+                    {"pid": child.process.pid},
+                )
+            )
             child.process = None
             if child.writer:
                 self._recover(child.writer)

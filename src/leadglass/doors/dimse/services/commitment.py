@@ -74,7 +74,7 @@ def n_action_into(pending: Pending) -> Callable[[Conversation, AcceptedContext, 
                 pending.add(
                     subject.device.name, request.transaction_uid, request.references, subject.proposal.calling_ae_title
                 )
-            conversation.respond(context, command, SUCCESS, action_type_id=REQUEST_STORAGE_COMMITMENT)
+            conversation.respond(context, command, SUCCESS)
             if not later:
                 _report_here(conversation, context, found)
             found.progress.outcome = Outcome.SUCCESS
@@ -105,7 +105,8 @@ def request_of(subject: Subject, payload: bytes, transfer_syntax_uid: str) -> Co
 
 def report_of(transaction_uid: str, verdicts: Iterable[tuple[Reference, int]], syntax: str) -> tuple[int, bytes, int]:
     """Event type id, N-EVENT-REPORT information (PS3.4 table J.3-2), and how many failed."""
-    kept, failed = [], []
+    kept: list[DataSet] = []
+    failed: list[DataSet] = []
     for reference, reason in verdicts:
         elements = [
             Element(tags.REFERENCED_SOP_CLASS_UID, "UI", reference.sop_class_uid.encode()),

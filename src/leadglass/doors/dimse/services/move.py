@@ -78,7 +78,7 @@ def _move(
                     _send_there(
                         requestor, found, settled, tally, (command.message_id, subject.proposal.calling_ae_title)
                     )
-                    conversation.respond(context, command, PENDING, **tally.counts(final=False))
+                    conversation.respond(context, command, PENDING, fields=tally.counts(final=False))
         except UpstreamFault as fault:
             if not tally.progress.completed and not tally.progress.failed:
                 raise

@@ -112,7 +112,7 @@ def c_get(conversation: Conversation, context: AcceptedContext, command: Command
                 conclude(conversation, context, command, tally, CANCEL)
                 return
             _send_here(conversation, found, settled, tally, message_id=number % 0xFFFF or 1)
-            conversation.respond(context, command, PENDING, **tally.counts(final=False))
+            conversation.respond(context, command, PENDING, fields=tally.counts(final=False))
         conclude(conversation, context, command, tally, final_status(tally))
 
 
@@ -161,7 +161,7 @@ def conclude(
     """The final response, with the Failed SOP Instance UID List where something failed (PS3.4 C.4.2.1.4.2)."""
     data = failed_list(tally.failed_uids, context.transfer_syntax) if tally.failed_uids else None
     counts = tally.counts(final=status != CANCEL)
-    conversation.respond(context, command, status, data=data, **counts)
+    conversation.respond(context, command, status, data=data, fields=counts)
     progress = tally.progress
     if status == CANCEL:
         return

@@ -26,7 +26,9 @@ def c_store(conversation: Conversation, context: AcceptedContext, command: Comma
     """C-STORE (PS3.7 9.1.1). Success leaves only for what is settled."""
     offer = _offer(conversation, context, command)
     settled = run(gateway.store(conversation.hall.do, offer, conversation.data_set()))
-    conversation.respond(context, command, SUCCESS, affected_sop_instance_uid=settled.instance.sop_instance_uid)
+    conversation.respond(
+        context, command, SUCCESS, fields={"affected_sop_instance_uid": settled.instance.sop_instance_uid}
+    )
 
 
 def _offer(conversation: Conversation, context: AcceptedContext, command: Command) -> Offer:

@@ -1,0 +1,247 @@
+"""What did a writer that died leave, and what of it counts? The same code as at every start: recovery is the normal path.
+
+Runs beside living workers, touches only files whose lock it holds, and may itself die at any line: doing it again gives the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from leadglass.archive.barrier import Barrier
+from leadglass.archive.conflicts import forward
+from leadglass.archive.index import Index
+from leadglass.archive.objects import ObjectStore
+from leadglass.archive.read import Corrupted, Reader, open_change, open_record
+from leadglass.archive.records import FormatBroken, RecordKind, StandingChange, parse_segment_name
+from leadglass.archive.seal import SealBroken
+from leadglass.archive.walk import Found, Walked, last_record, walk
+from leadglass.site.keyring import Keyring
+from leadglass.site.writer import Writer, writers
+from leadglass.terms import Event, Location, Settled, StoreFault
+
+BATCH_RECORDS = 500
+LOSSES_NAMED_MAX = 20
+
+
+class JournalSide(Protocol):
+    """What recovery needs to know of, and give to, the journals. `site/`'s and `audit/`'s own recovery of that writer came before."""
+
+    def stored(self, writer: bytes) -> Iterable[Location] | None:
+        """Where each stored event of that writer's journal says its record lies; None where no journal is kept."""
+        ...
+
+    def lacks(self, settled: Settled, event: Event) -> None:
+        """A record whose event the journal lost: appended to the recovering process's own journal."""
+        ...
+
+
+class NoJournal:
+    """For a store on its own."""
+
+    def stored(self, writer: bytes) -> Iterable[Location] | None:
+        return None
+
+    def lacks(self, settled: Settled, event: Event) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What recovering one writer came to."""
+
+    writer: bytes
+    records: int
+    published: int
+    cut: tuple[str, ...]
+    claims_dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """`before`: the other parts' own recovery of an adopted writer (torn tails of its keyring and journal are cut there)."""
+
+    site_dir: Path
+    store: ObjectStore
+    index: Index
+    keyring: Keyring
+    barrier: Barrier
+    journal: JournalSide = dataclasses.field(default_factory=NoJournal)
+    before: Callable[[Writer], None] = lambda writer: None
+
+    def recover(self, writer_id: bytes) -> Recovered | None:
+        """None while that writer lives, or another process is recovering it. Raises StoreFault where something settled is lost."""
+        writer = Writer.adopt(self.site_dir, writer_id)
+        if writer is None:
+            return None
+        with contextlib.closing(writer):
+            self.before(writer)
+            recovered = self._replay(writer_id)
+            writer.seal()
+        return recovered
+
+    def recover_all(self) -> list[Recovered]:
+        """Every writer that is dead and not sealed, and every sealed one of which the index has never heard. Raises StoreFault."""
+        states = [state for state in writers(self.site_dir) if not state.alive]
+        done = [self.recover(state.id) for state in states if not state.sealed]
+        named = {parsed[0] for name in self.store.names() if (parsed := parse_segment_name(name))}
+        sealed = [state.id for state in states if state.sealed and state.id in named]
+        unheard = [writer_id for writer_id in sealed if self.index.applied(writer_id) is None]
+        done += [
+            self._replay(writer_id) for writer_id in unheard
+        ]  # the index was lost: it is derived, so it is made again
+        return [each for each in done if each is not None]
+
+    # ---- one writer, its lock held (or sealed, and then only read)
+
+    def _replay(self, writer_id: bytes) -> Recovered:
+        past = self._past(writer_id)
+        segments = [walk(self.store, name) for name in self._names(writer_id) if not self._is_done(name, past)]
+        # 1. Look at everything and change nothing. A crash here costs a second look.
+        check = _Check(self.store, self.keyring, past.applied)
+        for walked in segments:
+            check.verify(walked)
+        self._refuse_loss(writer_id, segments, past)
+        # 2. Cut what is torn. A crash here leaves the rest of the torn tails for the next look; what counts is untouched.
+        cut = tuple(self._cut(walked) for walked in segments if walked.broken_at is not None or not walked.records)
+        # 3. Publish what the index lacks, then tell the journal. A crash here publishes some of it twice, which is harmless.
+        records = sorted(
+            (each for walked in segments for each in walked.records), key=lambda each: each.location.record
+        )
+        published = self._publish(records, past)
+        # 4. Only now may others be granted what this writer had claimed: its versions are all in the index. A crash here costs
+        #    waiting claimants another recovery.
+        with self.barrier.writing():
+            dropped = self.index.drop_claims(writer_id)
+        # 5. Nothing is ever appended again.
+        for walked in segments:
+            if walked.records:
+                self.store.seal(walked.name)
+        return Recovered(writer_id, len(records), published, cut, dropped)
+
+    def _past(self, writer_id: bytes) -> _Past:
+        location = self.index.applied(writer_id)
+        applied = location.record if location else 0
+        stored = self.journal.stored(writer_id)
+        if stored is None:
+            return _Past(location, applied, applied, None)
+        whole = max((each.record for each in stored), default=0)
+        done = min(applied, whole)
+        tail = {each.record: each for each in self.journal.stored(writer_id) or () if each.record > done}
+        return _Past(location, applied, done, tail)
+
+    def _names(self, writer_id: bytes) -> Iterator[str]:
+        for name in self.store.names():
+            parsed = parse_segment_name(name)
+            if parsed and parsed[0] == writer_id:
+                yield name
+
+    def _is_done(self, name: str, past: _Past) -> bool:
+        """A closed segment whose records are all in the index and in the journal is not walked again."""
+        last = last_record(self.store, name) if past.done else None
+        return last is not None and last.number <= past.done
+
+    def _refuse_loss(self, writer_id: bytes, segments: list[Walked], past: _Past) -> None:
+        there = {each.location.record for walked in segments for each in walked.records}
+        looked_at = {walked.name for walked in segments}
+        named = set(self.store.names())
+        lost = [f"{walked.name} at {walked.broken_at}: {walked.what}" for walked in segments if walked.lost]
+        said = [(each, "the journal") for each in (past.journalled or {}).values()]
+        if past.location is not None:
+            said.append((past.location, "the index"))
+        for location, source in said:
+            unread = location.segment in named and location.segment not in looked_at
+            if location.record not in there and not unread:
+                lost.append(
+                    f"record {location.record}, in {location.segment} at {location.offset}: {source} says that it settled"
+                )
+        if lost:
+            raise StoreFault(
+                f"writer {writer_id.hex()} lost what had settled: " + "; ".join(lost[:LOSSES_NAMED_MAX]),
+                hint="restore the named segments from the replica or a backup, then start again",
+            )
+
+    def _cut(self, walked: Walked) -> str:
+        if not walked.records:  # created, or half of a streamed instance: nobody was told anything about it
+            self.store.remove(walked.name)
+            return f"{walked.name}: removed, nothing in it had settled"
+        last = walked.records[-1].location
+        end = last.offset + last.length
+        self.store.truncate(walked.name, end)
+        return f"{walked.name}: torn tail cut at {end} ({walked.what})"
+
+    def _publish(self, records: list[Found], past: _Past) -> int:
+        published = 0
+        changes: list[StandingChange] = []
+        for start in range(0, len(records), BATCH_RECORDS):
+            batch: list[tuple[Settled, Event]] = []
+            for record in records[start : start + BATCH_RECORDS]:
+                number = record.location.record
+                if record.head.kind is RecordKind.STANDING_CHANGE:
+                    changes.append(open_change(self.store, self.keyring, record.location))
+                elif number > past.applied or past.unheard(number):
+                    facts = open_record(self.store, self.keyring, record.location).facts
+                    batch.append((facts.settled(record.head.writer, record.location), facts.event))
+            missing = [settled for settled, _ in batch if settled.location.record > past.applied]
+            if missing:
+                with self.barrier.writing():
+                    self.index.publish(missing)
+                published += len(missing)
+            for settled, event in batch:
+                if past.unheard(settled.location.record):
+                    self.journal.lacks(settled, dataclasses.replace(event, settled=settled))
+        for change in changes:
+            with self.barrier.writing():
+                forward(self.index, change)
+        return published
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What is known of a writer before its segments are read. `applied`: its last record in the index, at `location`.
+
+    `done`: up to it index and journal have everything. `journalled`: what the journal has beyond that; None where there is none.
+    """
+
+    location: Location | None
+    applied: int
+    done: int
+    journalled: dict[int, Location] | None
+
+    def unheard(self, record: int) -> bool:
+        """Whether the journal lost that record's event."""
+        return self.journalled is not None and record > self.done and record not in self.journalled
+
+
+class _Check:
+    """Which records count? After the last mark those whose seals and digest hold; before it all, so one that does not is a loss."""
+
+    def __init__(self, store: ObjectStore, keyring: Keyring, applied: int) -> None:
+        self._store, self._keyring, self._applied = store, keyring, applied
+        self._reader = Reader(store, keyring)
+
+    def verify(self, walked: Walked) -> None:
+        """Raises KeyFault, StoreFault: what cannot be read is not for that reason torn."""
+        for record in list(walked.records):
+            tail = record.location.offset >= walked.durable_mark and not walked.closed
+            if not tail and record.location.record <= self._applied:
+                continue
+            try:
+                self._verify(record, whole=tail)
+            except (FormatBroken, SealBroken, Corrupted) as error:
+                walked.breaks(record.location.offset, str(error))
+                walked.lost = not tail
+                return
+
+    def _verify(self, record: Found, *, whole: bool) -> None:
+        if record.head.kind is RecordKind.STANDING_CHANGE:
+            open_change(self._store, self._keyring, record.location)
+            return
+        facts = open_record(self._store, self._keyring, record.location).facts
+        if whole:
+            for _ in self._reader.pieces(facts.settled(record.head.writer, record.location)):
+                pass

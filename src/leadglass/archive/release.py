@@ -1,0 +1,101 @@
+"""What may they have? A permit's view of the index, and bodies that verify as they are read.
+
+What a permit is confined to confines queries, retrievals and commitments alike, and what is not current is in none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from leadglass.archive.index import Index, Visibility
+from leadglass.archive.read import Reader
+from leadglass.terms import (
+    Body,
+    Commitment,
+    Fault,
+    Permit,
+    Progress,
+    Query,
+    Reference,
+    Request,
+    Retrieval,
+    Settled,
+    Standing,
+)
+
+PROCESSING_FAILURE, NO_SUCH_OBJECT_INSTANCE, CLASS_INSTANCE_CONFLICT = 0x0110, 0x0112, 0x0119  # PS3.3 C.14.1.1
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A `terms.Found`. What does not belong to its request is empty."""
+
+    progress: Progress
+    permit: Permit
+    request: Request
+    index: Index
+    reader: Reader
+
+    def rows(self) -> Iterator[Mapping[int, str]]:
+        """Answers of a query; empty for anything else."""
+        if isinstance(self.request, Query):
+            yield from self.index.find(self.request, self._visible)
+
+    def instances(self) -> Iterator[Settled]:
+        """What a retrieval selects; empty for anything else."""
+        if isinstance(self.request, Retrieval):
+            yield from self.index.select(self.request, self._visible)
+
+    def read(self, settled: Settled) -> Body:
+        """Iterating raises Corrupted and other StoreFaults, KeyFault."""
+        return self.reader.read(settled)
+
+    def verdicts(self) -> Iterator[tuple[Reference, int]]:
+        """Each reference of a commitment with its failure reason, 0 where what this device sent is kept: read and verified just now."""
+        if isinstance(self.request, Commitment):
+            for reference in self.request.references:
+                yield reference, self._verdict(reference)
+
+    @property
+    def _visible(self) -> Visibility:
+        return Visibility(self.permit.sop_classes)
+
+    def _verdict(self, reference: Reference) -> int:
+        device = self.permit.subject.device.name
+        versions = self.index.versions(reference.sop_instance_uid)
+        current = next((each for each in versions if each.standing is Standing.CURRENT), None)
+        classes = self.permit.sop_classes
+        if current is None or (classes is not None and current.instance.sop_class_uid not in classes):
+            return NO_SUCH_OBJECT_INSTANCE
+        if current.instance.sop_class_uid != reference.sop_class_uid:
+            return CLASS_INSTANCE_CONFLICT
+        # Who sent several versions means the last. Who sent none of its own sent the current one again, which is kept once.
+        sent = max((each for each in versions if each.sender == device), key=lambda each: each.version, default=current)
+        if sent.standing not in (Standing.CURRENT, Standing.RENDITION):
+            return PROCESSING_FAILURE
+        try:
+            for _ in self.reader.read(sent):
+                pass
+        except Fault:
+            return PROCESSING_FAILURE
+        return 0
+
+
+class Release:
+    """The `open` step."""
+
+    def __init__(self, index: Index, reader: Reader) -> None:
+        self._index, self._reader = index, reader
+
+    async def open(self, request: Request, permit: Permit) -> Answer:
+        """Raises StoreFault where the index does not answer."""
+        progress = Progress()
+        match request:
+            case Retrieval():
+                progress.total = self._index.count(request, Visibility(permit.sop_classes))
+            case Commitment():
+                progress.total = len(request.references)
+            case _:
+                pass
+        return Answer(progress, permit, request, self._index, self._reader)

@@ -1,0 +1,200 @@
+"""A site with an archive and nothing else: what the archive's tests store into, break, and open again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from leadglass.archive.index import Index
+from leadglass.site.keyring import Keyring, SiteKey
+from leadglass.site.writer import Writer
+
+from leadglass.archive.arrival import Receiver
+from leadglass.archive.barrier import Barrier
+from leadglass.archive.commit import Commit, CommitParts
+from leadglass.archive.conflicts import Conflicts
+from leadglass.archive.limits import ArchiveLimits
+from leadglass.archive.objects import ObjectStore
+from leadglass.archive.read import Reader
+from leadglass.archive.recovery import JournalSide, NoJournal, Recovery
+from leadglass.archive.segments import Segments
+from leadglass.terms import (
+    Action,
+    Arrived,
+    Claimed,
+    Device,
+    Event,
+    EventKind,
+    HoldReason,
+    Inspected,
+    Instance,
+    Offer,
+    Outcome,
+    PatientIdentity,
+    Peer,
+    Permit,
+    Proposal,
+    Settled,
+    Subject,
+)
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+EXPLICIT, IMPLICIT, JPEG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.4.70"
+ANNA, BERTA = PatientIdentity("P1", "HOSPITAL"), PatientIdentity("P2", "HOSPITAL")
+HEADER_LENGTH = 300
+_Answer = TypeVar("_Answer")
+
+
+def driven(step: Coroutine[Any, Any, _Answer]) -> _Answer:
+    """A stage blocks and never yields (ADR 0001)."""
+    try:
+        step.send(None)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    raise AssertionError("a stage yielded")
+
+
+class HeaderOf:
+    """A scanner for bytes that are no data set."""
+
+    def __init__(self, transfer_syntax_uid: str) -> None:
+        self.header_complete = False
+
+    def feed(self, data: memoryview) -> None:
+        self.header_complete = True
+
+    def finish(self) -> object:
+        return None
+
+
+def content(length: int, seed: str = "") -> bytes:
+    """Bytes that look like nothing, the same for the same arguments."""
+    return hashlib.shake_128(f"{length}/{seed}".encode()).digest(length)
+
+
+def fragments(data: bytes, length: int = 16 << 10) -> Iterator[memoryview]:
+    """As a door gives them: one buffer, overwritten for each fragment."""
+    buffer = bytearray(length)
+    for start in range(0, len(data), length):
+        piece = data[start : start + length]
+        buffer[: len(piece)] = piece
+        yield memoryview(buffer)[: len(piece)]
+
+
+def subject(device: str = "CT1") -> Subject:
+    proposal = Proposal(device, "LEADGLASS")
+    return Subject(
+        Device(device, "modalities", (), (device,), ()), Peer("127.0.0.1", 4242, "dimse"), proposal, "sha256:00"
+    )
+
+
+def permit(device: str = "CT1", action: Action = Action.STORE, sop_classes: frozenset[str] | None = None) -> Permit:
+    return Permit(subject(device), action, "ct-stores", 1, sop_classes)
+
+
+class Process:
+    """A serving process of the site: a writer of its own, and the steps. `die` leaves everything as a kill would."""
+
+    def __init__(self, place: Place, limits: ArchiveLimits) -> None:
+        self.place = place
+        self.dead = False
+        self.writer = Writer.create(place.site_dir)
+        self.keyring = Keyring.open(place.site_dir, place.site_key, self.writer)
+        self.fatal: list[str] = []
+        self.segments = Segments(place.store, self.writer.id, limits, self.fatal.append)
+        self.receiver = Receiver(self.segments, limits, HeaderOf)
+        self.barrier = Barrier(place.site_dir / "index", limits.barrier_wait_seconds)
+        self.index = place.open_index()
+        self.corrupted: list[object] = []
+        self.reader = Reader(place.store, self.keyring, self.corrupted.append)
+        self.recovery = place.recovery(self.index, self.keyring, self.barrier)
+        parts = CommitParts(
+            self.index, self.segments, self.keyring, self.reader, self.barrier, self.recovery.recover, limits
+        )
+        self.commit = Commit(parts)
+        self.conflicts = Conflicts(self.index, self.commit.claims, self.segments, self.keyring, self.barrier)
+
+    def receive(self, uid: str, data: bytes, syntax: str = EXPLICIT, device: str = "CT1") -> Arrived:
+        offer = Offer(subject(device), CT, uid, syntax)
+        return driven(self.receiver.receive(offer, permit(device), fragments(data)))
+
+    def claim(
+        self,
+        uid: str,
+        data: bytes,
+        *,
+        patient: PatientIdentity = ANNA,
+        study: str = "1.2.3",
+        syntax: str = EXPLICIT,
+        findings: frozenset[HoldReason] = frozenset(),
+        device: str = "CT1",
+    ) -> Claimed:
+        arrived = self.receive(uid, data, syntax, device)
+        attributes = {0x00100020: patient.patient_id, 0x00100010: "DOE^JANE", 0x00080060: "CT", 0x00200013: "1"}
+        instance = Instance(uid, CT, syntax, study, study + ".1", patient, attributes)
+        inspected = Inspected(arrived.offer, arrived.arrival, instance, min(HEADER_LENGTH, len(data)), findings)
+        return driven(self.commit.claim(inspected, permit(device)))
+
+    def keep(self, claimed: Claimed) -> Settled:
+        uid = claimed.inspected.instance.sop_instance_uid
+        event = Event(EventKind.INSTANCE_STORED, Outcome.SUCCESS, actor="CT1", subject_uids=(uid,))
+        return driven(self.commit.keep(claimed, event))
+
+    def publish(self, settled: Settled) -> Settled:
+        driven(self.commit.publish(settled))
+        return settled
+
+    def store(self, uid: str, data: bytes, **facts: Any) -> Settled:
+        claimed = self.claim(uid, data, **facts)
+        return claimed.settled or self.publish(self.keep(claimed))
+
+    def read(self, settled: Settled) -> bytes:
+        return b"".join(self.reader.read(settled))
+
+    def die(self) -> None:
+        """As a kill: the lock goes, nothing is sealed or flushed."""
+        if self.dead:
+            return
+        self.dead = True
+        self.receiver.close()
+        self.barrier.close()
+        self.index.close()
+        self.writer.close()
+
+
+class Place:
+    """The site."""
+
+    def __init__(self, site_dir: Path, store: ObjectStore, **limits: Any) -> None:
+        for name in ("keys", "index", "writers"):
+            (site_dir / name).mkdir(parents=True, exist_ok=True)
+        key = site_dir / "keys" / "site.key"
+        if not key.exists():
+            make_site_key(key)
+        self.site_dir, self.store = site_dir, store
+        self.site_key = SiteKey.open("file:keys/site.key", site_dir)
+        self.limits = ArchiveLimits(**{"disk_reserve_bytes": 0, "claim_wait_seconds": 0.3, **limits})
+        self.journal: JournalSide = NoJournal()
+        self.processes: list[Process] = []
+
+    def process(self) -> Process:
+        process = Process(self, self.limits)
+        self.processes.append(process)
+        return process
+
+    def open_index(self) -> Index:
+        return Index.open("sqlite:index/index.db", self.site_dir, self.site_key.derive("index"))
+
+    def recovery(self, index: Index, keyring: Keyring, barrier: Barrier) -> Recovery:
+        return Recovery(self.site_dir, self.store, index, keyring, barrier, self.journal)
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.die()
+
+
+def make_site_key(path: Path) -> None:
+    path.write_bytes(content(32, "site key"))
+    path.chmod(0o600)

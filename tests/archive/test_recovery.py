@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from leadglass.archive.backends.local import LocalObjects
+from leadglass.archive.records import BLOCK_LENGTH_BYTES
+from leadglass.archive.walk import walk
+from leadglass.terms import Event, KeyFault, Location, Settled, Standing, StoreFault
+from tests.archive.place import Place, Process, content
+
+
+class Journal:
+    """A journal's side of recovery, in memory."""
+
+    def __init__(self, *stored: Settled) -> None:
+        self.has = [each.location for each in stored]
+        self.told: list[tuple[Settled, Event]] = []
+
+    def stored(self, writer: bytes) -> Iterable[Location] | None:
+        return list(self.has)
+
+    def lacks(self, settled: Settled, event: Event) -> None:
+        self.told.append((settled, event))
+        self.has.append(settled.location)
+
+
+def copied(place: Place, to: Path) -> Place:
+    """The site as it lies there, on another disk."""
+    shutil.copytree(place.site_dir, to)
+    return Place(to, LocalObjects(to / "objects"))
+
+
+def segment(place: Place, settled: Settled) -> Path:
+    return place.site_dir / "objects" / settled.location.segment
+
+
+def flip(path: Path, offset: int) -> None:
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 0x40]))
+
+
+def lose_index(place: Place) -> None:
+    for path in (place.site_dir / "index").glob("index*.db*"):
+        path.unlink()
+
+
+def kept_and_died(place: Place) -> tuple[Process, Settled, Settled]:
+    """One instance published, a second one durable and no more; then the process is killed."""
+    process = place.process()
+    first = process.store("1.2.1", content(5_000))
+    second = process.keep(process.claim("1.2.2", content(70_000)))
+    process.die()
+    return process, first, second
+
+
+def test_what_was_durable_is_published_and_the_claim_goes(place: Place) -> None:
+    dead, first, second = kept_and_died(place)
+    process = place.process()
+    assert process.index.current("1.2.2") is None
+    recovered = process.recovery.recover_all()
+    assert [(each.writer, each.published, each.cut) for each in recovered] == [(dead.writer.id, 1, ())]
+    assert process.index.current("1.2.1") == first
+    assert process.index.current("1.2.2") == second
+    assert process.read(second) == content(70_000)
+    assert process.recovery.recover_all() == [], "sealed: nothing to do again"
+    assert not segment(place, second).stat().st_mode & 0o222
+    assert process.store("1.2.2", content(70_000)) == second
+
+
+def test_a_living_writer_is_left_alone(place: Place) -> None:
+    process, other = place.process(), place.process()
+    process.store("1.2.1", b"x")
+    assert other.recovery.recover(process.writer.id) is None
+    assert other.recovery.recover_all() == []
+
+
+def test_recovering_twice_or_again_after_a_crash_gives_the_same(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, first, second = kept_and_died(place)
+    process = place.process()
+    with monkeypatch.context() as crash:
+        crash.setattr(type(process.index), "drop_claims", lambda self, writer: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            process.recovery.recover_all()
+    process.recovery.recover_all()
+    assert process.index.versions("1.2.1") == [first]
+    assert process.index.versions("1.2.2") == [second]
+
+
+def test_a_tail_torn_anywhere_is_cut(place: Place, tmp_path: Path) -> None:
+    _, first, second = kept_and_died(place)
+    start, end = first.location.offset + first.location.length, second.location.offset + second.location.length
+    positions = [*range(start, end, 9_973), start + 1, second.location.offset - 64, *range(end - 60, end, 7), end - 1]
+    for number, position in enumerate(positions):
+        torn = copied(place, tmp_path.parent / f"{tmp_path.name}-torn-{number}")
+        with segment(torn, second).open("r+b") as file:
+            file.truncate(position)
+        process = torn.process()
+        process.recovery.recover_all()
+        assert process.index.current("1.2.2") is None, position
+        assert process.read(first) == content(5_000)
+        again = process.store("1.2.2", content(70_000))
+        assert (again.version, process.read(again)) == (1, content(70_000))
+        assert [each.location for each in walk(torn.store, first.location.segment).records] == [first.location]
+        torn.close()
+        shutil.rmtree(torn.site_dir)
+
+
+def test_a_tail_with_a_wrong_bit_is_cut(place: Place, tmp_path: Path) -> None:
+    _, first, second = kept_and_died(place)
+    location = second.location
+    for number, offset in enumerate((-50, 3, 40, 64, 70, 40_000, 66_000, location.length - 120, location.length - 20)):
+        torn = copied(place, tmp_path.parent / f"{tmp_path.name}-bit-{number}")
+        flip(segment(torn, second), location.offset + offset)
+        process = torn.process()
+        process.recovery.recover_all()
+        assert process.index.current("1.2.2") is None, offset
+        assert process.index.current("1.2.1") == first
+        assert process.store("1.2.2", content(70_000)).version == 1
+        torn.close()
+        shutil.rmtree(torn.site_dir)
+
+
+def test_what_the_index_says_settled_and_is_not_there_is_named(place: Place) -> None:
+    process = place.process()
+    settled = process.store("1.2.1", content(5_000))
+    process.die()
+    with segment(place, settled).open("r+b") as file:
+        file.truncate(settled.location.offset + 100)
+    other = place.process()
+    for _ in range(2):
+        with pytest.raises(StoreFault, match="the index says that it settled"):
+            other.recovery.recover_all()
+
+
+def test_a_segment_that_is_gone_is_named(place: Place) -> None:
+    process = place.process()
+    settled = process.store("1.2.1", content(5_000))
+    process.die()
+    segment(place, settled).unlink()
+    with pytest.raises(StoreFault, match="the index says that it settled"):
+        place.process().recovery.recover_all()
+
+
+def test_damage_before_a_mark_is_a_loss_even_without_index(place: Place, tmp_path: Path) -> None:
+    process = place.process()
+    first = process.store("1.2.1", content(70_000))
+    process.store("1.2.2", content(5_000))
+    process.die()
+    lose_index(place)
+    length = first.location.length
+    for number, offset in enumerate((5, 60, length - 200, length - 5)):
+        damaged = copied(place, tmp_path.parent / f"{tmp_path.name}-damaged-{number}")
+        flip(segment(damaged, first), first.location.offset + offset)
+        with pytest.raises(StoreFault, match=first.location.segment):
+            damaged.process().recovery.recover_all()
+        damaged.close()
+        shutil.rmtree(damaged.site_dir)
+
+
+def test_what_the_journal_says_settled_and_is_not_there_is_named(place: Place) -> None:
+    _, _, second = kept_and_died(place)
+    place.journal = Journal(second)
+    with segment(place, second).open("r+b") as file:
+        file.truncate(second.location.offset + 100)
+    with pytest.raises(StoreFault, match="the journal says that it settled"):
+        place.process().recovery.recover_all()
+
+
+def test_the_journal_hears_of_what_it_lost(place: Place) -> None:
+    _, first, second = kept_and_died(place)
+    journal = place.journal = Journal()
+    process = place.process()
+    process.recovery.recover_all()
+    assert [settled for settled, _ in journal.told] == [first, second]
+    assert all(event.settled == settled for settled, event in journal.told)
+    assert [event.subject_uids for _, event in journal.told] == [("1.2.1",), ("1.2.2",)]
+
+
+def test_a_lost_index_is_made_again(place: Place) -> None:
+    dead, _, _ = kept_and_died(place)
+    process = place.process()
+    process.recovery.recover_all()
+    process.store("1.2.1", b"other bytes")
+    rows = list(process.index.rows())
+    process.die()
+    lose_index(place)
+    other = place.process()
+    assert {each.writer for each in other.recovery.recover_all()} == {dead.writer.id, process.writer.id}
+    assert list(other.index.rows()) == rows
+
+
+def test_what_cannot_be_opened_for_want_of_a_key_is_not_torn(place: Place) -> None:
+    dead, _, second = kept_and_died(place)
+    (dead.writer.directory / "keyring").unlink()
+    size = segment(place, second).stat().st_size
+    with pytest.raises(KeyFault):
+        place.process().recovery.recover_all()
+    assert segment(place, second).stat().st_size == size
+
+
+def test_half_a_streamed_instance_is_none(make_place) -> None:
+    place = make_place(arrival_memory_max_bytes=0)
+    process = place.process()
+    process.claim("1.2.3", content(1 << 20))
+    assert len(list(place.store.names())) == 1
+    process.die()
+    other = place.process()
+    other.recovery.recover_all()
+    assert list(place.store.names()) == []
+    assert other.store("1.2.3", content(1 << 20)).version == 1
+
+
+def test_a_streamed_instance_that_was_kept_is_recovered(make_place) -> None:
+    place = make_place(arrival_memory_max_bytes=0)
+    process = place.process()
+    settled = process.keep(process.claim("1.2.3", content(1 << 20)))
+    process.die()
+    other = place.process()
+    other.recovery.recover_all()
+    assert other.index.current("1.2.3") == settled
+    assert other.read(settled) == content(1 << 20)
+
+
+def test_a_standing_change_that_the_index_lost_is_replayed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = place.process()
+    process.store("1.2.1", b"first")
+    process.store("1.2.1", b"second")
+    with monkeypatch.context() as crash:
+        crash.setattr(type(process.index), "change_standing", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            process.conflicts.promote("1.2.1", 2)
+    process.die()
+    other = place.process()
+    other.recovery.recover_all()
+    assert [each.standing for each in other.index.versions("1.2.1")] == [Standing.SUPERSEDED, Standing.CURRENT]
+
+
+def test_a_segment_cut_inside_its_head_is_removed(place: Place) -> None:
+    process = place.process()
+    settled = process.keep(process.claim("1.2.1", content(5_000)))
+    process.die()
+    with segment(place, settled).open("r+b") as file:
+        file.truncate(BLOCK_LENGTH_BYTES - 1)
+    other = place.process()
+    other.recovery.recover_all()
+    assert list(place.store.names()) == []

@@ -1,0 +1,207 @@
+"""The scanner finds what pydicom finds, in any pieces, and on any bytes raises nothing but MalformedDataSet."""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leadglass.wire import tags
+from leadglass.wire.dataset import DataSetLimits, Header, MalformedDataSet, Scanner, UnsupportedTransferSyntax
+from leadglass.wire.errors import RemoteProtocolError
+from leadglass.wire.uids import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    TRANSFER_SYNTAXES,
+)
+from tests.wire.samples import Sample, samples
+
+JPEG = "1.2.840.10008.1.2.4.50"
+BROKEN = ("truncated", "badVR", "SC_rgb_jpeg.dcm")  # cut off, or implicit VR in an explicit syntax
+
+
+def scan(data: bytes, syntax: str = EXPLICIT_VR_LITTLE_ENDIAN, size: int = 0, **limits: int) -> Header:
+    scanner = Scanner(syntax, limits=DataSetLimits(**limits))
+    for start in range(0, len(data), size or len(data) or 1):
+        scanner.feed(memoryview(data)[start : start + (size or len(data))])
+    return scanner.finish()
+
+
+def element(tag: int, vr: str, value: bytes) -> bytes:
+    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr.encode()
+    if vr in ("OB", "OW", "SQ", "UN", "UT"):
+        return head + b"\0\0" + struct.pack("<L", len(value)) + value
+    return head + struct.pack("<H", len(value)) + value
+
+
+def undefined(tag: int, vr: str) -> bytes:
+    return struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr.encode() + b"\0\0\xff\xff\xff\xff"
+
+
+ITEM, ITEM_END, SEQUENCE_END = (
+    b"\xfe\xff\x00\xe0\xff\xff\xff\xff",
+    b"\xfe\xff\x0d\xe0\0\0\0\0",
+    b"\xfe\xff\xdd\xe0\0\0\0\0",
+)
+
+
+@pytest.mark.parametrize("sample", samples(), ids=lambda sample: sample.path.name)
+def test_it_finds_what_pydicom_finds(sample: Sample) -> None:
+    oracle = sample.oracle()
+    try:
+        header = scan(sample.data_set, sample.transfer_syntax_uid)
+    except MalformedDataSet:
+        assert any(word in sample.path.name for word in BROKEN), "refused, and yet whole"
+        return
+    for tag in (tags.SOP_INSTANCE_UID, tags.STUDY_INSTANCE_UID, tags.SERIES_INSTANCE_UID, tags.SOP_CLASS_UID):
+        assert header.uid(tag) == str(oracle.get(tag).value if tag in oracle else "")
+    for tag in (tags.PATIENT_ID, tags.MODALITY, tags.STUDY_DATE):
+        found = oracle.get(tag)
+        value = "" if found is None or found.value is None else found.value
+        values = [str(each) for each in value] if found is not None and found.VM > 1 else [str(value)]
+        assert header.text(tag) == "\\".join(each.strip() for each in values)
+    for tag in (tags.ROWS, tags.COLUMNS):
+        if tag in oracle and oracle[tag].VM == 1:
+            assert header.text(tag) == str(oracle[tag].value)
+    if 0x7FE00010 not in oracle:
+        assert header.length == header.data_set_length
+
+
+@pytest.mark.parametrize("sample", samples()[::5], ids=lambda sample: sample.path.name)
+def test_pieces_of_any_size_give_the_same(sample: Sample) -> None:
+    def outcome(size: int) -> object:
+        try:
+            return scan(sample.data_set[:20_000], sample.transfer_syntax_uid, size)
+        except MalformedDataSet as error:
+            return str(error)
+
+    whole = outcome(0)
+    for size in (1, 7, 4096):
+        assert outcome(size) == whole
+
+
+@pytest.mark.parametrize("syntax", [DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN, "1.2.3"])
+def test_what_cannot_be_read_is_said_at_once(syntax: str) -> None:
+    with pytest.raises(UnsupportedTransferSyntax):
+        Scanner(syntax)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (element(0x00000002, "UI", b"1.2\0"), "no place"),
+        (element(0x00020010, "UI", b"1.2\0"), "no place"),
+        (element(tags.SOP_INSTANCE_UID, "UI", b"1.2\0") * 2, "twice"),
+        (b"\x08\x00\x16\x00ZZ\x04\x001.2\0", "unknown VR"),
+        (element(tags.PATIENT_ID, "LO", b"AB")[:-1], "cut off"),
+        (b"\x10\x00\x20\x00LO\xff\xff", "cut off"),
+        (b"\x10\x00\x20\x00UT\0\0\xf0\xff\xff\xffA", "at most"),
+        (b"\xe0\x7f\x10\x00OW\0\0\xf0\xff\xff\xffAB", "missing"),
+        (undefined(tags.PIXEL_DATA, "OW"), "does not encapsulate"),
+        (undefined(0x00081140, "SQ") + ITEM, "middle of an element"),
+        (undefined(0x00081140, "SQ") + element(tags.PATIENT_ID, "LO", b"AB"), "where an item"),
+        (undefined(0x00081140, "LO"), "unknown VR|undefined length|cut off"),
+        (SEQUENCE_END, "no place"),
+        (
+            element(tags.PIXEL_DATA, "OW", b"AB")
+            + element(tags.PATIENT_ID, "LO", b"AB")
+            + element(tags.PIXEL_DATA, "OW", b""),
+            "twice",
+        ),
+    ],
+)
+def test_lies_are_refused(data: bytes, why: str) -> None:
+    with pytest.raises(MalformedDataSet, match=why):
+        scan(data)
+
+
+def test_nested_attributes_are_not_the_instances_own() -> None:
+    inner = element(tags.PATIENT_ID, "LO", b"INNER ")
+    data = (
+        undefined(0x00081140, "SQ") + ITEM + inner + ITEM_END + SEQUENCE_END + element(tags.PATIENT_ID, "LO", b"OUTER ")
+    )
+    assert scan(data).text(tags.PATIENT_ID) == "OUTER"
+
+
+def test_un_of_undefined_length_hides_implicit_vr() -> None:
+    inner = struct.pack("<HHL", 0x0010, 0x0020, 2) + b"AB"
+    data = undefined(0x00091010, "UN") + ITEM + inner + ITEM_END + SEQUENCE_END + element(tags.PATIENT_ID, "LO", b"OK")
+    assert scan(data).text(tags.PATIENT_ID) == "OK"
+
+
+def test_ten_thousand_levels_cost_nothing_but_a_refusal() -> None:
+    data = (undefined(0x00081140, "SQ") + ITEM) * 10_000
+    with pytest.raises(MalformedDataSet, match="nested deeper"):
+        scan(data)
+
+
+def test_a_header_bomb_is_bounded_by_its_elements() -> None:
+    data = element(0x00091001, "LO", b"") * 200
+    with pytest.raises(MalformedDataSet, match="more than 100 elements"):
+        scan(data, elements_max=100)
+
+
+def test_a_claimed_gigabyte_costs_no_memory() -> None:
+    scanner = Scanner(EXPLICIT_VR_LITTLE_ENDIAN)
+    scanner.feed(b"\x09\x00\x10\x10OB\0\0\xf0\xff\xff\xff")
+    for _ in range(1000):
+        scanner.feed(bytes(1024))
+    assert len(scanner._held) == 0
+    with pytest.raises(MalformedDataSet, match="missing"):
+        scanner.finish()
+
+
+def test_fragments_are_walked_and_the_header_ends_at_the_pixel_data() -> None:
+    fragment = struct.pack("<HHL", 0xFFFE, 0xE000, 4) + b"ABCD"
+    head = element(tags.PATIENT_ID, "LO", b"AB")
+    data = head + undefined(tags.PIXEL_DATA, "OB") + fragment * 3 + SEQUENCE_END
+    header = scan(data, JPEG, size=3)
+    assert (header.length, header.data_set_length) == (len(head), len(data))
+    with pytest.raises(MalformedDataSet, match="undefined length"):
+        scan(head + undefined(tags.PIXEL_DATA, "OB") + ITEM, JPEG)
+
+
+def test_oddities_are_warned_about_and_kept() -> None:
+    data = element(tags.PATIENT_ID, "LO", b"ABC") + element(tags.MODALITY, "CS", b"CT")
+    header = scan(data)
+    assert header.text(tags.PATIENT_ID) == "ABC" and len(header.warnings) == 2
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=400), st.sampled_from([EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, JPEG]))
+def test_any_bytes(data: bytes, syntax: str) -> None:
+    try:
+        header = scan(data, syntax, size=13)
+        for tag in header.values:
+            header.text(tag)
+    except MalformedDataSet as error:
+        assert str(error)
+
+
+def test_mutated_real_headers() -> None:
+    chance = random.Random(20260601)
+    small = [sample for sample in samples() if len(sample.data_set) < 60_000]
+    refused = 0
+    for _ in range(3000):
+        sample = chance.choice(small)
+        data = bytearray(sample.data_set)
+        for _ in range(chance.randint(1, 4)):
+            data[chance.randrange(len(data))] = chance.choice((0, 0xFF, 0xFE, chance.randrange(256)))
+        try:
+            header = scan(bytes(data), sample.transfer_syntax_uid)
+            for tag in header.values:
+                header.text(tag)
+        except RemoteProtocolError:
+            refused += 1
+    assert refused > 50, "mutants that are never refused are none"
+
+
+def test_every_transfer_syntax_that_is_offered_has_a_scanner() -> None:
+    for uid, syntax in TRANSFER_SYNTAXES.items():
+        if not syntax.deflated and not syntax.big_endian:
+            Scanner(uid)

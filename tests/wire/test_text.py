@@ -1,0 +1,85 @@
+"""Character sets against pydicom's files and the Standard's own examples (PS3.5 Annexes H, I, J, K)."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pydicom
+import pydicom.data
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leadglass.wire.charset import decode_text, decode_value, normalise_for_matching
+from leadglass.wire.values import date_of, integer_of, name_groups, time_of
+
+FILES = sorted((Path(pydicom.data.__file__).parent / "charset_files").glob("*.dcm"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_names_of_pydicoms_charset_files(path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        oracle = pydicom.dcmread(path)
+        raw = pydicom.dcmread(path, defer_size=None)
+        name = oracle.get("PatientName")
+        if name is None:
+            pytest.skip("no Patient's Name in it")
+        charset = raw.get("SpecificCharacterSet", "")
+        terms = charset if isinstance(charset, str) else "\\".join(charset)
+        expected = str(name)
+    assert name.original_string is not None
+    original = name.original_string
+    assert decode_value(original, "PN", terms.encode()).rstrip("^=") == expected.rstrip("^=")
+
+
+@pytest.mark.parametrize(
+    ("data", "charset", "expected"),
+    [
+        (b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B", b"\\ISO 2022 IR 87",
+         "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        (b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7=\x1b$)C\xc8\xab^\x1b$)C\xb1\xe6\xb5\xbf", b"\\ISO 2022 IR 149",
+         "Hong^Gildong=洪^吉洞=홍^길동"),
+        (b"Wang^XiaoDong=\xe7\x8e\x8b^\xe5\xb0\x8f\xe6\x9d\xb1=", b"ISO_IR 192", "Wang^XiaoDong=王^小東="),
+        (b"Wang^XiaoDong=\xcd\xf5^\xd0\xa1\xb6\xab=", b"GB18030", "Wang^XiaoDong=王^小东="),
+        (b"\xd4\xcf\xc0\xde^\xc0\xdb\xb3=\x1b$B;3ED\x1b(J^\x1b$BB@O:\x1b(J", b"ISO 2022 IR 13\\ISO 2022 IR 87", "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎"),
+        (b"Buc^J\xe9r\xf4me", b"ISO_IR 100", "Buc^Jérôme"),
+        (b"\xc4neas^R\xfcdiger", b"ISO_IR 100", "Äneas^Rüdiger"),
+        ("Люкceмбypг".encode("iso8859-5"), b"ISO_IR 144", "Люкceмбypг"),
+    ],
+)  # fmt: skip
+def test_the_standards_examples(data: bytes, charset: bytes, expected: str) -> None:
+    assert decode_value(data, "PN", charset) == expected
+
+
+def test_bytes_without_a_character_set_are_replaced_not_guessed() -> None:
+    assert decode_text(b"J\xe9r", "LO") == "J�r"
+
+
+@given(
+    st.binary(max_size=80),
+    st.sampled_from(
+        [b"", b"ISO_IR 100", b"\\ISO 2022 IR 87", b"nonsense", b"ISO 2022 IR 13\\ISO 2022 IR 159", b"ISO_IR 192"]
+    ),
+)
+def test_no_bytes_are_too_strange(data: bytes, charset: bytes) -> None:
+    for vr in ("PN", "LO", "UT", "US", "OB", "DS"):
+        assert isinstance(decode_value(data, vr, charset), str)
+
+
+def test_matching_folds_case_width_and_space() -> None:
+    assert normalise_for_matching("  ＳＭＩＴＨ^John  ") == normalise_for_matching("smith^john")
+    assert normalise_for_matching("Straße") == normalise_for_matching("STRASSE")
+
+
+def test_dates_times_numbers_and_names() -> None:
+    assert (date_of("20260131"), date_of("2026.01.31"), date_of("2026"), date_of("x" * 10**6)) == (
+        "20260131",
+        "20260131",
+        "",
+        "",
+    )
+    assert (time_of("1203"), time_of("12:03:04.5"), time_of("123")) == ("120300.000000", "120304.500000", "")
+    assert (integer_of(" 12 "), integer_of("9" * 10**6), integer_of("1e9")) == (12, None, None)
+    assert name_groups("Smith^John^^^=山田^太郎") == (("Smith", "John"), ("山田", "太郎"))
