@@ -28,7 +28,7 @@ from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide
 from leadglass.site.keyring import Keyring
 from leadglass.site.layout import device_authorities
-from leadglass.site.load import load_proven
+from leadglass.site.write import load_proven
 from leadglass.site.model import Site
 from leadglass.site.register import Register
 from leadglass.site.sitekey import SiteKey

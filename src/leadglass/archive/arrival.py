@@ -1,4 +1,4 @@
-"""How do bytes come in? Copied once into chunks, hashed, scanned up to the header's end, sealed; nothing waits in the clear.
+"""How do bytes come in? Copied once into chunks, hashed, scanned, sealed; nothing waits in the clear.
 
 Sealed bytes lie in memory within one budget for all arrivals, or, where that ends, stream into a segment of their own. The header is
 scanned from the same bytes that are sealed and hashed.
@@ -35,15 +35,12 @@ STAGE_LENGTH_BYTES = 2 * CHUNK_LENGTH_MAX_BYTES  # one hand-over to the hashing 
 STAGES_PER_HELPER = 3
 # Hashing beside arrival pays where a core is idle: with two, a sender on this machine or a second association takes it.
 HELPERS_MAX = max(0, (os.cpu_count() or 1) // 2 - 1)
-_PREAMBLE_ABSENT_BYTES = 4
 _Answer = TypeVar("_Answer")
 
 
 class Scanner(Protocol):
-    """`wire.dataset.Scanner`, as far as arriving needs it. Both methods raise RemoteProtocolError on what is no data set."""
+    """`wire.dataset.Scanner`, as far as arriving needs it: fed the whole data set. Raises RemoteProtocolError on what is none."""
 
-    @property
-    def header_complete(self) -> bool: ...
     def feed(self, data: memoryview) -> None: ...
     def finish(self) -> object: ...
 
@@ -71,6 +68,7 @@ class SealedArrival:
         self.stamp = Stamp(0, 0, 0, 0)
         self.buffer: Buffer | None = pool.take_least()
         self.stream: Stream | None = None
+        self._frames_length = 0
         self._position = PREFIX_LENGTH_BYTES  # in the buffer, where the next frame goes
 
     @property
@@ -90,6 +88,7 @@ class SealedArrival:
 
     def close(self, preamble: bytes = b"") -> None:
         """After the last chunk: the preamble's frame, empty where there was none."""
+        self._frames_length = self.body_length
         frame = self.seal.seal_preamble(preamble)
         buffer = self._room(len(frame))
         buffer.view[self._position : self._position + len(frame)] = frame
@@ -100,7 +99,7 @@ class SealedArrival:
         if self.stream is not None:
             raise StoreFault("an instance that was streamed to disk is not read back before it is kept")
         into = memoryview(bytearray(CHUNK_LENGTH_MAX_BYTES))
-        for index, sealed, final in frames(self.body[:-_PREAMBLE_ABSENT_BYTES]):
+        for index, sealed, final in frames(self.body[: self._frames_length]):
             yield into[: self.seal.open_chunk(index, sealed, into, final=final)]
 
     def settle(self) -> None:
@@ -192,7 +191,7 @@ class _Intake:
 
     def __init__(self, receiver: Receiver, offer: Offer) -> None:
         self._receiver = receiver
-        self._scanner: Scanner | None = receiver.new_scanner(offer.transfer_syntax_uid)
+        self._scanner = _told(lambda: receiver.new_scanner(offer.transfer_syntax_uid))
         self._length_max = receiver.limits.instance_length_max_bytes
         self._hash = hashlib.sha256()
         self._helper: _Helper | None = None
@@ -217,12 +216,12 @@ class _Intake:
 
     def finish(self, preamble: bytes) -> Arrived:
         view = memoryview(self._stage)[: self._filled]
-        scanner = self._scan(view)
+        _told(lambda: self._scanner.feed(view))
+        header = _told(self._scanner.finish)
         if self._helper is not None:
             self._helper.collect()
         self._hash.update(view)
         self._add(view, final=True)
-        header = _told(scanner.finish)
         arrival = self.arrival
         arrival.close(preamble)
         arrival.digest = self._hash.digest()
@@ -239,7 +238,7 @@ class _Intake:
     def _flush(self) -> None:
         """A full stage, and more is to come."""
         view = memoryview(self._stage)
-        self._scan(view)
+        _told(lambda: self._scanner.feed(view))
         helper = self._helper = self._helper or self._receiver.take_helper()
         if helper is None:
             self._hash.update(view)
@@ -251,13 +250,6 @@ class _Intake:
             finally:
                 self._stage = helper.free.get()
         self._filled = 0
-
-    def _scan(self, view: memoryview) -> Scanner:
-        scanner = self._scanner
-        assert scanner is not None
-        if not scanner.header_complete:
-            _told(lambda: scanner.feed(view))
-        return scanner
 
     def _add(self, view: memoryview, *, final: bool) -> None:
         if len(view) > CHUNK_LENGTH_MAX_BYTES:

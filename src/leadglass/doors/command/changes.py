@@ -15,10 +15,18 @@ from typing import Any
 from leadglass.doors.house import Standings
 from leadglass.policy import containment
 from leadglass.policy.proof import prove
-from leadglass.site.load import load, load_proven
+from leadglass.site.load import load
 from leadglass.site.model import Site
 from leadglass.site.register import Register
-from leadglass.site.write import apply, apply_device, device_file, remove_device, write_device
+from leadglass.site.write import (
+    apply,
+    apply_device,
+    device_file,
+    load_proven,
+    remove_device,
+    repin_device,
+    write_device,
+)
 from leadglass.terms import Change, ChangeKind, Containment, Refused
 
 Result = Mapping[str, object]
@@ -77,7 +85,7 @@ class Changes:
         """The old certificate and the new one are both valid until the new one is first used."""
         self._known(change.about)
         self._register(change.about, arguments["certificate"], str(arguments.get("kind", "issued")))
-        write_device(self.site_dir, change.about, arguments["device"], arguments.get("flow"))
+        repin_device(self.site_dir, change.about, [str(pin) for pin in arguments["pins"]])
         apply_device(self.site_dir, change.about)
         self._generation(change, lambda state: state)
         return {"device": change.about, "renewed": True}

@@ -18,6 +18,7 @@ from leadglass.doors.command.exits import Exit, Stopped
 from leadglass.identity.authority import Authority, KeyKind, PrivateKey, write_file
 from leadglass.identity.enrolment import Issued, Sheet, bundle, enroll, foreign, sign
 from leadglass.site.layout import CA_DIRECTORY, DEVICE_CA, anchors
+from leadglass.site.model import within
 from leadglass.terms import Action, ChangeKind
 
 RESERVED = frozenset({"worklist", "mpps"})
@@ -395,7 +396,7 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 def _zone_of(zones: Mapping[str, list[str]], network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
     for name, networks in zones.items():
         for each in map(ipaddress.ip_network, networks):
-            if each.version == network.version and network.subnet_of(each):  # type: ignore[arg-type]
+            if within(network, each):
                 return name
     raise Stopped(
         Exit.USAGE, f"no zone holds {network}", hint="add it to a zone in leadglass.toml and `leadglass apply`"

@@ -16,8 +16,9 @@ from cryptography import x509
 
 from leadglass.identity.doors import door_certificate
 from leadglass.policy.proof import prove
+from leadglass.site.document import SiteInvalid
 from leadglass.site.layout import CA_DIRECTORY, KIT_DIRECTORY, device_authorities
-from leadglass.site.load import SiteInvalid, load
+from leadglass.site.load import load
 from leadglass.site.model import Site
 from leadglass.site.sitekey import SiteKey
 from leadglass.terms import Fault

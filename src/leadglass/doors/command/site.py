@@ -10,9 +10,10 @@ import typer
 from leadglass.doors.command.application import JSON, invocation
 from leadglass.doors.command.doctor import examine
 from leadglass.doors.command.exits import Exit, Stopped
-from leadglass.policy.proof import prove
-from leadglass.site.load import SiteInvalid, load, load_proven
-from leadglass.site.write import differences
+from leadglass.policy.proof import differences, prove
+from leadglass.site.document import SiteInvalid
+from leadglass.site.load import load
+from leadglass.site.write import load_proven
 from leadglass.terms import ChangeKind, Fault
 
 

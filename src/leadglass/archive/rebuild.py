@@ -1,0 +1,199 @@
+"""Can the index be made again? From the segments alone, or from the journals with the segments for what they lack; both give the same.
+
+It runs beside living writers. A new epoch grows while they write to the old one; then a short barrier, in which the index is not written,
+the rest is read and the new epoch takes the old one's place. Reading never stops.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from leadglass.archive.barrier import Barrier
+from leadglass.archive.conflicts import Conflicts, forward
+from leadglass.archive.index import Index
+from leadglass.archive.objects import ObjectStore
+from leadglass.archive.read import open_change, open_record
+from leadglass.archive.records import FormatBroken, RecordKind, StandingChange
+from leadglass.archive.seal import SealBroken
+from leadglass.archive.walk import Found, Walked, walk
+from leadglass.site.keyring import Keyring
+from leadglass.site.writer import writers
+from leadglass.terms import Settled, StoreFault
+
+BATCH_RECORDS = 500
+LOSSES_NAMED_MAX = 20
+PASSES_MAX = 5
+REST_SEGMENTS_MAX = 8  # so few may be left for the barrier
+
+RecordId = tuple[bytes, int]  # writer and record number
+
+
+@dataclass(slots=True)
+class _Work:
+    """What a rebuild has done so far. `done`: how far each segment was read; `sealed`: writers of which everything counts.
+
+    `told`: records that journals told of; those among them that no segment has are a loss.
+    """
+
+    fresh: Index
+    sealed: frozenset[bytes]
+    told: set[RecordId] = field(default_factory=set)
+    seen: set[RecordId] = field(default_factory=set)
+    changes: dict[RecordId, StandingChange] = field(default_factory=dict)
+    done: dict[str, int] = field(default_factory=dict)
+    published: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """`journalled`: what stored events say, a fast path; it may lack records, never invent one."""
+
+    site_dir: Path
+    store: ObjectStore
+    index: Index
+    keyring: Keyring
+    barrier: Barrier
+    journalled: Callable[[], Iterable[Settled]] = tuple
+
+    def run(self, progress: Callable[[int, int], None]) -> Mapping[str, object]:
+        """`progress`: segments read, segments there.
+
+        Raises StoreFault where a record that settled cannot be read; nothing is exchanged then.
+        """
+        started = time.monotonic()
+        fresh = self.index.next_epoch()
+        try:
+            work = _Work(fresh, frozenset(state.id for state in writers(self.site_dir) if state.sealed))
+            self._from_journals(work)
+            # 1. Beside living writers, again and again until little is left. A crash here leaves a file that nobody opens.
+            for _ in range(PASSES_MAX):
+                if self._pass(work, progress) <= REST_SEGMENTS_MAX:
+                    break
+            held = time.monotonic()
+            with self.barrier.exclusive():
+                # 2. Nobody writes the index: what settled meanwhile, then the standings, which need every version to be there.
+                self._pass(work, progress)
+                self._refuse_loss(work)
+                for change in work.changes.values():
+                    forward(fresh, change)
+                # 3. The exchange is one rename. A crash before it: the old epoch serves on. A crash after it: the new one does.
+                self.index.exchange(fresh)
+            paused = time.monotonic() - held
+        except BaseException:
+            fresh.discard()
+            raise
+        return {
+            "records": work.published,
+            "standing_changes": len(work.changes),
+            "segments": len(work.done),
+            "seconds": round(time.monotonic() - started, 3),
+            "barrier_seconds": round(paused, 3),
+        }
+
+    def _from_journals(self, work: _Work) -> None:
+        batch: list[Settled] = []
+        for settled in self.journalled():
+            batch.append(settled)
+            work.told.add((settled.writer, settled.location.record))
+            if len(batch) == BATCH_RECORDS:
+                self._publish(work, batch)
+                batch = []
+        self._publish(work, batch)
+
+    def _refuse_loss(self, work: _Work) -> None:
+        lost = sorted(f"record {number} of {writer.hex()}" for writer, number in work.told - work.seen)
+        if lost:
+            raise StoreFault(
+                "settled, says the journal, and in no segment: " + ", ".join(lost[:LOSSES_NAMED_MAX]), hint=_RESTORE
+            )
+
+    def _pass(self, work: _Work, progress: Callable[[int, int], None]) -> int:
+        """Reads what grew since the last pass; how many segments had something new."""
+        names = list(self.store.names())
+        grown = 0
+        for number, name in enumerate(names, start=1):
+            size = self._size(name)
+            if size != work.done.get(name):
+                grown += 1
+                self._segment(work, name)
+                work.done[name] = size
+            progress(number, len(names))
+        return grown
+
+    def _size(self, name: str) -> int:
+        try:
+            return self.store.size(name)
+        except FileNotFoundError:  # a stream that was discarded since it was listed
+            return 0
+
+    def _segment(self, work: _Work, name: str) -> None:
+        try:
+            walked = walk(self.store, name)
+        except FileNotFoundError:
+            return
+        if walked.lost:
+            raise StoreFault(f"{walked.name} at {walked.broken_at}: {walked.what}", hint=_RESTORE)
+        batch: list[Settled] = []
+        for record in self._durable(work, walked):
+            record_id = record.head.writer, record.head.number
+            if record_id in work.seen:
+                continue
+            work.seen.add(record_id)
+            if record_id in work.told:
+                continue
+            try:
+                if record.head.kind is RecordKind.STANDING_CHANGE:
+                    work.changes[record_id] = open_change(self.store, self.keyring, record.location)
+                    continue
+                facts = open_record(self.store, self.keyring, record.location).facts
+            except (FormatBroken, SealBroken) as error:
+                raise StoreFault(f"{name} at {record.location.offset}: {error}", hint=_RESTORE) from error
+            batch.append(facts.settled(record.head.writer, record.location))
+            if len(batch) == BATCH_RECORDS:
+                self._publish(work, batch)
+                batch = []
+        self._publish(work, batch)
+
+    def _durable(self, work: _Work, walked: Walked) -> Iterator[Found]:
+        """What was synced for certain: below the last mark, or in the index that serves now. The rest is being written just now."""
+        applied = self.index.applied(walked.writer)
+        known = applied.record if applied else 0
+        for record in walked.records:
+            if (
+                walked.closed
+                or walked.writer in work.sealed
+                or record.location.offset < walked.durable_mark
+                or record.head.number <= known
+            ):
+                yield record
+
+    def _publish(self, work: _Work, batch: list[Settled]) -> None:
+        if batch:
+            work.fresh.publish(batch)
+            work.published += len(batch)
+
+
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """What people do to the archive itself, in one hand."""
+
+    conflicts: Conflicts
+    rebuilding: Rebuild
+
+    def promote(self, sop_instance_uid: str, version: int) -> Mapping[str, object]:
+        """See `Conflicts.promote`."""
+        return self.conflicts.promote(sop_instance_uid, version)
+
+    def dismiss(self, sop_instance_uid: str, version: int) -> Mapping[str, object]:
+        """See `Conflicts.dismiss`."""
+        return self.conflicts.dismiss(sop_instance_uid, version)
+
+    def rebuild(self, progress: Callable[[int, int], None]) -> Mapping[str, object]:
+        """See `Rebuild.run`."""
+        return self.rebuilding.run(progress)
+
+
+_RESTORE = "restore the named segment from the replica or a backup, then rebuild again"

@@ -1,0 +1,178 @@
+"""What is this place? The frozen `Site`: everything that `leadglass.toml` and `devices.d/` say, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+
+from leadglass.terms import Action, Device
+
+Network = IPv4Network | IPv6Network
+ARCHIVE = "archive"  # the name of Leadglass itself in flows, tests and never rules
+
+
+def within(inner: Network, outer: Network) -> bool:
+    """True where every address of `inner` is one of `outer`."""
+    if isinstance(inner, IPv4Network) and isinstance(outer, IPv4Network):
+        return inner.subnet_of(outer)
+    return isinstance(inner, IPv6Network) and isinstance(outer, IPv6Network) and inner.subnet_of(outer)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every bound of the site, with its unit in its name; `docs/site-file.md` says what each protects."""
+
+    associations_max: int = 1000
+    associations_per_address_max: int = 64
+    handshake_seconds: float = 10.0
+    artim_seconds: float = 30.0
+    idle_seconds: float = 600.0
+    stall_seconds: float = 30.0
+    pdu_length_max_bytes: int = 131_072
+    arrival_memory_max_bytes: int = 33_554_432
+    instance_length_max_bytes: int = 4_294_967_296
+    disk_reserve_bytes: int = 268_435_456
+    segment_length_max_bytes: int = 268_435_456
+    segment_age_max_seconds: float = 900.0
+    claim_wait_seconds: float = 5.0
+    certificate_warning_days: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class DimseDoor:
+    """`listen` of [doors.dimse], and how many processes serve it."""
+
+    host: str
+    port: int
+    ae_title: str = "LEADGLASS"
+    workers: int = 2
+    tls_minimum: str = "1.2"
+    private_sop_classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsDoor:
+    """Health and Prometheus metrics, loopback only."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    dimse: DimseDoor
+    metrics: MetricsDoor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a person wrote it."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """Networks that belong together. `isolated`: its members do not see each other."""
+
+    name: str
+    networks: tuple[Network, ...]
+    tags: frozenset[str] = frozenset()
+    isolated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A transport protocol and its port."""
+
+    name: str
+    protocol: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class OnDemand:
+    """A flow that is closed until somebody with the role approves it, for at most so long."""
+
+    approve: str
+    max_seconds: int
+    record: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Who may say what to whom. `sources`, `targets`: zones, devices, `#tags` or `archive`. `may`: what the doors allow."""
+
+    id: str
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    service: str
+    auth: str
+    may: frozenset[Action]
+    why: str
+    origin: Origin
+    reserved: frozenset[str] = frozenset()
+    sop_classes: frozenset[str] | None = None
+    destinations: frozenset[str] | None = None
+    require_user_identity: bool = False
+    on_demand: OnDemand | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """A promise in the file: `accept` and `deny` hold expressions such as `archive:store CTImageStorage`."""
+
+    who: str
+    accept: tuple[str, ...]
+    deny: tuple[str, ...]
+    why: str
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Never:
+    """No chain of flows leads from any of these to any of those."""
+
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The whole place. `key`: reference of the site key. `operators`: uids or user names that may change the site."""
+
+    path: Path
+    name: str
+    loopback: bool
+    objects: str
+    index: str
+    key: str
+    doors: Doors
+    zones: Mapping[str, Zone]
+    devices: Mapping[str, Device]
+    services: Mapping[str, Service]
+    flows: tuple[Flow, ...]
+    tests: tuple[Test, ...]
+    never: tuple[Never, ...]
+    limits: Limits
+    operators: tuple[str, ...] = ()
+    roles: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+    @property
+    def key_beside_data(self) -> bool:
+        """True where whoever takes the disk has the key too."""
+        scheme, _, rest = self.key.partition(":")
+        if scheme != "file":
+            return False
+        path = (self.path / rest).resolve()
+        try:
+            return path.stat().st_dev == self.path.stat().st_dev
+        except OSError:
+            return True

@@ -1,0 +1,237 @@
+"""What is neither image nor event, and must not be lost? Certificates, waivers, changes, proven policies, commitments not yet reported.
+
+One encrypted SQLite file, WAL with full sync; its own locking is the one exception to one file, one writer. Changed by `change` only
+(pending commitments excepted: the peer's request itself is their reason).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from leadglass.site.migrations import Migration, pending
+from leadglass.terms import KeyFault, Reference, StoreFault
+
+BUSY_SECONDS = 10.0
+KEY_LENGTH_BYTES = 32
+
+_FIRST = """
+CREATE TABLE certificates(
+    fingerprint TEXT PRIMARY KEY, device TEXT NOT NULL, serial TEXT NOT NULL, not_before_ns INTEGER NOT NULL, not_after_ns INTEGER NOT NULL,
+    kind TEXT NOT NULL, pem TEXT NOT NULL, state TEXT NOT NULL, issued_ns INTEGER NOT NULL, changed_ns INTEGER NOT NULL);
+CREATE INDEX certificates_device ON certificates(device);
+CREATE TABLE waivers(
+    id TEXT PRIMARY KEY, device TEXT NOT NULL, fingerprint TEXT NOT NULL, until_ns INTEGER NOT NULL, reason TEXT NOT NULL,
+    operator TEXT NOT NULL, at_ns INTEGER NOT NULL);
+CREATE TABLE proven(digest TEXT NOT NULL, operator TEXT NOT NULL, at_ns INTEGER NOT NULL);
+CREATE TABLE changes(
+    id TEXT PRIMARY KEY, digest TEXT NOT NULL, kind TEXT NOT NULL, about TEXT NOT NULL, state TEXT NOT NULL, at_ns INTEGER NOT NULL);
+CREATE TABLE commitments(
+    id INTEGER PRIMARY KEY, device TEXT NOT NULL, transaction_uid TEXT NOT NULL, calling_ae_title TEXT NOT NULL,
+    referenced TEXT NOT NULL, at_ns INTEGER NOT NULL);
+"""
+
+
+def _first(connection: apsw.Connection) -> None:
+    if not list(connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'certificates'")):
+        connection.execute(_FIRST)
+
+
+MIGRATIONS: tuple[Migration[apsw.Connection], ...] = (Migration(1, "the first tables", _first),)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """One that a device has or had. `kind`: issued (by our CA) or pinned; `state`: issued, active (used), superseded, revoked."""
+
+    fingerprint: str
+    device: str
+    serial: str
+    not_before_ns: int
+    not_after_ns: int
+    kind: str
+    pem: str
+    state: str
+    issued_ns: int
+    changed_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiver:
+    """An expired certificate that is let in until then, and who said so."""
+
+    id: str
+    device: str
+    fingerprint: str
+    until_ns: int
+    reason: str
+    operator: str
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCommitment:
+    """A storage commitment that was asked for and not reported yet."""
+
+    id: int
+    device: str
+    transaction_uid: str
+    calling_ae_title: str
+    references: tuple[Reference, ...]
+
+
+class Register:
+    """Thread-safe: one connection a process, behind a lock."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, path: Path, key: bytes) -> Register:
+        """Raises KeyFault where the key does not open it, Fault where a newer Leadglass wrote it."""
+        if len(key) != KEY_LENGTH_BYTES:
+            raise KeyFault(f"the register's key has {KEY_LENGTH_BYTES} bytes")
+        connection = apsw.Connection(str(path))
+        try:
+            connection.execute("PRAGMA cipher='chacha20'")
+            connection.execute(f"PRAGMA key='raw:{key.hex()}'")
+            connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+            connection.execute("PRAGMA journal_mode=WAL").fetchall()
+            connection.execute("PRAGMA synchronous=FULL")
+            version = int(connection.execute("PRAGMA user_version").fetchall()[0][0])
+            if version != MIGRATIONS[-1].number:
+                _migrate(connection)
+        except apsw.NotADBError as error:
+            connection.close()
+            raise KeyFault("the register does not open with this site key", hint="is it this site's key?") from error
+        except BaseException:
+            connection.close()
+            raise
+        return cls(connection)
+
+    # ---- certificates and waivers
+
+    def add_certificate(
+        self, *, device: str, fingerprint: str, serial: str, not_before_ns: int, not_after_ns: int, kind: str, pem: str
+    ) -> None:
+        """Harmless to repeat."""
+        now = time.time_ns()
+        row = (fingerprint, device, serial, not_before_ns, not_after_ns, kind, pem, "issued", now, now)
+        self._write("INSERT OR IGNORE INTO certificates VALUES(?,?,?,?,?,?,?,?,?,?)", row)
+
+    def certificates(self) -> list[Certificate]:
+        """In the order of issue."""
+        return [Certificate(*row) for row in self._read("SELECT * FROM certificates ORDER BY issued_ns, rowid")]
+
+    def set_certificate_state(self, fingerprint: str, state: str) -> None:
+        self._write(
+            "UPDATE certificates SET state = ?, changed_ns = ? WHERE fingerprint = ?",
+            (state, time.time_ns(), fingerprint),
+        )
+
+    def add_waiver(
+        self, waiver_id: str, device: str, fingerprint: str, until_ns: int, reason: str, operator: str
+    ) -> None:
+        row = (waiver_id, device, fingerprint, until_ns, reason, operator, time.time_ns())
+        self._write("INSERT OR REPLACE INTO waivers VALUES(?,?,?,?,?,?,?)", row)
+
+    def waivers(self) -> list[Waiver]:
+        """Those whose time is not over; a later one of the same certificate comes later."""
+        rows = self._read("SELECT * FROM waivers WHERE until_ns > ? ORDER BY at_ns", (time.time_ns(),))
+        return [Waiver(*row) for row in rows]
+
+    # ---- policies and changes
+
+    def add_proven(self, digest: str, operator: str) -> None:
+        self._write("INSERT INTO proven VALUES(?,?,?)", (digest, operator, time.time_ns()))
+
+    def change_intended(self, change_id: str, digest: str, kind: str, about: str) -> None:
+        row = (change_id, digest, kind, about, "intended", time.time_ns())
+        self._write("INSERT OR IGNORE INTO changes VALUES(?,?,?,?,?,?)", row)
+
+    def change_settled(self, change_id: str, state: str) -> None:
+        self._write("UPDATE changes SET state = ? WHERE id = ?", (state, change_id))
+
+    def unfinished_changes(self) -> list[tuple[str, str, str]]:
+        """Intents without an end: id, kind, about."""
+        rows = self._read("SELECT id, kind, about FROM changes WHERE state = 'intended' ORDER BY at_ns")
+        return [(str(row[0]), str(row[1]), str(row[2])) for row in rows]
+
+    # ---- commitments
+
+    def add(self, device: str, transaction_uid: str, references: tuple[Reference, ...], calling_ae_title: str) -> None:
+        """Durable when it returns; the same transaction again replaces what was asked before."""
+        told = json.dumps([[each.sop_class_uid, each.sop_instance_uid] for each in references])
+        with self._transaction() as connection:
+            connection.execute(
+                "DELETE FROM commitments WHERE device = ? AND transaction_uid = ?", (device, transaction_uid)
+            )
+            connection.execute(
+                "INSERT INTO commitments(device, transaction_uid, calling_ae_title, referenced, at_ns) VALUES(?,?,?,?,?)",
+                (device, transaction_uid, calling_ae_title, told, time.time_ns()),
+            )
+
+    def pending_commitments(self) -> list[PendingCommitment]:
+        rows = self._read(
+            "SELECT id, device, transaction_uid, calling_ae_title, referenced FROM commitments ORDER BY id"
+        )
+        return [
+            PendingCommitment(*row[:4], tuple(Reference(*pair) for pair in json.loads(row[4])))  # type: ignore[arg-type]
+            for row in rows
+        ]
+
+    def commitment_reported(self, commitment_id: int) -> None:
+        self._write("DELETE FROM commitments WHERE id = ?", (commitment_id,))
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    # ---- the database
+
+    def _read(self, statement: str, values: Iterable[apsw.SQLiteValue] = ()) -> list[tuple]:  # type: ignore[type-arg]
+        try:
+            with self._lock:
+                return self._connection.execute(statement, tuple(values)).fetchall()
+        except apsw.Error as error:
+            raise StoreFault(f"the register cannot be read: {error}", hint="look at the disk") from error
+
+    def _write(self, statement: str, values: Iterable[apsw.SQLiteValue]) -> None:
+        with self._transaction() as connection:
+            connection.execute(statement, tuple(values))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[apsw.Connection]:
+        try:
+            with self._lock:
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._connection
+                except BaseException:
+                    self._connection.execute("ROLLBACK")
+                    raise
+                self._connection.execute("COMMIT")
+        except apsw.Error as error:
+            raise StoreFault(f"the register cannot be written: {error}", hint="look at the disk") from error
+
+
+def _migrate(connection: apsw.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = int(connection.execute("PRAGMA user_version").fetchall()[0][0])
+        for step in pending("register", version, MIGRATIONS):
+            step.run(connection)
+            connection.execute(f"PRAGMA user_version = {step.number}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
