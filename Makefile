@@ -1,30 +1,34 @@
 # `make` prints this help. Two commands matter to a newcomer: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak lock clean
+.PHONY: help demo test check bench soak dev lock clean
 
-PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do command -v $$each && break; done)
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
+	$$each -c '$(NEW_ENOUGH)' 2>/dev/null && { command -v $$each; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 help:  ## this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
 $(VENV)/made:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Leadglass needs Python 3.11 or newer; PYTHON=/path/to/python3.11 make ..."; exit 1; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "this Python has no venv module: on Debian, apt-get install python3-venv"; exit 1; }
-	@echo "making $(VENV)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@python=$(PYTHON); \
+	test -n "$$python" && "$$python" -c '$(NEW_ENOUGH)' \
+		|| { echo "Leadglass needs Python 3.11 or newer. Install it, or say where it is: make ... PYTHON=/path/to/python3.11"; exit 1; }; \
+	"$$python" -c 'import venv, ensurepip' 2>/dev/null \
+		|| { echo "$$python cannot make virtual environments. On Debian: apt-get install python3-venv"; exit 1; }; \
+	test -x $(BIN)/python || { echo "making $(VENV) with $$python"; "$$python" -m venv $(VENV); }
 	@touch $@
 
 $(VENV)/demo: requirements-demo.lock pyproject.toml $(VENV)/made
-	@echo "installing what the demo needs"
+	@echo "installing what the demo needs into $(VENV)"
 	@$(PIP) install --require-hashes -r requirements-demo.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/dev: requirements-dev.lock pyproject.toml $(VENV)/made
-	@echo "installing what the tests need"
+	@echo "installing what the tests need into $(VENV)"
 	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/demo
@@ -47,8 +51,11 @@ bench: $(VENV)/dev  ## interleaved with Orthanc and storescp (Debian's orthanc a
 soak: $(VENV)/dev  ## the long runs: kills for as long as you like (ARGS="--kills 100")
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/crash $(ARGS)
 
-lock: $(VENV)/dev  ## writes the lock files anew
-	$(BIN)/python -m pip install --quiet uv
+dev: $(VENV)/dev  ## the virtual environment with everything a change needs, and the command leadglass in it
+	@echo "ready: . $(BIN)/activate"
+
+lock: $(VENV)/dev  ## writes the lock files anew, from pyproject.toml
+	@$(PIP) install uv
 	tools/lock $(BIN)/uv
 
 clean:  ## removes what make made

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-_PACKAGES = {
+PACKAGES = {
     **dict.fromkeys(
         ("echoscu", "storescu", "findscu", "movescu", "getscu", "storescp", "dcmdump", "dcmqrscp"), "dcmtk"
     ),
@@ -22,7 +22,7 @@ def require(program: str) -> str:
     found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin")
     if found:
         return found
-    reason = f"{program} is not installed: apt-get install {_PACKAGES.get(program, program)}"
+    reason = f"{program} is not installed: apt-get install {PACKAGES.get(program, program)}"
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

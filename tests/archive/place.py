@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from leadglass.archive.index import Index
-from leadglass.site.keyring import Keyring, SiteKey
+from leadglass.site.keyring import Keyring
+from leadglass.site.sitekey import SiteKey
 from leadglass.site.writer import Writer
 
 from leadglass.archive.arrival import Receiver
@@ -161,6 +162,7 @@ class Process:
         self.receiver.close()
         self.barrier.close()
         self.index.close()
+        self.keyring.close()
         self.writer.close()
 
 
@@ -168,11 +170,9 @@ class Place:
     """The site."""
 
     def __init__(self, site_dir: Path, store: ObjectStore, **limits: Any) -> None:
-        for name in ("keys", "index", "writers"):
-            (site_dir / name).mkdir(parents=True, exist_ok=True)
-        key = site_dir / "keys" / "site.key"
-        if not key.exists():
-            make_site_key(key)
+        (site_dir / "writers").mkdir(parents=True, exist_ok=True)
+        if not (site_dir / "keys" / "site.key").exists():
+            SiteKey.create(site_dir / "keys" / "site.key")
         self.site_dir, self.store = site_dir, store
         self.site_key = SiteKey.open("file:keys/site.key", site_dir)
         self.limits = ArchiveLimits(**{"disk_reserve_bytes": 0, "claim_wait_seconds": 0.3, **limits})
@@ -193,8 +193,3 @@ class Place:
     def close(self) -> None:
         for process in self.processes:
             process.die()
-
-
-def make_site_key(path: Path) -> None:
-    path.write_bytes(content(32, "site key"))
-    path.chmod(0o600)

@@ -83,7 +83,7 @@ class Rebuild:
                 self.index.exchange(fresh)
             paused = time.monotonic() - held
         except BaseException:
-            fresh.discard()
+            fresh.close()
             raise
         return {
             "records": work.published,

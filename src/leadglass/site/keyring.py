@@ -3,13 +3,19 @@
 An entry is durable before the first record that uses its key. Instance keys are random, used from the instance's first byte, and wrapped
 under a study key when the header is known: destroying a study's keys is the lawful way to erase it.
 
-File `writers/<id>/keyring`: 16 bytes of magic and format, then entries, each `u32 length | u32 crc32 | key id (16) | sealed`. Sealed, under
-the site key's purpose `keyring`, with writer and key id as context: the key (32), then the Study Instance UID.
+File `writers/<id>/keyring`, integers big-endian, final since version 1:
+    head     magic(8) version u16, zero u16, writer(16), site key id(8), crc32 of what precedes it
+    entry    length u32 (of all that follows it), version u8, kind u8, durable mark u32, key id(16), sealed, crc32 of all before it
+    sealed   nonce(12) and AES-256-GCM under the site key's purpose `keyring` of: key(32), Study Instance UID; bound to writer, number of
+             the entry, version, kind, durable mark and key id
+The checksum finds a torn tail without keys; the seal finds every change, and an entry that was moved or left out. The durable mark says how
+many entries were known to be durable when this one was written: a broken one below a later mark is a loss, any other is a torn tail.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import struct
 import threading
 import zlib
@@ -17,17 +23,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from leadglass.site.groupsync import GroupSync, Sync
 from leadglass.site.sitekey import KEY_LENGTH_BYTES, SiteKey, seal, unseal
-from leadglass.site.writer import DIRECTORY, Writer
-from leadglass.terms import KeyFault
+from leadglass.site.writer import Writer, directories, is_sealed, sync_directory
+from leadglass.terms import JournalFault, KeyFault, StoreFault
 
 __all__ = ["Keyring", "SiteKey", "StudyKey"]
 
-MAGIC = b"LGKEYRNG" + struct.pack("<HHL", 1, 0, 0)  # format 1
-ENTRY_LENGTH_MAX_BYTES = 1024
+MAGIC = b"\x89LGKEY\r\n"
 KEY_ID_LENGTH_BYTES = 16
-_ENTRY = struct.Struct("<LL16s")
+ENTRY_LENGTH_MAX_BYTES = 1024
+UID_LENGTH_MAX_BYTES = 512  # the Standard says 64 (PS3.5 9.1)
+OWN_KEYS_MAX = 100_000  # at hand; a study beyond them gets one more key when it comes again
 _FILE = "keyring"
+_VERSION, _STUDY_KEY = 1, 1
+_HEAD = struct.Struct(">8sHH16s8sI")
+_ENTRY = struct.Struct(">IBBI16s")
+_CONTEXT = struct.Struct(">16sQBBI16s")
+_CRC = struct.Struct(">I")
+_RESTORE = "restore that keyring from a backup: what its keys sealed cannot be read without it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,152 +53,278 @@ class StudyKey:
 
     def wrap(self, instance_key: bytes, context: bytes) -> bytes:
         """An instance's key, sealed, bound to `context`."""
-        return seal(self.key, instance_key, b"leadglass/instance-key/1" + self.id + context)
+        return self.seal(b"leadglass/instance-key/1", instance_key, context)
 
     def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
         """Raises KeyFault."""
-        return unseal(self.key, wrapped, b"leadglass/instance-key/1" + self.id + context)
+        return self.open(b"leadglass/instance-key/1", wrapped, context)
+
+    def seal(self, purpose: bytes, plaintext: bytes, context: bytes) -> bytes:
+        """Bound to purpose, key id and context."""
+        return seal(self.key, plaintext, purpose + self.id + context)
+
+    def open(self, purpose: bytes, sealed: bytes, context: bytes) -> bytes:
+        """Raises KeyFault."""
+        return unseal(self.key, sealed, purpose + self.id + context)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an entry lies: whose file, how many entries precede it there, and where it begins."""
+
+    writer: bytes
+    path: Path
+    number: int
+    offset: int
+
+
+@dataclass(slots=True)
+class _Read:
+    """How far another writer's file has been read. `done`: to its end, and nothing follows."""
+
+    offset: int = 0
+    entries: int = 0
+    done: bool = False
 
 
 class Keyring:
-    """One process's view: reads every writer's file, appends to its own. Thread-safe."""
+    """One process's view: finds every writer's keys, appends to its own. Thread-safe."""
 
     def __init__(self, site_dir: Path, site_key: SiteKey, writer: Writer | None) -> None:
         self.site_key = site_key
         self._site_dir, self._writer = site_dir, writer
         self._wrapping = site_key.derive("keyring")
-        self._lock = threading.Lock()
-        self._syncing = threading.Lock()
+        self._appending, self._reading = threading.Lock(), threading.Lock()
         self._mine: dict[str, StudyKey] = {}
-        self._known: dict[bytes, StudyKey] = {}
-        self._read: dict[str, int] = {}  # writer -> offset read so far
+        self._places: dict[bytes, _Place] = {}
+        self._read: dict[bytes, _Read] = {}
         self._file = -1
-        self._appended = self._synced = 0
+        self._offset = self._entries = 0
+        self._named = False
+        self._group = GroupSync(self._snapshot, _unsynced)
 
     @classmethod
     def open(cls, site_dir: Path, site_key: SiteKey, writer: Writer | None) -> Keyring:
-        """`writer`: whose file it appends to; None for one that only reads."""
-        keyring = cls(site_dir, site_key, writer)
-        if writer is not None:
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            keyring._file = os.open(writer.directory / _FILE, flags, 0o600)
-            if os.fstat(keyring._file).st_size == 0:
-                os.write(keyring._file, MAGIC)
-                keyring._appended = len(MAGIC)
-        return keyring
+        """`writer`: whose file it appends to, made with the first key; None for one that only reads."""
+        return cls(site_dir, site_key, writer)
 
     def study_key(self, study_instance_uid: str) -> StudyKey:
-        """This writer's own key for the study; a new one is appended, and durable after `sync`."""
+        """This writer's own key for the study; a new one is appended, and durable after `sync`. Raises StoreFault."""
         found = self._mine.get(study_instance_uid)
-        if found is not None:
-            return found
-        with self._lock:
-            found = self._mine.get(study_instance_uid)
-            if found is None:
-                found = StudyKey(os.urandom(KEY_ID_LENGTH_BYTES), os.urandom(KEY_LENGTH_BYTES))
-                self._append(study_instance_uid, found)
-                self._known[found.id] = found
-                self._mine[study_instance_uid] = found
-        return found
+        return found if found is not None else self._make(study_instance_uid)
 
     def sync(self) -> None:
-        """Everything appended so far is durable. Costs nothing where nothing is pending. Raises KeyFault."""
-        if self._synced >= self._appended:
-            return
-        with self._syncing:
-            target = self._appended
-            if self._synced >= target:
-                return
-            try:
-                os.fdatasync(self._file)
-            except OSError as error:
-                raise KeyFault(
-                    f"the keyring cannot be synced: {error}", hint="look at the disk; restart after that"
-                ) from error
-            self._synced = target
+        """Everything appended so far is durable. Costs nothing where nothing is pending. Raises JournalFault, and then forever."""
+        self._group.through(self._entries)
 
     def key(self, key_id: bytes) -> StudyKey:
         """Any writer's. Raises KeyFault where none has it: destroyed, or its file is lost."""
-        found = self._known.get(key_id)
-        if found is not None:
-            return found
-        with self._lock:
-            self._read_all()
-            found = self._known.get(key_id)
-        if found is None:
+        place = self._places.get(key_id)
+        if place is None:
+            with self._reading:
+                self._read_further()
+            place = self._places.get(key_id)
+        if place is None:
             raise KeyFault(f"no keyring has the key {key_id.hex()}", hint="restore writers/*/keyring from a backup")
-        return found
+        return self._opened(place)[0]
 
     def studies(self) -> int:
-        """How many keys there are, for the proof that a kit opens them."""
-        with self._lock:
-            self._read_all()
-            return len(self._known)
+        """How many keys there are, after opening each: the proof that a site key opens them. Raises KeyFault."""
+        with self._reading:
+            self._read_further()
+        for place in list(self._places.values()):
+            self._opened(place)
+        return len(self._places)
+
+    def recover(self, writer: Writer) -> int:
+        """Of a dead writer that was adopted: cuts the torn tail; the bytes cut. Raises KeyFault where what was durable is broken."""
+        path = writer.directory / _FILE
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return 0
+        end = number = 0
+        if len(data) >= _HEAD.size and any(data):  # a head that was never synced may read as nothing or zeros
+            end = _head_length(data, writer.id, self.site_key, path)
+        for offset, length in _entries(data, end):
+            self._open_entry(_Place(writer.id, path, number, offset), data[offset : offset + length])
+            end, number = offset + length, number + 1
+        if _last_mark_after(data, end) > number:
+            raise KeyFault(f"{path}: the entry at {end} was durable, and is broken", hint=_RESTORE)
+        if end < len(data):
+            with path.open("r+b") as file:
+                file.truncate(end)
+                os.fsync(file.fileno())
+        return len(data) - end
 
     def close(self) -> None:
+        """Makes what is pending durable. Harmless to repeat."""
         if self._file >= 0:
+            self.sync()
             os.close(self._file)
             self._file = -1
 
-    def _append(self, study_instance_uid: str, key: StudyKey) -> None:
-        assert self._writer is not None, "a keyring without a writer only reads"
-        context = b"leadglass/study-key/1" + self._writer.id + key.id
-        sealed = seal(self._wrapping, key.key + study_instance_uid.encode(), context)
-        entry = _ENTRY.pack(len(sealed), zlib.crc32(key.id + sealed), key.id) + sealed
+    # ---- this writer's own file
+
+    def _make(self, study_instance_uid: str) -> StudyKey:
+        with self._appending:
+            found = self._mine.get(study_instance_uid)
+            if found is not None:
+                return found
+            if self._writer is None:
+                raise KeyFault("this keyring only reads", hint="open it with a writer to make study keys")
+            if len(study_instance_uid.encode()) > UID_LENGTH_MAX_BYTES:
+                raise KeyFault("no study key is made for a UID of that length", hint="a UID has at most 64 characters")
+            made = StudyKey(secrets.token_bytes(KEY_ID_LENGTH_BYTES), secrets.token_bytes(KEY_LENGTH_BYTES))
+            path = self._writer.directory / _FILE
+            try:
+                if self._file < 0:
+                    self._begin(path)
+                entry = self._entry(made, study_instance_uid)
+                _write(self._file, entry, self._offset)
+            except OSError as error:
+                if self._file >= 0:
+                    os.ftruncate(self._file, self._offset)
+                raise StoreFault(f"{path}: {error.strerror}", hint="free space; storing goes on by itself") from error
+            self._places[made.id] = _Place(self._writer.id, path, self._entries, self._offset)
+            if len(self._mine) >= OWN_KEYS_MAX:
+                del self._mine[next(iter(self._mine))]
+            self._mine[study_instance_uid] = made
+            self._offset += len(entry)
+            self._entries += 1
+            return made
+
+    def _begin(self, path: Path) -> None:
+        assert self._writer is not None
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fixed = _HEAD.pack(MAGIC, _VERSION, 0, self._writer.id, self.site_key.id, 0)[: -_CRC.size]
         try:
-            written = os.write(self._file, entry)
-        except OSError as error:
-            raise KeyFault(
-                f"the keyring cannot be written: {error}", hint="free space; storing goes on by itself"
-            ) from error
-        self._appended += written
-        if written != len(entry):
-            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
-            raise KeyFault("the disk is full in the middle of a keyring entry", hint="free space")
+            _write(file, fixed + _CRC.pack(zlib.crc32(fixed)), 0)
+        except OSError:
+            os.close(file)
+            path.unlink()
+            raise
+        self._file, self._offset = file, _HEAD.size
 
-    def _read_all(self) -> None:
-        for path in sorted((self._site_dir / DIRECTORY).glob(f"[0-9a-f]*/{_FILE}")):
-            name = path.parent.name
-            start = self._read.get(name, 0)
-            if path.stat().st_size > start:
-                with path.open("rb") as file:
-                    data = file.read()
-                for end, key_id, sealed in entries(data, start):
-                    context = b"leadglass/study-key/1" + bytes.fromhex(name) + key_id
-                    plain = unseal(self._wrapping, sealed, context)
-                    self._known.setdefault(key_id, StudyKey(key_id, plain[:KEY_LENGTH_BYTES]))
-                    self._read[name] = end
+    def _entry(self, made: StudyKey, study_instance_uid: str) -> bytes:
+        assert self._writer is not None
+        mark = self._group.durable
+        context = _CONTEXT.pack(self._writer.id, self._entries, _VERSION, _STUDY_KEY, mark, made.id)
+        sealed = seal(self._wrapping, made.key + study_instance_uid.encode(), context)
+        length = _ENTRY.size + len(sealed) + _CRC.size
+        entry = _ENTRY.pack(length - 4, _VERSION, _STUDY_KEY, mark, made.id) + sealed
+        return entry + _CRC.pack(zlib.crc32(entry))
 
+    def _snapshot(self) -> tuple[int, Sync]:
+        with self._appending:
+            return self._entries, self._sync_file
 
-def entries(data: bytes, start: int = 0) -> Iterator[tuple[int, bytes, bytes]]:
-    """Whole entries from an offset on: where each ends, its key id, what is sealed. Stops at a torn tail. Raises KeyFault."""
-    if len(data) < len(MAGIC):
-        return
-    if data[:8] != MAGIC[:8]:
-        raise KeyFault("this is no keyring", hint="restore it from a backup")
-    if struct.unpack_from("<H", data, 8)[0] != 1:
-        raise KeyFault("this keyring was written by a newer Leadglass", hint="upgrade the program")
-    offset = max(start, len(MAGIC))
-    while offset + _ENTRY.size <= len(data):
-        length, crc, key_id = _ENTRY.unpack_from(data, offset)
-        end = offset + _ENTRY.size + length
-        sealed = data[offset + _ENTRY.size : end]
-        if length > ENTRY_LENGTH_MAX_BYTES or end > len(data) or zlib.crc32(key_id + sealed) != crc:
+    def _sync_file(self) -> None:
+        os.fdatasync(self._file)
+        if not self._named and self._writer is not None:
+            sync_directory(self._writer.directory)
+            self._named = True
+
+    # ---- everybody's files
+
+    def _read_further(self) -> None:
+        for writer_id, directory in directories(self._site_dir):
+            if self._writer is not None and writer_id == self._writer.id:
+                continue
+            read = self._read.setdefault(writer_id, _Read())
+            if not read.done:
+                sealed = is_sealed(directory)  # before the look: what comes after it was not there
+                self._read_one(writer_id, directory / _FILE, read)
+                read.done = sealed
+
+    def _read_one(self, writer_id: bytes, path: Path, read: _Read) -> None:
+        try:
+            with path.open("rb") as file:
+                if not read.offset:
+                    read.offset = _head_length(file.read(_HEAD.size), writer_id, self.site_key, path)
+                file.seek(read.offset)
+                data = file.read()
+        except FileNotFoundError:
             return
-        yield end, key_id, sealed
-        offset = end
+        start = read.offset
+        for offset, length in _entries(data, 0):
+            key_id = _ENTRY.unpack_from(data, offset)[4]
+            self._places[key_id] = _Place(writer_id, path, read.entries, start + offset)
+            read.entries += 1
+            read.offset = start + offset + length
+
+    def _opened(self, place: _Place) -> tuple[StudyKey, str]:
+        try:
+            with place.path.open("rb") as file:
+                file.seek(place.offset)
+                return self._open_entry(place, file.read(ENTRY_LENGTH_MAX_BYTES))
+        except OSError as error:
+            raise KeyFault(f"{place.path}: {error.strerror}", hint=_RESTORE) from error
+
+    def _open_entry(self, place: _Place, data: bytes) -> tuple[StudyKey, str]:
+        length = _entry_length(data, 0)
+        if length is None:
+            raise KeyFault(f"{place.path}: the entry at {place.offset} is broken", hint=_RESTORE)
+        _, version, kind, mark, key_id = _ENTRY.unpack_from(data)
+        context = _CONTEXT.pack(place.writer, place.number, version, kind, mark, key_id)
+        try:
+            opened = unseal(self._wrapping, data[_ENTRY.size : length - _CRC.size], context)
+        except KeyFault:
+            raise KeyFault(f"{place.path}: the entry at {place.offset} is changed or moved", hint=_RESTORE) from None
+        return StudyKey(key_id, opened[:KEY_LENGTH_BYTES]), opened[KEY_LENGTH_BYTES:].decode()
 
 
-def cut_torn_tail(writer: Writer) -> int:
-    """Of a dead writer that was adopted: the bytes cut. A torn entry was never used: its record would have come after its sync."""
-    path = writer.directory / _FILE
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
+def _entries(data: bytes, start: int) -> Iterator[tuple[int, int]]:
+    """Offset and length of each whole entry, up to the first that is not."""
+    while (length := _entry_length(data, start)) is not None:
+        yield start, length
+        start += length
+
+
+def _entry_length(data: bytes, offset: int) -> int | None:
+    """None where no whole entry stands at `offset`."""
+    if len(data) - offset < _ENTRY.size + _CRC.size:
+        return None
+    rest, version, kind, _, _ = _ENTRY.unpack_from(data, offset)
+    length = int(rest) + 4
+    longest = min(ENTRY_LENGTH_MAX_BYTES, len(data) - offset)
+    if version != _VERSION or kind != _STUDY_KEY or not _ENTRY.size + _CRC.size < length <= longest:
+        return None
+    end = offset + length - _CRC.size
+    return length if _CRC.unpack_from(data, end)[0] == zlib.crc32(data[offset:end]) else None
+
+
+def _last_mark_after(data: bytes, start: int) -> int:
+    """The durable mark of the last whole entry beyond the break at `start`, which has the highest; 0 where none follows."""
+    for offset in range(len(data) - 1, start, -1):
+        if _entry_length(data, offset) is not None:
+            return int(_ENTRY.unpack_from(data, offset)[3])
+    return 0
+
+
+def _head_length(data: bytes, writer_id: bytes, site_key: SiteKey, path: Path) -> int:
+    """Where the first entry begins; 0 where the head is not all there yet. Raises KeyFault."""
+    if len(data) < _HEAD.size:
         return 0
-    whole = len(MAGIC) if len(data) >= len(MAGIC) else 0
-    for end, _, _ in entries(data):
-        whole = end
-    if whole < len(data):
-        os.truncate(path, whole)
-    return len(data) - whole
+    magic, version, _, writer, key_id, crc = _HEAD.unpack_from(data)
+    if magic != MAGIC or crc != zlib.crc32(data[: _HEAD.size - _CRC.size]) or writer != writer_id:
+        raise KeyFault(f"{path} is broken, or not that writer's keyring", hint=_RESTORE)
+    if version != _VERSION:
+        raise KeyFault(f"{path} was written by a newer Leadglass (format {version})", hint="upgrade the program")
+    if key_id != site_key.id:
+        raise KeyFault(
+            f"{path} was written under another site key ({key_id.hex()}) than this one ({site_key.id.hex()})",
+            hint="name the right key in [site] key of leadglass.toml, or restore it from the recovery kit",
+        )
+    return _HEAD.size
+
+
+def _write(file: int, data: bytes, offset: int) -> None:
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(file, rest, offset)
+        rest, offset = rest[written:], offset + written
+
+
+def _unsynced(error: OSError) -> JournalFault:
+    return JournalFault(f"the keyring cannot be synced: {error.strerror}", hint="look at the disk; restart after that")

@@ -8,27 +8,34 @@ import hmac
 import os
 from pathlib import Path
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from leadglass.site.writer import sync_directory
 from leadglass.terms import KeyFault
 
 KEY_LENGTH_BYTES = 32
 NONCE_LENGTH_BYTES = 12
-_MARK = "leadglass-site-key:1"
+ID_LENGTH_BYTES = 8
+_FILE_LENGTH_MAX_BYTES = 4096
+_NAME, _VERSION = "leadglass-site-key", "1"
+_RESTORE = "restore it from the recovery kit"
 
 
 class SiteKey:
-    """The site key, open. Its repr shows nothing."""
+    """The site key, open. `id` names it in files without telling anything about it; its repr shows nothing else."""
 
     def __init__(self, secret: bytes) -> None:
         if len(secret) != KEY_LENGTH_BYTES:
-            raise KeyFault(f"a site key has {KEY_LENGTH_BYTES} bytes, this one {len(secret)}")
+            raise KeyFault(f"a site key has {KEY_LENGTH_BYTES} bytes, this one {len(secret)}", hint=_RESTORE)
         self._secret = secret
+        self._derived: dict[str, bytes] = {}
+        self.id = self.derive("id")[:ID_LENGTH_BYTES]
 
     def __repr__(self) -> str:
-        return "SiteKey(...)"
+        return f"SiteKey({self.id.hex()})"
 
     @classmethod
     def create(cls, path: Path) -> SiteKey:
@@ -45,6 +52,7 @@ class SiteKey:
             file.write(key.text() + "\n")
             file.flush()
             os.fsync(file.fileno())
+        sync_directory(path.parent)
         return key
 
     @classmethod
@@ -52,53 +60,45 @@ class SiteKey:
         """From `file:PATH` (relative to the site) or `credential:NAME` (systemd). Raises KeyFault."""
         scheme, _, rest = reference.partition(":")
         match scheme:
-            case "file":
-                path = site_dir / rest
-            case "credential":
+            case "file" if rest:
+                return cls.parse(_read(site_dir / rest.removeprefix("//"), private=True))
+            case "credential" if rest and "/" not in rest:
                 directory = os.environ.get("CREDENTIALS_DIRECTORY")
                 if not directory:
                     raise KeyFault(f"no credential {rest}: this process has none", hint="LoadCredential= in the unit")
-                return cls.parse(_read(Path(directory) / rest))
-            case _:
-                raise KeyFault(f"{scheme!r} is no way to a key here", hint="[site] key = file:PATH or credential:NAME")
-        text = _read(path)
-        if path.stat().st_mode & 0o077:
-            raise KeyFault(
-                f"others can read the site key {path}", hint=f"chmod 600 {path}; if they did, make a new site"
-            )
-        return cls.parse(text)
+                return cls.parse(_read(Path(directory) / rest, private=False))
+        raise KeyFault(f"{reference!r} names no site key", hint="[site] key = file:PATH or credential:NAME")
 
     def text(self) -> str:
         """The file's one line: mark, key, check value."""
-        return f"{_MARK}:{base64.b64encode(self._secret).decode()}:{self._check()}"
+        return f"{_NAME}:{_VERSION}:{base64.b64encode(self._secret).decode()}:{self._check()}"
 
     @classmethod
     def parse(cls, text: str) -> SiteKey:
         """From its line. Raises KeyFault where the check value does not fit."""
-        mark, _, rest = text.strip().rpartition(f"{_MARK}:")
+        name, _, rest = text.strip().partition(":")
+        version, _, rest = rest.partition(":")
         encoded, _, check = rest.partition(":")
+        if name != _NAME:
+            raise KeyFault("this is not a site key", hint=_RESTORE)
+        if version != _VERSION:
+            raise KeyFault(f"a site key in format {version}; this program knows {_VERSION}", hint="upgrade the program")
         try:
             key = cls(base64.b64decode(encoded, validate=True))
-        except ValueError as error:
-            raise KeyFault("this is not a site key", hint="restore it from the recovery kit") from error
-        if mark or not hmac.compare_digest(check, key._check()):
-            raise KeyFault(
-                "the site key is damaged: its check value does not fit", hint="restore it from the recovery kit"
-            )
+        except ValueError:
+            raise KeyFault("the site key is damaged", hint=_RESTORE) from None
+        if not hmac.compare_digest(check.encode(), key._check().encode()):
+            raise KeyFault("the site key is damaged: its check value does not fit", hint=_RESTORE)
         return key
 
     def derive(self, purpose: str) -> bytes:
         """A key of 32 bytes for one purpose: `index`, `register`, `journal/2026-11`, ..."""
-        info = b"leadglass/1/" + purpose.encode()
-        return HKDF(hashes.SHA256(), KEY_LENGTH_BYTES, salt=None, info=info).derive(self._secret)
-
-    def seal(self, purpose: str, plaintext: bytes, context: bytes) -> bytes:
-        """Nonce and AES-256-GCM ciphertext under the purpose's key, bound to its context."""
-        return seal(self.derive(purpose), plaintext, context)
-
-    def unseal(self, purpose: str, sealed: bytes, context: bytes) -> bytes:
-        """Raises KeyFault."""
-        return unseal(self.derive(purpose), sealed, context)
+        found = self._derived.get(purpose)
+        if found is None:
+            info = b"leadglass/1/" + purpose.encode()  # RFC 5869
+            found = HKDF(hashes.SHA256(), KEY_LENGTH_BYTES, salt=None, info=info).derive(self._secret)
+            self._derived[purpose] = found
+        return found
 
     def _check(self) -> str:
         return hashlib.sha256(b"leadglass site key check" + self._secret).hexdigest()[:8]
@@ -114,14 +114,23 @@ def unseal(key: bytes, sealed: bytes, context: bytes) -> bytes:
     """Raises KeyFault: another key, another context, or other bytes."""
     try:
         return AESGCM(key).decrypt(sealed[:NONCE_LENGTH_BYTES], sealed[NONCE_LENGTH_BYTES:], context)
-    except Exception as error:
-        raise KeyFault("what is sealed does not open with this key") from error
+    except (InvalidTag, ValueError) as error:
+        raise KeyFault(
+            "what is sealed does not open with this key", hint="it is changed, or another key sealed it"
+        ) from error
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, *, private: bool) -> str:
     try:
-        return path.read_text(encoding="ascii")
+        with path.open("rb") as file:
+            if private and os.fstat(file.fileno()).st_mode & 0o077:
+                raise KeyFault(
+                    f"others can read the site key {path}", hint=f"chmod 600 {path}; if they did, make a new site"
+                )
+            return file.read(_FILE_LENGTH_MAX_BYTES).decode("ascii", "replace")
     except FileNotFoundError as error:
-        raise KeyFault(f"the site key {path} is missing", hint="restore it from the recovery kit") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise KeyFault(f"the site key {path} cannot be read: {error}", hint="check owner and permissions") from error
+        raise KeyFault(f"the site key {path} is missing", hint=_RESTORE) from error
+    except OSError as error:
+        raise KeyFault(
+            f"the site key {path} cannot be read: {error.strerror}", hint="check owner and permissions"
+        ) from error

@@ -19,6 +19,12 @@ def _tags() -> Mapping[str, int]:
     return {keyword: tag for tag, (_, keyword) in _table().items()}
 
 
+@cache
+def sequences() -> frozenset[int]:
+    """Every tag that is a sequence."""
+    return frozenset(tag for tag, (vr, _) in _table().items() if vr == "SQ")
+
+
 def vr_of(tag: int) -> str:
     """The VR, the first where the Standard leaves a choice ("US or SS"); UL for group lengths, LO for private creators, else UN."""
     found = _table().get(tag)

@@ -1,0 +1,47 @@
+"""What holds for every test: nothing leaves this machine, and no verdict depends on how fast it is."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import sys
+from typing import Any
+
+from hypothesis import settings
+
+settings.register_profile("here", deadline=None, print_blob=True)
+settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
+
+
+def _stays_here(host: object) -> bool:
+    if not isinstance(host, str) or host in ("", "localhost", socket.gethostname()):
+        return True
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False  # a name: to look it up would ask a server elsewhere
+    return address.is_loopback or address.is_unspecified
+
+
+def _refuse_to_leave(event: str, arguments: tuple[Any, ...]) -> None:
+    """Audit hook (`sys.addaudithook`): a connection or datagram to anywhere but loopback, or a name to be looked up, fails its test."""
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        address = arguments[1]
+        host = address[0] if isinstance(address, tuple) else None  # a Unix socket's address is a path
+        if not _stays_here(host):
+            raise RuntimeError(f"tests stay on this machine: {event} to {address!r}")
+    elif event == "socket.getaddrinfo" and not _literal(arguments[0]) and not _stays_here(arguments[0]):
+        raise RuntimeError(f"tests ask no name server: {arguments[0]!r}")
+
+
+def _literal(host: object) -> bool:
+    try:
+        ipaddress.ip_address(str(host).partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+sys.addaudithook(_refuse_to_leave)
