@@ -7,46 +7,63 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import structlog
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from leadglass.archive.archive import Archive
+from leadglass.archive.arrival import Receiver
 from leadglass.archive.backends import open_objects
+from leadglass.archive.barrier import Barrier
+from leadglass.archive.commit import Commit, CommitParts
+from leadglass.archive.conflicts import Conflicts
 from leadglass.archive.index import Index
+from leadglass.archive.limits import ArchiveLimits
+from leadglass.archive.read import Corrupted, Reader
+from leadglass.archive.rebuild import Rebuild, Standings
+from leadglass.archive.recovery import Recovery
+from leadglass.archive.release import Release
+from leadglass.archive.segments import Segments
 from leadglass.audit.journal.append import JournalWriter
 from leadglass.audit.journal.read import JournalReader
+from leadglass.doors.blocking import run
 from leadglass.doors.command.application import run_application
 from leadglass.doors.command.changes import Changes
 from leadglass.doors.house import House
-from leadglass.gateway import Stages
+from leadglass.gateway import Stages, keep_watch
 from leadglass.identity.certificates import Enrolled, identify, presents
 from leadglass.inspection.structure import inspect
 from leadglass.policy.authorise import authorise
 from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide
+from leadglass.site.format import migrate
 from leadglass.site.keyring import Keyring
 from leadglass.site.layout import device_authorities
-from leadglass.site.write import load_proven
 from leadglass.site.model import Site
 from leadglass.site.register import Register
 from leadglass.site.sitekey import SiteKey
+from leadglass.site.write import load_proven
 from leadglass.site.writer import Writer
 from leadglass.terms import (
     Arrived,
     Change,
     ChangePermit,
     Containment,
+    Detection,
     Event,
     EventKind,
     Inspected,
+    Location,
     Peer,
     Permit,
     Proposal,
     Request,
+    Settled,
+    Severity,
     Subject,
 )
+from leadglass.wire.dataset import Scanner
 
 log = structlog.get_logger()
 
@@ -57,6 +74,7 @@ class Present:
     def __init__(self, site_dir: Path, register: Register) -> None:
         self._site_dir, self._register = site_dir, register
         self._watch = Watch(site_dir)
+        self.owner_uid = site_dir.stat().st_uid
         self._lock = threading.Lock()
         self._seen: tuple[int, Site, Enrolled] | None = None
 
@@ -91,6 +109,7 @@ class Present:
 def assemble(site_dir: Path) -> House:
     """Opens a site for one process: its own writer, journal and segments; store, register and index shared with the others."""
     fatal = threading.Event()
+    migrate(site_dir)
     site = load_proven(site_dir)
     site_key = SiteKey.open(site.key, site_dir)
     register = Register.open(site_dir / "register.db", site_key.derive("register"))
@@ -99,19 +118,11 @@ def assemble(site_dir: Path) -> House:
     journal = JournalWriter.open(writer, keyring, time.time_ns, on_fatal=fatal.set)
     reader = JournalReader.open(site_dir, keyring)
     index = Index.open(site.index, site_dir, site_key.derive("index"))
-    archive = Archive(
-        site_dir=site_dir,
-        objects=open_objects(site.objects, site_dir),
-        index=index,
-        keyring=keyring,
-        writer=writer,
-        journal=reader,
-        limits=site.limits,
-        on_fatal=fatal.set,
-    )
     present = Present(site_dir, register)
-    changes = Changes(site_dir, register, lambda: archive)
+    archive = _Archive(site, site_dir, index, keyring, writer, _Journals(journal, reader, keyring), fatal)
+    changes = Changes(site_dir, register, lambda: archive.standings)
     do = _stages(present, archive, journal, changes)
+    archive.tell = lambda corrupted: run(keep_watch(do, [_corruption(corrupted)]))
 
     def still_welcome(subject: Subject) -> None:
         known = identify(present.enrolled(), subject.peer, subject.proposal, dt.datetime.now(dt.UTC))
@@ -120,8 +131,10 @@ def assemble(site_dir: Path) -> House:
     def close() -> None:
         archive.close()
         journal.close()
+        keyring.close()
         index.close()
         register.close()
+        writer.seal()
         writer.close()
 
     return House(
@@ -130,8 +143,7 @@ def assemble(site_dir: Path) -> House:
         register=register,
         index=index,
         journal=reader,
-        keyring=keyring,
-        standings=archive,
+        standings=archive.standings,
         writer=writer.id.hex(),
         fatal=fatal,
         site=present.site,
@@ -141,14 +153,103 @@ def assemble(site_dir: Path) -> House:
         containment_unreadable=present.unreadable,
         oldest_unsynced_seconds=journal.oldest_unsynced_seconds,
         clock_note=_clock_note,
-        recover=archive.recover,
-        recover_all=archive.recover_all,
+        recover=lambda dead: _recover_one(archive, dead),
+        recover_all=lambda: len(archive.recovery.recover_all()),
+        upkeep=archive.segments.seal_if_due,
         anchors=lambda: _anchors(site_dir, register),
         close=close,
     )
 
 
-def _stages(present: Present, archive: Archive, journal: JournalWriter, changes: Changes) -> Stages:
+class _Archive:
+    """The archive's parts for one process, each standing on the ones before."""
+
+    def __init__(
+        self,
+        site: Site,
+        site_dir: Path,
+        index: Index,
+        keyring: Keyring,
+        writer: Writer,
+        journals: _Journals,
+        fatal: threading.Event,
+    ) -> None:
+        self.tell: Callable[[Corrupted], None] = lambda corrupted: None
+        limits = ArchiveLimits(
+            arrival_memory_max_bytes=site.limits.arrival_memory_max_bytes,
+            instance_length_max_bytes=site.limits.instance_length_max_bytes,
+            segment_length_max_bytes=site.limits.segment_length_max_bytes,
+            segment_age_max_seconds=int(site.limits.segment_age_max_seconds),
+            disk_reserve_bytes=site.limits.disk_reserve_bytes,
+            claim_wait_seconds=site.limits.claim_wait_seconds,
+        )
+        store = open_objects(site.objects, site_dir)
+
+        def stop(why: str) -> None:
+            log.error("acknowledging stops", reason=why)
+            fatal.set()
+
+        self.segments = Segments(store, writer.id, limits, stop)
+        self.receiver = Receiver(self.segments, limits, Scanner)
+        self.barrier = Barrier(site_dir / "index", limits.barrier_wait_seconds)
+        self.reader = Reader(store, keyring, lambda corrupted: self.tell(corrupted))
+        self.recovery = Recovery(site_dir, store, index, keyring, self.barrier, journals, journals.before)
+        self.commit = Commit(
+            CommitParts(index, self.segments, keyring, self.reader, self.barrier, self.recovery.recover, limits)
+        )
+        self.release = Release(index, self.reader)
+        conflicts = Conflicts(index, self.commit.claims, self.segments, keyring, self.barrier)
+        rebuild = Rebuild(site_dir, store, index, keyring, self.barrier, journals.settled)
+        self.standings = Standings(conflicts, rebuild)
+
+    def close(self) -> None:
+        self.receiver.close()
+        self.segments.close()
+        self.barrier.close()
+
+
+class _Journals:
+    """What recovery and rebuild need of the journals."""
+
+    def __init__(self, journal: JournalWriter, reader: JournalReader, keyring: Keyring) -> None:
+        self._journal, self._reader, self._keyring = journal, reader, keyring
+
+    def before(self, writer: Writer) -> None:
+        """Torn tails of an adopted writer's keyring and journal are cut before its segments are looked at."""
+        self._keyring.recover(writer)
+        self._reader.recover(writer)
+
+    def stored(self, writer: bytes) -> Iterable[Location] | None:
+        return self._reader.stored(writer)
+
+    def lacks(self, settled: Settled, event: Event) -> None:
+        self._journal.append(event)
+
+    def settled(self) -> Iterator[Settled]:
+        """What stored events say: the fast way to a rebuilt index."""
+        for recorded in self._reader.read(None):
+            if recorded.event.settled is not None:
+                yield recorded.event.settled
+
+
+def _recover_one(archive: _Archive, dead: str) -> None:
+    recovered = archive.recovery.recover(bytes.fromhex(dead))
+    if recovered is not None:
+        log.info("a writer was recovered", writer=dead, records=recovered.records, published=recovered.published)
+
+
+def _corruption(corrupted: Corrupted) -> Detection:
+    location = corrupted.settled.location
+    return Detection(
+        EventKind.INSTANCE_CORRUPTED,
+        Severity.ALARM,
+        f"{location.segment} at {location.offset}",
+        "what rests is not what was kept: restore this instance from the replica or a backup",
+        {"segment": location.segment, "record": location.record, "version": corrupted.settled.version},
+    )
+
+
+def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes: Changes) -> Stages:
     async def who(peer: Peer, proposal: Proposal) -> Subject:
         return identify(present.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
 
@@ -168,17 +269,17 @@ def _stages(present: Present, archive: Archive, journal: JournalWriter, changes:
         journal.append(event)
 
     def allowed(change: Change) -> ChangePermit:
-        return authorise(present.site(), present.containment(), change)
+        return authorise(present.site(), present.containment(), change, present.owner_uid)
 
     return Stages(
         identify=who,
         decide=may,
-        receive=archive.receive,
+        receive=archive.receiver.receive,
         inspect=checked,
-        claim=archive.claim,
-        keep=archive.keep,
-        publish=archive.publish,
-        open=archive.open,
+        claim=archive.commit.claim,
+        keep=archive.commit.keep,
+        publish=archive.commit.publish,
+        open=archive.release.open,
         record=record,
         note=note,
         authorise=allowed,

@@ -7,20 +7,19 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from leadglass.archive.index import Index
-from leadglass.site.keyring import Keyring
-from leadglass.site.sitekey import SiteKey
-from leadglass.site.writer import Writer
-
 from leadglass.archive.arrival import Receiver
 from leadglass.archive.barrier import Barrier
 from leadglass.archive.commit import Commit, CommitParts
 from leadglass.archive.conflicts import Conflicts
+from leadglass.archive.index import Index
 from leadglass.archive.limits import ArchiveLimits
 from leadglass.archive.objects import ObjectStore
 from leadglass.archive.read import Reader
 from leadglass.archive.recovery import JournalSide, NoJournal, Recovery
 from leadglass.archive.segments import Segments
+from leadglass.site.keyring import Keyring
+from leadglass.site.sitekey import SiteKey
+from leadglass.site.writer import Writer
 from leadglass.terms import (
     Action,
     Arrived,

@@ -56,16 +56,15 @@ def started(program: str, *arguments: str) -> subprocess.Popen[str]:
 
 def test_two_processes_claim_the_same_uids(tmp_path: Path) -> None:
     """The same bytes from both: each UID is kept once. Other bytes: one is current, the other held, whoever came first."""
-    place = Place(tmp_path, LocalObjects(tmp_path / "objects"))
     for words in (("same", "same"), ("one", "two")):
-        children = [started(CLAIMANT, str(tmp_path / "-".join(words)), word) for word in words]
+        site = Place(tmp_path / "-".join(words), LocalObjects(tmp_path / "-".join(words) / "objects"))
+        children = [started(CLAIMANT, str(site.site_dir), word) for word in words]
         for child in children:
             assert child.stdout is not None
             assert child.stdout.readline() == "ready\n"
         outputs = [child.communicate("go\n", timeout=60)[0].splitlines() for child in children]
         assert [child.returncode for child in children] == [0, 0]
         assert [len(lines) for lines in outputs] == [40, 40]
-        site = Place(tmp_path / "-".join(words), LocalObjects(tmp_path / "-".join(words) / "objects"))
         process = site.process()
         process.recovery.recover_all()
         for number in range(40):
@@ -76,7 +75,6 @@ def test_two_processes_claim_the_same_uids(tmp_path: Path) -> None:
         records = [record for name in site.store.names() for record in walk(site.store, name).records]
         assert len(records) == 40 * len(expected)
         site.close()
-    place.close()
 
 
 def test_what_was_answered_survives_kill_9(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ LOSSES_NAMED_MAX = 20
 
 
 class JournalSide(Protocol):
-    """What recovery needs to know of, and give to, the journals. `site/`'s and `audit/`'s own recovery of that writer came before."""
+    """What recovery needs to know of, and give to, the journals."""
 
     def stored(self, writer: bytes) -> Iterable[Location] | None:
         """Where each stored event of that writer's journal says its record lies; None where no journal is kept."""
@@ -63,7 +63,7 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """`before`: the other parts' own recovery of an adopted writer (torn tails of its keyring and journal are cut there)."""
+    """`before`: the journal's own recovery of an adopted writer, which cuts its torn tail."""
 
     site_dir: Path
     store: ObjectStore
@@ -79,6 +79,7 @@ class Recovery:
         if writer is None:
             return None
         with contextlib.closing(writer):
+            self.keyring.recover(writer)
             self.before(writer)
             recovered = self._replay(writer_id)
             writer.seal()
@@ -86,9 +87,11 @@ class Recovery:
 
     def recover_all(self) -> list[Recovered]:
         """Every writer that is dead and not sealed, and every sealed one of which the index has never heard. Raises StoreFault."""
-        states = [state for state in writers(self.site_dir) if not state.alive]
-        done = [self.recover(state.id) for state in states if not state.sealed]
+        states = writers(self.site_dir)
         named = {parsed[0] for name in self.store.names() if (parsed := parse_segment_name(name))}
+        unknown = sorted(named - {state.id for state in states})  # it left nothing but segments
+        dead = [state.id for state in states if not state.alive and not state.sealed]
+        done = [self.recover(writer_id) for writer_id in [*dead, *unknown]]
         sealed = [state.id for state in states if state.sealed and state.id in named]
         unheard = [writer_id for writer_id in sealed if self.index.applied(writer_id) is None]
         done += [
@@ -113,6 +116,7 @@ class Recovery:
             (each for walked in segments for each in walked.records), key=lambda each: each.location.record
         )
         published = self._publish(records, past)
+        self.index.checkpoint()  # a sealed writer is not replayed at the next start: what was published must outlive a power cut
         # 4. Only now may others be granted what this writer had claimed: its versions are all in the index. A crash here costs
         #    waiting claimants another recovery.
         with self.barrier.writing():

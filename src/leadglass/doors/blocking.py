@@ -27,7 +27,7 @@ class Entered(Generic[T]):
         self._context = context
 
     def __enter__(self) -> T:
-        return run(self._context.__aenter__())  # type: ignore[arg-type]
+        return run(self._context.__aenter__())
 
     def leave(self, error: Exception | None) -> None:
         """Leaves the context, because of `error` where there is one; the error goes no further."""
@@ -40,4 +40,4 @@ class Entered(Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        return run(self._context.__aexit__(kind, error, trace))  # type: ignore[arg-type]
+        return run(self._context.__aexit__(kind, error, trace))

@@ -11,7 +11,6 @@ from typing import Protocol
 from leadglass.archive.index import Index
 from leadglass.audit.journal.read import JournalReader
 from leadglass.gateway import Stages
-from leadglass.site.keyring import Keyring
 from leadglass.site.model import Site
 from leadglass.site.register import Register
 from leadglass.terms import Containment, Device, Subject
@@ -34,7 +33,6 @@ class House:
     register: Register
     index: Index
     journal: JournalReader
-    keyring: Keyring
     standings: Standings
     writer: str
     fatal: threading.Event
@@ -47,6 +45,7 @@ class House:
     clock_note: Callable[[], str]
     recover: Callable[[str], None]
     recover_all: Callable[[], int]
+    upkeep: Callable[[], None]
     anchors: Callable[[], list[str]]
     close: Callable[[], None]
 

@@ -29,8 +29,7 @@ class GroupSync:
             return
         with self._turn:
             while True:
-                if self._broken is not None:
-                    raise self._broken
+                self.raise_if_broken()
                 if self.durable >= number:
                     return
                 if not self._running:
@@ -39,11 +38,25 @@ class GroupSync:
                 self._turn.wait()
         self._lead()
 
+    def raise_if_broken(self) -> None:
+        if self._broken is not None:
+            raise self._broken.with_traceback(None)
+
+    def break_down(self, error: OSError) -> Fault:
+        """Something else than a sync failed so that nothing may be trusted from here on: the fault that everybody gets."""
+        fault = self._fault(error)
+        with self._turn:
+            self._broken = self._broken or fault
+            self._turn.notify_all()
+        return fault
+
     def _lead(self) -> None:
-        reached, broken = 0, None
+        broken: Fault | None = None
+        reached = self.durable
         try:
-            reached, sync = self._snapshot()
+            number, sync = self._snapshot()
             sync()
+            reached = number
         except OSError as error:
             broken = self._fault(error)
         except Fault as fault:
@@ -51,10 +64,7 @@ class GroupSync:
         finally:
             with self._turn:
                 self._running = False
-                if broken is None:
-                    self.durable = max(self.durable, reached)
-                else:
-                    self._broken = broken
+                self.durable = max(self.durable, reached)
+                self._broken = self._broken or broken
                 self._turn.notify_all()
-        if broken is not None:
-            raise broken
+        self.raise_if_broken()

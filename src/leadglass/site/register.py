@@ -107,7 +107,7 @@ class Register:
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
             connection.execute("PRAGMA journal_mode=WAL").fetchall()
             connection.execute("PRAGMA synchronous=FULL")
-            version = int(connection.execute("PRAGMA user_version").fetchall()[0][0])
+            version = connection.pragma("user_version")
             if version != MIGRATIONS[-1].number:
                 _migrate(connection)
         except apsw.NotADBError as error:
@@ -185,7 +185,7 @@ class Register:
             "SELECT id, device, transaction_uid, calling_ae_title, referenced FROM commitments ORDER BY id"
         )
         return [
-            PendingCommitment(*row[:4], tuple(Reference(*pair) for pair in json.loads(row[4])))  # type: ignore[arg-type]
+            PendingCommitment(row[0], row[1], row[2], row[3], tuple(Reference(*pair) for pair in json.loads(row[4])))
             for row in rows
         ]
 
@@ -227,7 +227,7 @@ class Register:
 def _migrate(connection: apsw.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = int(connection.execute("PRAGMA user_version").fetchall()[0][0])
+        version = connection.pragma("user_version")
         for step in pending("register", version, MIGRATIONS):
             step.run(connection)
             connection.execute(f"PRAGMA user_version = {step.number}")

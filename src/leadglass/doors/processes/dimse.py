@@ -29,6 +29,7 @@ def serve(
     *,
     generation: Callable[[], int],
     still_welcome: Callable[[Subject], None],
+    upkeep: Callable[[], None],
     fatal: threading.Event,
 ) -> int:
     """Serves until SIGTERM, the parent's end or a fatal fault; the exit code.
@@ -56,7 +57,7 @@ def serve(
         busy=lambda address: log.warning("too many connections from one address", address=address),
     )
     watch = threading.Thread(
-        target=_watch, args=(reception, generation, still_welcome, stop, fatal), name="containment"
+        target=_watch, args=(reception, generation, still_welcome, upkeep, stop, fatal), name="containment"
     )
     watch.start()
     door = threading.Thread(target=reception.run, name="reception")
@@ -73,6 +74,7 @@ def _watch(
     reception: Reception,
     generation: Callable[[], int],
     still_welcome: Callable[[Subject], None],
+    upkeep: Callable[[], None],
     stop: threading.Event,
     fatal: threading.Event,
 ) -> None:
@@ -81,6 +83,7 @@ def _watch(
         if fatal.is_set():
             stop.set()
             return
+        upkeep()
         now = generation()
         if now == seen:
             continue

@@ -6,8 +6,10 @@ import datetime as dt
 import os
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from leadglass.doors.blocking import run
 from leadglass.doors.command.desk import listen, take_site_lock
 from leadglass.doors.command.questions import QUESTIONS
 from leadglass.doors.dimse.conversation import Hall
-from leadglass.doors.dimse.requestor import associated
+from leadglass.doors.dimse.requestor import Requestor, associated
 from leadglass.doors.dimse.services import services
 from leadglass.doors.dimse.supported import supported_by
 from leadglass.doors.house import Assemble, House
@@ -29,6 +31,8 @@ from leadglass.gateway import keep_watch
 from leadglass.identity.certificates import client_context, server_context
 from leadglass.identity.doors import renew_door_if_due
 from leadglass.site.layout import DIMSE_DOOR, DOORS_DIRECTORY
+from leadglass.terms import Device
+from leadglass.wire.negotiation import RequestedContext
 
 log = structlog.get_logger()
 
@@ -90,6 +94,7 @@ def serve_dimse(site_dir: Path, assemble: Assemble) -> int:
             handover,
             generation=lambda: house.containment().generation,
             still_welcome=house.still_welcome,
+            upkeep=house.upkeep,
             fatal=house.fatal,
         )
     finally:
@@ -129,9 +134,9 @@ class Contexts:
     def __init__(self, house: House) -> None:
         self._house = house
         self._lock = threading.Lock()
-        self._made: tuple[int, object] | None = None
+        self._made: tuple[int, ssl.SSLContext] | None = None
 
-    def server(self) -> object:
+    def server(self) -> ssl.SSLContext:
         generation = self._house.containment().generation
         with self._lock:
             if self._made is None or self._made[0] != generation:
@@ -145,7 +150,7 @@ def credentials(house: House) -> Path:
     return house.site_dir / DOORS_DIRECTORY / f"{DIMSE_DOOR}.pem"
 
 
-def _dial(house: House, device, wanted):  # type: ignore[no-untyped-def]
+def _dial(house: House, device: Device, wanted: list[RequestedContext]) -> AbstractContextManager[Requestor]:
     door = house.site().doors.dimse
     context = client_context(credentials(house), house.anchors(), tls_minimum=door.tls_minimum)
     accepts = partial(house.accepts, device)

@@ -20,6 +20,7 @@ from leadglass.doors.dimse.services.move import Dial
 from leadglass.doors.house import House, Question
 from leadglass.doors.processes.metrics import serve_metrics
 from leadglass.identity.doors import renew_door_if_due
+from leadglass.site.register import PendingCommitment
 from leadglass.terms import ChangeKind, Commitment, EventKind, Fault, Outcome, Peer, Proposal, Refused, Subject
 from leadglass.watch.expiry import ExpiryWatch
 
@@ -117,7 +118,7 @@ class Reports:
             else:
                 self._due[pending.id] = now + min(RETRY_SECONDS_MAX, 0.5 * 2**tried)
 
-    def _send(self, pending) -> bool:  # type: ignore[no-untyped-def]
+    def _send(self, pending: PendingCommitment) -> bool:
         """True where nothing more is to be done about it."""
         device = self._house.site().devices.get(pending.device)
         if device is None or not device.address:

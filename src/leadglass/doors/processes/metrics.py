@@ -57,7 +57,7 @@ def serve_metrics(house: House) -> ThreadingHTTPServer | None:
     if not ipaddress.ip_address(door.host).is_loopback:
         raise ValueError("[doors.metrics] listens on loopback only")
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(SiteCollector(house))  # type: ignore[arg-type]
+    registry.register(SiteCollector(house))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # noqa: N802 - the library's name

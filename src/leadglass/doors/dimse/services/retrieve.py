@@ -53,7 +53,9 @@ def verified(body: Body) -> Iterable[memoryview]:
 
     Raises StoreFault. A longer one that does not verify ends its association in the middle, so nobody takes it for whole.
     """
-    return list(body) if body.settled.data_set_length <= VERIFY_FIRST_MAX_BYTES else body
+    return (
+        [memoryview(bytes(piece)) for piece in body] if body.settled.data_set_length <= VERIFY_FIRST_MAX_BYTES else body
+    )
 
 
 def outgoing(body: Iterable[memoryview], way: Route) -> Iterator[memoryview]:

@@ -1,0 +1,304 @@
+"""What was written, by everybody, in order? Every record's checksum, chain and seal is verified on the way; what does not hold is named.
+
+Readers need no lock and disturb no writer. What a living writer is just writing is not there yet; what a dead one left half is cut by `recover`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from leadglass.audit.codec import Recorded, decode_event, location_in
+from leadglass.audit.journal.cursors import Cursor, Cursors
+from leadglass.audit.journal.format import (
+    HEAD_LENGTH_BYTES,
+    TAIL_LENGTH_BYTES,
+    FileHead,
+    FormatBroken,
+    Record,
+    chain_before,
+    decode_head,
+    file_name,
+    first_chain,
+    follows,
+    key_id_of,
+    needed_at,
+    open_record,
+    parse_file_name,
+    record_at,
+    records_after,
+)
+from leadglass.site.keyring import Keyring
+from leadglass.site.writer import DIRECTORY, Writer, directories, is_sealed, sync_directory
+from leadglass.terms import JournalFault, KeyFault, Location
+
+BLOCK_LENGTH_BYTES = 256 << 10
+BREAKS_LOOKED_AT = 3  # a read beside a write may see its end before its beginning
+_RESTORE = "keep the file as evidence, and restore it from a backup"
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredJournal:
+    """What a dead writer's journal came to. Records `durable + 1` to `last` are there, but nobody knew that they were synced.
+
+    `cut_bytes` were torn after the last one and are gone: nobody was told that they are durable.
+    """
+
+    writer: bytes
+    durable: int
+    last: int
+    cut_bytes: int
+
+
+@dataclass(slots=True)
+class _Position:
+    """Where one writer's journal is being read. `chain` and `head` belong to `file`, None before it is opened."""
+
+    file: int = 1
+    offset: int = 0
+    sequence: int = 0
+    head: FileHead | None = None
+    chain: bytes = b""
+    durable: int = 0
+    done: bool = False  # sealed, and read to its end
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    head: FileHead
+    chain: bytes  # of what precedes the record
+    record: Record
+    end: int
+
+
+class JournalReader:
+    """Thread-safe: it holds no state but keys. Every method raises JournalFault where a journal is broken or changed."""
+
+    def __init__(self, site_dir: Path, keyring: Keyring) -> None:
+        self._site_dir, self._keyring = site_dir, keyring
+
+    @classmethod
+    def open(cls, site_dir: Path, keyring: Keyring) -> JournalReader:
+        return cls(site_dir, keyring)
+
+    def read(self, since: Cursors | None = None) -> Iterator[Recorded]:
+        """Everything written after `since`, merged by time; each writer's events in their order."""
+        yield from self._merged(self._positions(since or Cursors()))
+
+    def follow(self, poll_seconds: float, stop: threading.Event, since: Cursors | None = None) -> Iterator[Recorded]:
+        """As `read`, then what comes next, until `stop`. `poll_seconds`: how late at most."""
+        since = since or Cursors()
+        positions: dict[bytes, _Position] = {}
+        while not stop.is_set():
+            fresh = {writer: position for writer, position in self._positions(since).items() if writer not in positions}
+            positions |= fresh
+            for recorded in self._merged({writer: each for writer, each in positions.items() if not each.done}):
+                yield recorded
+                if stop.is_set():
+                    return
+            stop.wait(poll_seconds)
+
+    def end(self) -> Cursors:
+        """Where the journals end now: what comes after is new."""
+        positions = self._positions(Cursors())
+        for writer, position in positions.items():
+            for _ in self._advance(writer, position):
+                pass
+        return Cursors({writer: Cursor(each.file, each.offset, each.sequence) for writer, each in positions.items()})
+
+    def stored(self, writer: bytes) -> Iterator[Location]:
+        """Where each stored event of that writer says that its instance rests; opens no patient's box."""
+        for read in self._advance(writer, _Position()):
+            location = location_in(self._body(read))
+            if location is not None:
+                yield location
+
+    def recover(self, writer: Writer) -> RecoveredJournal:
+        """Of a dead writer that was adopted: verifies its last files and cuts the torn tail. Raises JournalFault where more is broken."""
+        numbers = _numbers(writer.directory)
+        if not numbers:
+            return RecoveredJournal(writer.id, 0, 0, 0)
+        position = _Position(
+            file=max(numbers[0], numbers[-1] - 1)
+        )  # files before these were synced when the last began
+        for _ in self._advance(writer.id, position, recovering=True):
+            pass
+        cut = _cut(writer.directory, position, numbers)
+        return RecoveredJournal(writer.id, min(position.durable, position.sequence), position.sequence, cut)
+
+    # ---- all writers
+
+    def _positions(self, since: Cursors) -> dict[bytes, _Position]:
+        found = {}
+        for writer, _ in directories(self._site_dir):
+            cursor = since.get(writer)
+            found[writer] = _Position(cursor.file, cursor.offset, cursor.sequence) if cursor else _Position()
+        return found
+
+    def _merged(self, positions: dict[bytes, _Position]) -> Iterator[Recorded]:
+        heap: list[tuple[int, bytes, Recorded | None, Iterator[Recorded]]] = []
+        for writer, position in positions.items():
+            heap.append((self._begins(writer, position), writer, None, self._events(writer, position)))
+        heapq.heapify(heap)
+        while heap:
+            _, writer, recorded, events = heapq.heappop(heap)
+            if recorded is not None:
+                yield recorded
+            following = next(events, None)
+            if following is not None:
+                heapq.heappush(heap, (following.at_ns, writer, following, events))
+
+    def _begins(self, writer: bytes, position: _Position) -> int:
+        """No event of it is older: so that a journal which begins later is not opened sooner."""
+        if position.offset:
+            return 0
+        path = self._site_dir / DIRECTORY / writer.hex() / file_name(position.file)
+        try:
+            with path.open("rb") as file:
+                return decode_head(file.read(HEAD_LENGTH_BYTES)).created_at_ns
+        except (OSError, FormatBroken):
+            return 0  # whoever opens it says what is wrong
+
+    def _events(self, writer: bytes, position: _Position) -> Iterator[Recorded]:
+        for read in self._advance(writer, position):
+            record = read.record
+            event, sealed = decode_event(self._body(read), self._keyring)
+            yield Recorded(event, record.at_ns, writer, record.sequence, read.head.number, read.end, sealed)
+
+    def _body(self, read: _Read) -> bytes:
+        try:
+            return open_record(self._journal_key(read.head), read.head, read.chain, read.record)
+        except FormatBroken as broken:
+            raise JournalFault(
+                f"{file_name(read.head.number)} of writer {read.head.writer.hex()} was changed: {broken}", hint=_RESTORE
+            ) from None
+
+    def _journal_key(self, head: FileHead) -> AESGCM:
+        return AESGCM(self._keyring.site_key.derive(f"journal/{head.month}"))
+
+    # ---- one writer
+
+    def _advance(self, writer: bytes, position: _Position, *, recovering: bool = False) -> Iterator[_Read]:
+        """Every whole record from `position` on, which moves along; at the end of what is there it returns, to be called again.
+
+        `recovering`: a break ends it, wherever it is. Otherwise one that is no torn tail raises JournalFault.
+        """
+        directory = self._site_dir / DIRECTORY / writer.hex()
+        while True:
+            # both are looked at first: what is read afterwards is then final
+            sealed, following = is_sealed(directory), (directory / file_name(position.file + 1)).exists()
+            path = directory / file_name(position.file)
+            try:
+                with path.open("rb") as file:
+                    final = sealed or following
+                    if position.head is None and not self._enter(writer, position, file.fileno(), path, final=final):
+                        return
+                    yield from self._records(position, file.fileno(), path)
+                    broken = _is_broken(position, file.fileno(), final=final)
+            except FileNotFoundError:
+                position.done = sealed  # nothing was written, or recovery took it away
+                return
+            if broken and not recovering:
+                raise JournalFault(f"{path}: the record at {position.offset} is broken", hint=_RESTORE)
+            if broken or not following:
+                position.done = sealed
+                return
+            position.file, position.offset, position.head = position.file + 1, 0, None
+
+    def _enter(self, writer: bytes, position: _Position, file: int, path: Path, *, final: bool) -> bool:
+        """Reads a file's head; False where it is not there yet, or torn."""
+        data = os.pread(file, HEAD_LENGTH_BYTES, 0)
+        try:
+            head = decode_head(data)
+        except FormatBroken as broken:
+            if final or (len(data) == HEAD_LENGTH_BYTES and any(data)):
+                raise JournalFault(f"{path}: {broken}", hint=_RESTORE) from None
+            return False
+        if head.writer != writer or head.number != position.file:
+            raise JournalFault(f"{path} is another writer's journal, or was renamed", hint=_RESTORE)
+        if head.key_id != key_id_of(self._keyring.site_key.derive(f"journal/{head.month}")):
+            raise KeyFault(
+                f"{path} was written under another site key",
+                hint="name the right key in [site] key of leadglass.toml, or restore it from the recovery kit",
+            )
+        if position.chain and (head.chain != position.chain or head.first_sequence != position.sequence + 1):
+            raise JournalFault(f"{path} does not continue the file before it", hint=_RESTORE)
+        position.head = head
+        if position.offset > HEAD_LENGTH_BYTES:  # resumed
+            position.chain = chain_before(os.pread(file, TAIL_LENGTH_BYTES, position.offset - TAIL_LENGTH_BYTES))
+            return position.offset <= os.fstat(file).st_size  # else it was read, and cut as torn afterwards
+        position.chain, position.offset, position.sequence = (
+            first_chain(data),
+            HEAD_LENGTH_BYTES,
+            head.first_sequence - 1,
+        )
+        return True
+
+    def _records(self, position: _Position, file: int, path: Path) -> Iterator[_Read]:
+        assert position.head is not None
+        length = BLOCK_LENGTH_BYTES
+        while True:
+            block = os.pread(file, length, position.offset)
+            at = 0
+            while (record := record_at(block, at)) is not None:
+                if record.sequence != position.sequence + 1 or not follows(record, position.chain):
+                    raise JournalFault(
+                        f"{path}: the record at {position.offset} does not follow the one before it", hint=_RESTORE
+                    )
+                at += len(record.data)
+                read = _Read(position.head, position.chain, record, position.offset + len(record.data))
+                position.offset, position.sequence, position.chain = read.end, record.sequence, record.chain
+                position.durable = max(position.durable, record.durable_mark)
+                yield read
+            needed = needed_at(block, at)
+            if not needed or len(block) - at >= needed or len(block) < length:
+                return
+            length = max(BLOCK_LENGTH_BYTES, needed)
+
+
+def _is_broken(position: _Position, file: int, *, final: bool) -> bool:
+    """Whether what follows is neither nothing, nor room set aside, nor, where more may come, a tail being written or torn."""
+    for _ in range(BREAKS_LOOKED_AT):
+        if not any(os.pread(file, 4, position.offset)) and not final:
+            return False
+        rest = os.pread(file, os.fstat(file).st_size - position.offset, position.offset)
+        if final:
+            return any(rest)
+        if record_at(rest, 0) is not None or _highest_mark(rest) <= position.sequence:
+            return False
+    return True
+
+
+def _cut(directory: Path, position: _Position, numbers: list[int]) -> int:
+    """Cuts what follows `position`. Raises JournalFault where a later mark says that it was durable."""
+    path = directory / file_name(position.file)
+    rest = path.read_bytes()[position.offset :]
+    later = [directory / file_name(number) for number in numbers if number > position.file]
+    marks = [_highest_mark(rest), *(_highest_mark(each.read_bytes()) for each in later)]
+    if max(marks) > position.sequence:
+        raise JournalFault(f"{path}: the record at {position.offset} was durable, and is broken", hint=_RESTORE)
+    torn = len(rest.rstrip(b"\0")) + sum(each.stat().st_size for each in later)
+    for each in later:
+        each.unlink()
+    if position.head is None:
+        path.unlink()
+    elif rest:
+        with path.open("r+b") as file:
+            file.truncate(position.offset)
+            os.fsync(file.fileno())
+    sync_directory(directory)
+    return torn
+
+
+def _highest_mark(data: bytes) -> int:
+    return max((record.durable_mark for record in records_after(data, 0)), default=0)
+
+
+def _numbers(directory: Path) -> list[int]:
+    return sorted(number for name in os.listdir(directory) if (number := parse_file_name(name)) is not None)
