@@ -119,7 +119,7 @@ def assemble(site_dir: Path) -> House:
     reader = JournalReader.open(site_dir, keyring)
     index = Index.open(site.index, site_dir, site_key.derive("index"))
     present = Present(site_dir, register)
-    archive = _Archive(site, site_dir, index, keyring, writer, _Journals(journal, reader, keyring), fatal)
+    archive = _Archive(site, site_dir, index, keyring, writer, _Journals(journal, reader), fatal)
     changes = Changes(site_dir, register, lambda: archive.standings)
     do = _stages(present, archive, journal, changes)
     archive.tell = lambda corrupted: run(keep_watch(do, [_corruption(corrupted)]))
@@ -211,12 +211,11 @@ class _Archive:
 class _Journals:
     """What recovery and rebuild need of the journals."""
 
-    def __init__(self, journal: JournalWriter, reader: JournalReader, keyring: Keyring) -> None:
-        self._journal, self._reader, self._keyring = journal, reader, keyring
+    def __init__(self, journal: JournalWriter, reader: JournalReader) -> None:
+        self._journal, self._reader = journal, reader
 
     def before(self, writer: Writer) -> None:
-        """Torn tails of an adopted writer's keyring and journal are cut before its segments are looked at."""
-        self._keyring.recover(writer)
+        """The torn tail of an adopted writer's journal is cut before its segments are looked at."""
         self._reader.recover(writer)
 
     def stored(self, writer: bytes) -> Iterable[Location] | None:

@@ -101,7 +101,7 @@ async def store(do: Stages, offer: Offer, body: Iterable[memoryview]) -> Settled
             settled = await do.keep(claimed, events.stored(claimed))
             do.note(events.stored(claimed, settled))
             await do.publish(settled)
-        if settled.standing is Standing.HELD:
+        if settled.standing in (Standing.HELD, Standing.REJECTED):
             raise Conflicting.held(settled)
     except (Refused, Fault) as refusal:
         await do.record(events.request_refused(offer, refusal))

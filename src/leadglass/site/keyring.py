@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from leadglass.site.groupsync import GroupSync, Sync
 from leadglass.site.sitekey import KEY_LENGTH_BYTES, SiteKey, seal, unseal
@@ -34,8 +35,9 @@ MAGIC = b"\x89LGKEY\r\n"
 KEY_ID_LENGTH_BYTES = 16
 ENTRY_LENGTH_MAX_BYTES = 1024
 UID_LENGTH_MAX_BYTES = 512  # the Standard says 64 (PS3.5 9.1)
-OWN_KEYS_MAX = 100_000  # at hand; a study beyond them gets one more key when it comes again
+KEYS_AT_HAND_MAX = 100_000  # of this writer, and of all; a study beyond its own gets one more key when it comes again
 _FILE = "keyring"
+_Name = TypeVar("_Name", str, bytes)
 _VERSION, _STUDY_KEY = 1, 1
 _HEAD = struct.Struct(">8sHH16s8sI")
 _ENTRY = struct.Struct(">IBBI16s")
@@ -96,6 +98,7 @@ class Keyring:
         self._wrapping = site_key.derive("keyring")
         self._appending, self._reading = threading.Lock(), threading.Lock()
         self._mine: dict[str, StudyKey] = {}
+        self._at_hand: dict[bytes, StudyKey] = {}
         self._places: dict[bytes, _Place] = {}
         self._read: dict[bytes, _Read] = {}
         self._file = -1
@@ -119,6 +122,9 @@ class Keyring:
 
     def key(self, key_id: bytes) -> StudyKey:
         """Any writer's. Raises KeyFault where none has it: destroyed, or its file is lost."""
+        found = self._at_hand.get(key_id)
+        if found is not None:
+            return found
         place = self._places.get(key_id)
         if place is None:
             with self._reading:
@@ -126,7 +132,10 @@ class Keyring:
             place = self._places.get(key_id)
         if place is None:
             raise KeyFault(f"no keyring has the key {key_id.hex()}", hint="restore writers/*/keyring from a backup")
-        return self._opened(place)[0]
+        found = self._opened(place)[0]
+        with self._reading:
+            _remember(self._at_hand, key_id, found)
+        return found
 
     def studies(self) -> int:
         """How many keys there are, after opening each: the proof that a site key opens them. Raises KeyFault."""
@@ -187,9 +196,7 @@ class Keyring:
                     os.ftruncate(self._file, self._offset)
                 raise StoreFault(f"{path}: {error.strerror}", hint="free space; storing goes on by itself") from error
             self._places[made.id] = _Place(self._writer.id, path, self._entries, self._offset)
-            if len(self._mine) >= OWN_KEYS_MAX:
-                del self._mine[next(iter(self._mine))]
-            self._mine[study_instance_uid] = made
+            _remember(self._mine, study_instance_uid, made)
             self._offset += len(entry)
             self._entries += 1
             return made
@@ -272,6 +279,12 @@ class Keyring:
         except KeyFault:
             raise KeyFault(f"{place.path}: the entry at {place.offset} is changed or moved", hint=_RESTORE) from None
         return StudyKey(key_id, opened[:KEY_LENGTH_BYTES]), opened[KEY_LENGTH_BYTES:].decode()
+
+
+def _remember(keys: dict[_Name, StudyKey], name: _Name, key: StudyKey) -> None:
+    if len(keys) >= KEYS_AT_HAND_MAX:
+        del keys[next(iter(keys))]
+    keys[name] = key
 
 
 def _entries(data: bytes, start: int) -> Iterator[tuple[int, int]]:

@@ -136,8 +136,12 @@ class JournalWriter:
         try:
             self._tell_suppressed(all_of_them=True)
             self.sync()
-            with self._lock, contextlib.suppress(OSError):  # the zeros do no harm
+            with (
+                self._lock,
+                contextlib.suppress(OSError, StoreFault),
+            ):  # without them recovery says that it was not closed
                 if self._file is not None:
+                    self._append(b"")
                     os.ftruncate(self._file.descriptor, self._file.offset)
         finally:
             with self._lock:

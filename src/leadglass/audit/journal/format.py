@@ -7,7 +7,8 @@ All integers are big-endian. A file `journal-00000001.ljn` is a head and records
              chain(32) = SHA-256(chain before, everything of this record before its chain), crc32 of everything before it with the length
     sealed   AES-256-GCM of the body under the month's journal key, bound to writer, file, chain before, and the record's first 32 bytes
 The chain before a file's first record is SHA-256(head). Times are Unix nanoseconds, UTC. The durable mark is the highest sequence that was
-known to be synced when the record was written: a break below a later mark is a loss, one above every mark is a torn tail. The checksum
+known to be synced when the record was written: a break below a later mark is a loss, one above every mark is a torn tail. Kind 1 is an
+event; kind 2 has an empty body and is there for its mark alone, as the last record of a journal that was closed is. The checksum
 finds breaks and the chain finds what was left out, both without keys; the seal finds every change by whoever has no key. Nonces are
 random; a month has far fewer than the 2^32 records that one key may seal so.
 """
@@ -27,7 +28,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 MAGIC = b"\x89LGJRN\r\n"
 FORMAT_VERSION = 1
-EVENT_RECORD = 1
+EVENT_RECORD, MARK_RECORD = 1, 2
 BODY_LENGTH_MAX_BYTES = 16 << 20
 CHAIN_LENGTH_BYTES = 32
 NONCE_LENGTH_BYTES = 12
@@ -40,7 +41,7 @@ _BOUND_LENGTH_BYTES = _FIXED.size - NONCE_LENGTH_BYTES  # 32
 HEAD_LENGTH_BYTES = _HEAD.size + _CRC.size
 RECORD_LENGTH_MIN_BYTES = _FIXED.size + TAG_LENGTH_BYTES + _TAIL_LENGTH_BYTES
 RECORD_LENGTH_MAX_BYTES = RECORD_LENGTH_MIN_BYTES + BODY_LENGTH_MAX_BYTES
-_LOOKS_LIKE_A_RECORD = re.compile(bytes((FORMAT_VERSION, EVENT_RECORD, 0, 0)), re.DOTALL)
+_LOOKS_LIKE_A_RECORD = re.compile(b"\x01[\x01\x02]\x00\x00")  # version, kind, zero
 _NAME = re.compile(r"journal-(\d{8})\.ljn")
 
 
@@ -65,6 +66,7 @@ class FileHead:
 class Record:
     """One record as read without keys; `data` is all of it, from its length to its checksum. `chain` is what it ends with."""
 
+    is_event: bool
     sequence: int
     at_ns: int
     durable_mark: int
@@ -122,10 +124,11 @@ def first_chain(head: bytes) -> bytes:
 def encode_record(
     journal: AESGCM, head: FileHead, chain: bytes, sequence: int, at_ns: int, durable_mark: int, body: bytes
 ) -> tuple[bytes, bytes]:
-    """The record's bytes, and the chain it ends with. `journal`: the month's key."""
+    """The record's bytes, and the chain it ends with. `journal`: the month's key; an empty body makes a mark."""
+    kind = EVENT_RECORD if body else MARK_RECORD
     nonce = secrets.token_bytes(NONCE_LENGTH_BYTES)
     length = RECORD_LENGTH_MIN_BYTES + len(body) - 4
-    fixed = _FIXED.pack(length, FORMAT_VERSION, EVENT_RECORD, 0, sequence, at_ns, durable_mark, nonce)
+    fixed = _FIXED.pack(length, FORMAT_VERSION, kind, 0, sequence, at_ns, durable_mark, nonce)
     data = fixed + journal.encrypt(nonce, body, _binding(head, chain, fixed))
     chain = hashlib.sha256(chain + data).digest()
     data += chain
@@ -140,7 +143,7 @@ def record_at(data: bytes | memoryview, offset: int) -> Record | None:
     length += 4
     if (
         version != FORMAT_VERSION
-        or kind != EVENT_RECORD
+        or kind not in (EVENT_RECORD, MARK_RECORD)
         or zero
         or not RECORD_LENGTH_MIN_BYTES <= length <= min(RECORD_LENGTH_MAX_BYTES, len(data) - offset)
     ):
@@ -148,7 +151,7 @@ def record_at(data: bytes | memoryview, offset: int) -> Record | None:
     whole = bytes(data[offset : offset + length])
     if _CRC.unpack_from(whole, length - _CRC.size)[0] != zlib.crc32(whole[: -_CRC.size]):
         return None
-    return Record(sequence, at_ns, mark, whole[-_TAIL_LENGTH_BYTES : -_CRC.size], whole)
+    return Record(kind == EVENT_RECORD, sequence, at_ns, mark, whole[-_TAIL_LENGTH_BYTES : -_CRC.size], whole)
 
 
 def needed_at(data: bytes | memoryview, offset: int) -> int:

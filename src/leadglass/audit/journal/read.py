@@ -45,7 +45,7 @@ _RESTORE = "keep the file as evidence, and restore it from a backup"
 
 @dataclass(frozen=True, slots=True)
 class RecoveredJournal:
-    """What a dead writer's journal came to. Records `durable + 1` to `last` are there, but nobody knew that they were synced.
+    """What a dead writer's journal came to. Events `durable + 1` to `last` are there, but nobody knew that they were synced.
 
     `cut_bytes` were torn after the last one and are gone: nobody was told that they are durable.
     """
@@ -115,7 +115,7 @@ class JournalReader:
     def stored(self, writer: bytes) -> Iterator[Location]:
         """Where each stored event of that writer says that its instance rests; opens no patient's box."""
         for read in self._advance(writer, _Position()):
-            location = location_in(self._body(read))
+            location = location_in(self._body(read)) if read.record.is_event else None
             if location is not None:
                 yield location
 
@@ -127,10 +127,12 @@ class JournalReader:
         position = _Position(
             file=max(numbers[0], numbers[-1] - 1)
         )  # files before these were synced when the last began
-        for _ in self._advance(writer.id, position, recovering=True):
-            pass
+        last = None
+        for read in self._advance(writer.id, position, recovering=True):
+            last = read.record
         cut = _cut(writer.directory, position, numbers)
-        return RecoveredJournal(writer.id, min(position.durable, position.sequence), position.sequence, cut)
+        events = position.sequence - 1 if last is not None and not last.is_event else position.sequence
+        return RecoveredJournal(writer.id, min(position.durable, events), events, cut)
 
     # ---- all writers
 
@@ -168,6 +170,8 @@ class JournalReader:
     def _events(self, writer: bytes, position: _Position) -> Iterator[Recorded]:
         for read in self._advance(writer, position):
             record = read.record
+            if not record.is_event:
+                continue
             event, sealed = decode_event(self._body(read), self._keyring)
             yield Recorded(event, record.at_ns, writer, record.sequence, read.head.number, read.end, sealed)
 
