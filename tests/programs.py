@@ -19,7 +19,7 @@ PACKAGES = {
 
 def require(program: str) -> str:
     """The program's path; else the test is skipped, or fails where CI says that everything is there."""
-    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin")
+    found = shutil.which(program, path="/usr/bin:/usr/sbin:/bin:/sbin") or shutil.which(program)
     if found:
         return found
     reason = f"{program} is not installed: apt-get install {PACKAGES.get(program, program)}"

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import apsw
 
-from leadglass.site.migrations import Migration, pending
-from leadglass.terms import KeyFault, Reference, StoreFault
+from leadglass.site.migrations import migrate_database, script
+from leadglass.terms import KeyFault, Reference, Refused, StoreFault
 
 BUSY_SECONDS = 10.0
 KEY_LENGTH_BYTES = 32
@@ -30,6 +30,8 @@ CREATE INDEX certificates_device ON certificates(device);
 CREATE TABLE waivers(
     id TEXT PRIMARY KEY, device TEXT NOT NULL, fingerprint TEXT NOT NULL, until_ns INTEGER NOT NULL, reason TEXT NOT NULL,
     operator TEXT NOT NULL, at_ns INTEGER NOT NULL);
+CREATE TABLE operators(uid INTEGER PRIMARY KEY, name TEXT NOT NULL, first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL);
+CREATE TABLE budgets(name TEXT NOT NULL, window INTEGER NOT NULL, spent INTEGER NOT NULL, PRIMARY KEY(name, window)) WITHOUT ROWID;
 CREATE TABLE proven(digest TEXT NOT NULL, operator TEXT NOT NULL, at_ns INTEGER NOT NULL);
 CREATE TABLE changes(
     id TEXT PRIMARY KEY, digest TEXT NOT NULL, kind TEXT NOT NULL, about TEXT NOT NULL, state TEXT NOT NULL, at_ns INTEGER NOT NULL);
@@ -39,12 +41,11 @@ CREATE TABLE commitments(
 """
 
 
-def _first(connection: apsw.Connection) -> None:
-    if not list(connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'certificates'")):
-        connection.execute(_FIRST)
+MIGRATIONS = (script(1, "the first tables", _FIRST),)
 
 
-MIGRATIONS: tuple[Migration[apsw.Connection], ...] = (Migration(1, "the first tables", _first),)
+class Taken(Refused):
+    """That certificate vouches for another device already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +108,7 @@ class Register:
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
             connection.execute("PRAGMA journal_mode=WAL").fetchall()
             connection.execute("PRAGMA synchronous=FULL")
-            version = connection.pragma("user_version")
-            if version != MIGRATIONS[-1].number:
-                _migrate(connection)
+            migrate_database("register", connection, MIGRATIONS)
         except apsw.NotADBError as error:
             connection.close()
             raise KeyFault("the register does not open with this site key", hint="is it this site's key?") from error
@@ -222,16 +221,3 @@ class Register:
                 self._connection.execute("COMMIT")
         except apsw.Error as error:
             raise StoreFault(f"the register cannot be written: {error}", hint="look at the disk") from error
-
-
-def _migrate(connection: apsw.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        version = connection.pragma("user_version")
-        for step in pending("register", version, MIGRATIONS):
-            step.run(connection)
-            connection.execute(f"PRAGMA user_version = {step.number}")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
