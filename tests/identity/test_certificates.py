@@ -8,8 +8,8 @@ from ipaddress import ip_network
 
 import pytest
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from leadglass.identity.authority import Authority, KeyKind, new_key
 from leadglass.identity.certificates import Enrolled, fingerprint, identify, pins_of, presents

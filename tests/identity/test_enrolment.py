@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs12
 from cryptography.x509.oid import NameOID
 
 from leadglass.identity.authority import Authority, KeyKind
-from leadglass.identity.enrolment import Sheet, Unenrollable, bundle, enroll, foreign, sign
+from leadglass.identity.enrolment import Sheet, bundle, enroll, foreign, sign
+from leadglass.terms import Unenrollable
 
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
 AUTHORITY = Authority.create("test device CA", NOW)

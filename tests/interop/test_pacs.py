@@ -557,7 +557,7 @@ def test_revocation_acts_on_a_living_association_and_on_the_next(site: RunningSi
 def test_disabling_is_undone_by_enabling(site: RunningSite) -> None:
     site.enroll("PAUSED", "echo")
     site.command("device", "disable", "PAUSED")
-    assert dcmtk("echoscu", site.bundles["PAUSED"], site).returncode != 0
+    assert until(lambda: dcmtk("echoscu", site.bundles["PAUSED"], site).returncode != 0)
     site.command("device", "enable", "PAUSED")
     assert until(lambda: dcmtk("echoscu", site.bundles["PAUSED"], site).returncode == 0)
 

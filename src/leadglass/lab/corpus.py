@@ -27,6 +27,7 @@ class Image:
     sop_instance_uid: str
     transfer_syntax_uid: str
     study_instance_uid: str
+    series_instance_uid: str
     patient_id: str
     modality: str
     data_set: bytes
@@ -64,8 +65,8 @@ def read_image(path: Path) -> Image | None:
         return None
     image = _image(path.name, meta.transfer_syntax_uid, header, data_set)
     named = (meta.sop_class_uid, meta.sop_instance_uid) == (image.sop_class_uid, image.sop_instance_uid)
-    whole = not any(map(uids.uid_problem, (image.sop_instance_uid, image.study_instance_uid))) and bool(
-        header.uid(tags.SERIES_INSTANCE_UID)
+    whole = not any(
+        map(uids.uid_problem, (image.sop_instance_uid, image.study_instance_uid, image.series_instance_uid))
     )
     return image if named and whole and uids.is_storage(image.sop_class_uid) else None
 
@@ -77,6 +78,7 @@ def _image(name: str, transfer_syntax_uid: str, header: Header, data_set: bytes)
         header.uid(tags.SOP_INSTANCE_UID),
         transfer_syntax_uid,
         header.uid(tags.STUDY_INSTANCE_UID),
+        header.uid(tags.SERIES_INSTANCE_UID),
         header.text(tags.PATIENT_ID),
         header.text(tags.MODALITY),
         data_set,

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from leadglass.site.migrations import Migration, pending
+from leadglass.site.writer import sync_directory
 from leadglass.terms import Fault
 
 FILE = "format"
@@ -21,6 +22,7 @@ def write_format(site_dir: Path, number: int = CURRENT) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(site_dir / FILE)
+    sync_directory(site_dir)
 
 
 def read_format(site_dir: Path) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -57,19 +57,19 @@ def pending(what: str, version: int, steps: Sequence[Migration[Place]]) -> Seque
     if version > known:
         raise Fault(
             f"this {what} was written by a newer Leadglass (format {version}); this one knows up to {known}: upgrade the program",
-            hint="upgrade the program; nothing was touched",
+            hint="nothing was touched",
         )
     return [step for step in steps if step.number > version]
 
 
 def migrate_database(what: str, database: Database, steps: Sequence[Migration[Database]]) -> int:
     """Brings a database up to date in one transaction: how many steps. Raises Fault where it is newer, or a past step was changed."""
+    if not _left(what, database, steps):  # without a lock: what opens it daily disturbs nobody
+        return 0
     database.execute("BEGIN IMMEDIATE")
     try:
+        left = _left(what, database, steps)
         database.execute(_TABLE)
-        applied: Mapping[int, str] = dict(database.execute("SELECT number, checksum FROM migrations"))
-        left = pending(what, max(applied, default=0), steps)
-        _verify(what, applied, steps)
         for step in left:
             step.run(database)
             row = (step.number, step.name, step.checksum, time.time_ns())
@@ -82,10 +82,14 @@ def migrate_database(what: str, database: Database, steps: Sequence[Migration[Da
     return len(left)
 
 
-def _verify(what: str, applied: Mapping[int, str], steps: Iterable[Migration[Database]]) -> None:
+def _left(what: str, database: Database, steps: Sequence[Migration[Database]]) -> Sequence[Migration[Database]]:
+    applied: Mapping[int, str] = {}
+    if list(database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'migrations'")):
+        applied = dict(database.execute("SELECT number, checksum FROM migrations"))
     for step in steps:
         if step.number in applied and applied[step.number] != step.checksum:
             raise Fault(
                 f"step {step.number} ({step.name}) of this {what} is not the one that it went through",
                 hint="install the program that this site ran with before, or restore a backup",
             )
+    return pending(what, max(applied, default=0), steps)

@@ -22,19 +22,22 @@ from leadglass.terms import KeyFault, Reference, Refused, StoreFault
 BUSY_SECONDS = 10.0
 KEY_LENGTH_BYTES = 32
 
+STATES = ("issued", "active", "superseded", "revoked")
+
 _FIRST = """
 CREATE TABLE certificates(
     fingerprint TEXT PRIMARY KEY, device TEXT NOT NULL, serial TEXT NOT NULL, not_before_ns INTEGER NOT NULL, not_after_ns INTEGER NOT NULL,
-    kind TEXT NOT NULL, pem TEXT NOT NULL, state TEXT NOT NULL, issued_ns INTEGER NOT NULL, changed_ns INTEGER NOT NULL);
+    kind TEXT NOT NULL CHECK(kind IN ('issued', 'pinned')), pem TEXT NOT NULL,
+    state TEXT NOT NULL CHECK(state IN ('issued', 'active', 'superseded', 'revoked')), issued_ns INTEGER NOT NULL, changed_ns INTEGER NOT NULL);
 CREATE INDEX certificates_device ON certificates(device);
 CREATE TABLE waivers(
     id TEXT PRIMARY KEY, device TEXT NOT NULL, fingerprint TEXT NOT NULL, until_ns INTEGER NOT NULL, reason TEXT NOT NULL,
     operator TEXT NOT NULL, at_ns INTEGER NOT NULL);
-CREATE TABLE operators(uid INTEGER PRIMARY KEY, name TEXT NOT NULL, first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL);
-CREATE TABLE budgets(name TEXT NOT NULL, window INTEGER NOT NULL, spent INTEGER NOT NULL, PRIMARY KEY(name, window)) WITHOUT ROWID;
+CREATE TABLE budgets(name TEXT PRIMARY KEY, began_ns INTEGER NOT NULL, spent INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE proven(digest TEXT NOT NULL, operator TEXT NOT NULL, at_ns INTEGER NOT NULL);
 CREATE TABLE changes(
-    id TEXT PRIMARY KEY, digest TEXT NOT NULL, kind TEXT NOT NULL, about TEXT NOT NULL, state TEXT NOT NULL, at_ns INTEGER NOT NULL);
+    id TEXT PRIMARY KEY, digest TEXT NOT NULL, kind TEXT NOT NULL, about TEXT NOT NULL,
+    state TEXT NOT NULL CHECK(state IN ('intended', 'completed', 'abandoned')), at_ns INTEGER NOT NULL);
 CREATE TABLE commitments(
     id INTEGER PRIMARY KEY, device TEXT NOT NULL, transaction_uid TEXT NOT NULL, calling_ae_title TEXT NOT NULL,
     referenced TEXT NOT NULL, at_ns INTEGER NOT NULL);
@@ -100,7 +103,10 @@ class Register:
         """Raises KeyFault where the key does not open it, Fault where a newer Leadglass wrote it."""
         if len(key) != KEY_LENGTH_BYTES:
             raise KeyFault(f"the register's key has {KEY_LENGTH_BYTES} bytes")
-        connection = apsw.Connection(str(path))
+        try:
+            connection = apsw.Connection(str(path))
+        except apsw.Error as error:
+            raise StoreFault(f"{path}: {error}", hint="check the permissions of the site's directory") from error
         try:
             connection.execute("PRAGMA cipher='chacha20'")
             connection.execute(f"PRAGMA key='raw:{key.hex()}'")
@@ -112,6 +118,11 @@ class Register:
         except apsw.NotADBError as error:
             connection.close()
             raise KeyFault("the register does not open with this site key", hint="is it this site's key?") from error
+        except apsw.Error as error:
+            connection.close()
+            raise StoreFault(
+                f"the register does not open: {error}", hint="look at the disk, or restore a backup"
+            ) from error
         except BaseException:
             connection.close()
             raise
@@ -122,19 +133,30 @@ class Register:
     def add_certificate(
         self, *, device: str, fingerprint: str, serial: str, not_before_ns: int, not_after_ns: int, kind: str, pem: str
     ) -> None:
-        """Harmless to repeat."""
+        """Harmless to repeat. Raises Taken where another device presents it; one that nobody ever presented may change hands."""
         now = time.time_ns()
         row = (fingerprint, device, serial, not_before_ns, not_after_ns, kind, pem, "issued", now, now)
-        self._write("INSERT OR IGNORE INTO certificates VALUES(?,?,?,?,?,?,?,?,?,?)", row)
+        with self._transaction() as connection:
+            known = connection.execute(
+                "SELECT device, state FROM certificates WHERE fingerprint = ?", (fingerprint,)
+            ).fetchone()
+            if known is not None and known[0] == device:
+                return
+            if known is not None and known[1] != "issued":
+                raise Taken(f"that certificate is {known[0]}'s ({known[1]}): give {device} one of its own")
+            connection.execute("INSERT OR REPLACE INTO certificates VALUES(?,?,?,?,?,?,?,?,?,?)", row)
 
     def certificates(self) -> list[Certificate]:
         """In the order of issue."""
         return [Certificate(*row) for row in self._read("SELECT * FROM certificates ORDER BY issued_ns, rowid")]
 
     def set_certificate_state(self, fingerprint: str, state: str) -> None:
+        """Only ever onward, from issued to active to superseded to revoked: what comes late takes nothing back. Unknown ones are none."""
+        before = STATES[: STATES.index(state)]
+        places = ",".join("?" * len(before))
         self._write(
-            "UPDATE certificates SET state = ?, changed_ns = ? WHERE fingerprint = ?",
-            (state, time.time_ns(), fingerprint),
+            f"UPDATE certificates SET state = ?, changed_ns = ? WHERE fingerprint = ? AND state IN ({places})",  # noqa: S608
+            (state, time.time_ns(), fingerprint, *before),
         )
 
     def add_waiver(
@@ -164,6 +186,21 @@ class Register:
         """Intents without an end: id, kind, about."""
         rows = self._read("SELECT id, kind, about FROM changes WHERE state = 'intended' ORDER BY at_ns")
         return [(str(row[0]), str(row[1]), str(row[2])) for row in rows]
+
+    # ---- budgets
+
+    def spend(self, budget: str, amount: int, *, limit: int, window_seconds: int) -> bool:
+        """Whether `amount` is left of `limit` in this window, which then holds it as spent: for all processes together."""
+        now = time.time_ns()
+        with self._transaction() as connection:
+            row = connection.execute("SELECT began_ns, spent FROM budgets WHERE name = ?", (budget,)).fetchone()
+            began, spent = row or (now, 0)
+            if not 0 <= now - began < window_seconds * 1_000_000_000:
+                began, spent = now, 0
+            if spent + amount > limit:
+                return False
+            connection.execute("INSERT OR REPLACE INTO budgets VALUES(?, ?, ?)", (budget, began, spent + amount))
+        return True
 
     # ---- commitments
 

@@ -60,6 +60,14 @@ class UnknownDestination(Refused):
     """A C-MOVE destination that is not registered, or not allowed."""
 
 
+class NotChanged(Refused):
+    """A change that contradicts what is there; the reason says what to do instead."""
+
+
+class Unenrollable(Refused):
+    """A certificate request or certificate that will not do; the reason says what to change."""
+
+
 class Unsupported(Refused):
     """A service, level or transfer syntax that this door does not offer."""
 

@@ -27,14 +27,10 @@ from leadglass.site.write import (
     repin_device,
     write_device,
 )
-from leadglass.terms import Change, ChangeKind, Containment, Refused
+from leadglass.terms import Change, ChangeKind, Containment, NotChanged
 
 Result = Mapping[str, object]
 Arguments = Mapping[str, Any]
-
-
-class NotChanged(Refused):
-    """The change contradicts what is there; the reason says what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)

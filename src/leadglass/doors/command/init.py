@@ -61,33 +61,13 @@ def _init(
         )
     host = name or ("localhost" if loopback else socket.getfqdn())
     passphrase = secret_from(passphrase_file, "Passphrase for the device CA and the recovery kit")
-    kit_phrase = passphrase
     if not passphrase and not loopback:
         raise Stopped(
             Exit.USAGE,
             "a passphrase is needed",
             hint="give it with --passphrase-file (or use --loopback to try things out)",
         )
-    site_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for each in DIRECTORIES:
-        (site_dir / each).mkdir(mode=0o700, exist_ok=True)
-    write_format(site_dir)
-    key_path = _key_path(site_dir, key, loopback=loopback)
-    SiteKey.create(key_path)
-    key_reference = f"file:{key_path.relative_to(site_dir) if loopback else key_path}"
-    listen = f"127.0.0.1:{PORT}" if loopback else f"0.0.0.0:{PORT}"
-    write_file(
-        site_dir / "leadglass.toml",
-        new_site_file(host, loopback=loopback, listen=listen, key=key_reference).encode(),
-        0o644,
-    )
-    _authorities(site_dir, host, loopback=loopback, passphrase=passphrase)
-    if not kit_phrase:
-        kit_phrase = secrets.token_urlsafe(18).encode()
-        write_file(site_dir / KIT_DIRECTORY / "passphrase.txt", kit_phrase + b"\n", 0o600)
-    write_kit(site_dir, SiteKey.open(key_reference, site_dir), kit_phrase, device_ca_passphrase=passphrase or b"")
-    load(site_dir)
-    apply(site_dir)
+    listen = _lay_out(site_dir, host, key, passphrase, loopback=loopback)
     warning = "\n  amber: the keys lie beside the data, good for trying things out only" if loopback else ""
     call.output(as_json).object(
         {
@@ -102,6 +82,32 @@ def _init(
         f"        leadglass --site {directory} up\n"
         f"  move {site_dir / KIT_DIRECTORY} to a safe place: a restore starts from it alone",
     )
+
+
+def _lay_out(site_dir: Path, host: str, key: Path | None, passphrase: bytes | None, *, loopback: bool) -> str:
+    """Everything below the directory, the site file proven; where the door will listen."""
+    site_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in DIRECTORIES:
+        (site_dir / each).mkdir(mode=0o700, exist_ok=True)
+    write_format(site_dir)
+    key_path = _key_path(site_dir, key, loopback=loopback)
+    SiteKey.create(key_path)
+    key_reference = f"file:{key_path.relative_to(site_dir) if loopback else key_path}"
+    listen = f"127.0.0.1:{PORT}" if loopback else f"0.0.0.0:{PORT}"
+    write_file(
+        site_dir / "leadglass.toml",
+        new_site_file(host, loopback=loopback, listen=listen, key=key_reference).encode(),
+        0o644,
+    )
+    _authorities(site_dir, host, loopback=loopback, passphrase=passphrase)
+    kit_phrase = passphrase
+    if not kit_phrase:
+        kit_phrase = secrets.token_urlsafe(18).encode()
+        write_file(site_dir / KIT_DIRECTORY / "passphrase.txt", kit_phrase + b"\n", 0o600)
+    write_kit(site_dir, SiteKey.open(key_reference, site_dir), kit_phrase, device_ca_passphrase=passphrase or b"")
+    load(site_dir)
+    apply(site_dir)
+    return listen
 
 
 def _key_path(site_dir: Path, key: Path | None, *, loopback: bool) -> Path:
