@@ -55,6 +55,7 @@ class House:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.visitors: list[Echoing] = []
         self.turned_away: list[str] = []
+        self.calls: list[socket.socket] = []
         caps_fd = SharedCaps.create(2)
         self.caps = SharedCaps(caps_fd, 2, 0, associations_max=total, associations_per_address_max=address)
         self.other = SharedCaps(caps_fd, 2, 1, associations_max=total, associations_per_address_max=address)
@@ -69,12 +70,15 @@ class House:
         return visitor
 
     def call(self) -> socket.socket:
-        return socket.create_connection(self.listener.getsockname(), timeout=5)
+        sock = socket.create_connection(self.listener.getsockname(), timeout=5)
+        self.calls.append(sock)
+        return sock
 
     def close(self) -> None:
         self.reception.stop(1.0)
         self.thread.join(5)
-        self.listener.close()
+        for each in (self.listener, *self.calls):
+            each.close()
         assert not self.thread.is_alive()
 
 

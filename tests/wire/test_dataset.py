@@ -106,12 +106,12 @@ def test_what_cannot_be_read_is_said_at_once(syntax: str) -> None:
         (undefined(0x00081140, "SQ") + ITEM, "middle of an element"),
         (undefined(0x00081140, "SQ") + element(tags.PATIENT_ID, "LO", b"AB"), "where an item"),
         (undefined(0x00081140, "LO"), "unknown VR|undefined length|cut off"),
-        (SEQUENCE_END, "no place"),
+        (SEQUENCE_END, "no place|unknown VR"),
         (
             element(tags.PIXEL_DATA, "OW", b"AB")
             + element(tags.PATIENT_ID, "LO", b"AB")
             + element(tags.PIXEL_DATA, "OW", b""),
-            "twice",
+            "twice|behind",
         ),
     ],
 )

@@ -48,7 +48,7 @@ def write_kit(
     salt, secret = os.urandom(16), os.urandom(_SECRET_LENGTH_BYTES)
     content = {
         "site_key": site_key.text(),
-        "device_ca_passphrase": device_ca_passphrase.decode(),
+        "device_ca_passphrase": device_ca_passphrase.decode(errors="surrogateescape"),
         "authorities": {path.name: path.read_text() for path in sorted((site_dir / CA_DIRECTORY).iterdir())},
     }
     kit = {
@@ -124,7 +124,7 @@ def verify_kit(
     for path in sorted((site_dir / CA_DIRECTORY).glob("*.key")):
         if authorities.get(path.name) != path.read_text():
             raise KeyFault(f"the kit lacks the present {path.name}", hint="write a new kit")
-        _open_authority(path, str(content["device_ca_passphrase"]).encode())
+        _open_authority(path, str(content["device_ca_passphrase"]).encode(errors="surrogateescape"))
         yield path.name
 
 

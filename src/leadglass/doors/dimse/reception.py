@@ -87,9 +87,13 @@ class Reception:
             if now >= look:
                 look = now + DEADLINES_EVERY_SECONDS
                 self._look_at_deadlines(now)
+        self._epoll.close()
+        self._wake_read.close()
 
     def stop(self, drain_seconds: float) -> None:
         """No new connection; parked visitors leave, busy ones get `drain_seconds` to end what they are in the middle of."""
+        if self._stopping:
+            return
         self._stopping = True
         self._wake_write.send(b"x")
         end = time.monotonic() + drain_seconds
@@ -106,7 +110,7 @@ class Reception:
         self._threads.shutdown(wait=True, cancel_futures=True)
         for fd in list(self._visitors):
             self._gone(fd)
-        self._epoll.close()
+        self._wake_write.close()
 
     def visitors(self) -> tuple[Visitor, ...]:
         """Everybody in the house, for whoever must look at all of them (containment, status)."""
@@ -175,7 +179,8 @@ class Reception:
             if wants is Next.PARK and not self._stopping:
                 with self._lock:
                     self._stepping.discard(fd)
-                self._epoll.modify(fd, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT)
+                with contextlib.suppress(ValueError, OSError):  # the watching thread has ended: stop() takes care of it
+                    self._epoll.modify(fd, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT)
             else:
                 self._gone(fd)
 
