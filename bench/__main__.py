@@ -20,11 +20,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
 from bench import peers
 from bench.corpus import write_corpus
 from bench.measure import cost, sync_probe
-from rich.console import Console
-from rich.table import Table
 
 # instances/s of storescp to Orthanc, TLS, one association: 1,096 to 269-314 (docs/performance.md); 90 % of the lower end must be reached
 KNOWN_STORESCP_TO_ORTHANC = 1096 / 314
@@ -68,7 +69,7 @@ def send(peer: peers.Peer, corpora: list[Path], repeat: int) -> float:
         command += ["+tls", str(key), str(certificate), "+cf", str(authority)]
     begun = time.perf_counter()
     senders = [
-        subprocess.Popen(  # noqa: S603
+        subprocess.Popen(
             [*command, "127.0.0.1", str(peer.port), str(corpus)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -125,7 +126,7 @@ def rounds(arguments: argparse.Namespace, scratch: Path) -> Iterator[Run]:
                 with start(place) as peer:
                     send(peer, [corpora[0]], 1)  # warm
                     yield measure(peer, corpora[:associations], files, repeat, scratch)
-                subprocess.run(["rm", "-rf", str(place)], check=True)  # noqa: S603, S607
+                subprocess.run(["rm", "-rf", str(place)], check=True)
 
 
 def summary(runs: list[Run]) -> dict[tuple[str, int], list[Run]]:

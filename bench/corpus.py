@@ -16,7 +16,7 @@ ROOT = "2.25.90000000001"
 
 def ct(number: int, side: int, study: int, seed: int) -> bytes:
     """A CT instance of side x side 16-bit pixels, as a Part 10 file."""
-    noise = random.Random(seed * 1_000_003 + number)  # noqa: S311 - pixels, not secrets
+    noise = random.Random(seed * 1_000_003 + number)
     uid = f"{ROOT}.{seed}.{study}.1.{number}"
     texts = {
         0x00080016: ("UI", CT_IMAGE_STORAGE),

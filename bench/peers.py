@@ -53,7 +53,7 @@ def _wait(port: int) -> None:
 @contextmanager
 def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment(), cwd=log.parent)  # noqa: S603
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment(), cwd=log.parent)
         try:
             yield process
         finally:
@@ -170,6 +170,6 @@ def _certificates(directory: Path) -> tuple[Path, Path, Path]:
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")

@@ -84,7 +84,9 @@ async def admit(do: Stages, peer: Peer, proposal: Proposal) -> AsyncIterator[Adm
         do.note(events.association_ended(subject, permit, progress))
 
 
-async def turn_away(do: Stages, peer: Peer, refusal: Refused) -> None:  # no TLS, no certificate, no A-ASSOCIATE-RQ in time
+async def turn_away(
+    do: Stages, peer: Peer, refusal: Refused
+) -> None:  # no TLS, no certificate, no A-ASSOCIATE-RQ in time
     await do.record(events.association_refused(peer, Proposal("", ""), refusal))
 
 

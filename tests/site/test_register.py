@@ -105,7 +105,7 @@ def test_a_certificate_vouches_for_one_device(register: Register) -> None:
 def test_a_word_that_is_none_is_never_kept(register: Register) -> None:
     with pytest.raises(StoreFault):
         add(register, "CT1", "sha256:1", "borrowed")
-    with pytest.raises(ValueError, match="lost"):
+    with pytest.raises(ValueError):
         register.set_certificate_state("sha256:1", "lost")
     assert register.certificates() == []
 

@@ -18,9 +18,8 @@ def issue_door(site_dir: Path, host: str, now: dt.datetime) -> dt.datetime:
     """A fresh key and certificate for the DIMSE door: when it ends. The key first, then the certificate that names it."""
     authority = Authority.open(site_dir / CA_DIRECTORY, SERVING_CA, None)
     key = new_key(KeyKind.EC)
-    names = sorted({host, "localhost", socket.gethostname()} & permitted(authority.certificate) | {host}) + [
-        "127.0.0.1"
-    ]
+    known = {host, "localhost", socket.gethostname()} & permitted(authority.certificate) | {host}
+    names = [*sorted(known), "127.0.0.1"]
     certificate = authority.issue(key.public_key(), host, names, now, DOOR_DAYS)
     both = key_pem(key, None) + pem(certificate) + pem(authority.certificate)
     write_file(

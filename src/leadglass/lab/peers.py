@@ -158,6 +158,10 @@ class Session:
     def contexts(self) -> Mapping[int, AcceptedContext]:
         return self._messages.association.contexts
 
+    @property
+    def source_port(self) -> int:
+        return int(self._messages.connection.socket.getsockname()[1])
+
     # ---- services
 
     def echo(self) -> Answer:

@@ -147,7 +147,9 @@ class Scanner:
         self._values: dict[int, bytes] = {}
         self._vrs: dict[int, str] = {}
         self._warnings: list[str] = []
-        self._stack: list[tuple[int, int, int, bool]] = []  # holds, ends at, may reach to, explicit; positions in the data set
+        self._stack: list[
+            tuple[int, int, int, bool]
+        ] = []  # holds, ends at, may reach to, explicit; positions in the data set
         self._held = bytearray()  # of an element that is not all there
         self._need = _HEADER_LENGTH_BYTES  # bytes before reading can go on
         self._skip = 0  # bytes of a value that nobody wants
@@ -186,7 +188,9 @@ class Scanner:
             self.header_complete, self.header_length = True, self._position
         if self._odd & 1:
             self._warn("a value has an odd length")
-        return Header(self._values, self._vrs, self.header_length, self._position, self._explicit, tuple(self._warnings))
+        return Header(
+            self._values, self._vrs, self.header_length, self._position, self._explicit, tuple(self._warnings)
+        )
 
     # ---- elements
 
@@ -249,6 +253,8 @@ class Scanner:
                 count += 1
                 if self._stack or self._need > _HEADER_LENGTH_BYTES:
                     break
+            elif group in FORBIDDEN_GROUPS:
+                raise _malformed(tag, base + offset, "has no place in a data set")
             else:
                 raise _malformed(tag, base + offset, f"unknown VR {vr.to_bytes(2, 'little')!r}")
         self._last_tag, self._room = last, room

@@ -1,0 +1,226 @@
+"""Every action against every grant: default deny, the rule in every permit, a reason an operator can act on in every refusal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from leadglass.policy.decide import decide
+from leadglass.site.load import load
+from leadglass.site.model import Site
+from leadglass.terms import (
+    Action,
+    Commitment,
+    Contained,
+    Containment,
+    Echo,
+    Level,
+    NotPermitted,
+    Offer,
+    Peer,
+    Permit,
+    Proposal,
+    Query,
+    Refused,
+    Request,
+    Retrieval,
+    Root,
+    Subject,
+    UnknownDestination,
+    Unsupported,
+)
+from leadglass.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, storage_class_of
+
+CT, MR = (storage_class_of(f"{kind}ImageStorage") or "" for kind in ("CT", "MR"))
+PIN = "sha256:" + "0" * 63
+
+FILE = """
+schema = 1
+[site]
+name = "lab"
+[doors.dimse]
+listen = "127.0.0.1:2762"
+private_sop_classes = ["1.2.826.0.1"]
+[zones.modalities]
+networks = ["10.1.0.0/16"]
+tags = ["phi"]
+[zones.clinical]
+networks = ["10.2.0.0/16"]
+"""
+
+
+def device(name: str, zone: str = "modalities", address: str = "", more: str = "") -> str:
+    host = {"modalities": "10.1.0.1", "clinical": "10.2.0.1"}[zone]
+    where = f'address = "{address}"\n' if address else ""
+    return f'[devices.{name}]\nzone = "{zone}"\nnetwork = "{host}/32"\nae_titles = ["{name}"]\n{where}{more}\n'
+
+
+def flow(name: str, source: str, may: str, more: str = "") -> str:
+    words = ", ".join(f'"{word}"' for word in may.split(","))
+    return f'[[flows]]\nid = "{name}"\nfrom = ["{source}"]\nto = ["archive"]\nservice = "dicom-tls"\nmay = [{words}]\nwhy = "a test"\n{more}\n'
+
+
+def site(tmp_path: Path, *parts: str) -> Site:
+    (tmp_path / "leadglass.toml").write_text(FILE + "\n".join(parts))
+    return load(tmp_path)
+
+
+def subject(place: Site, name: str, identity: int = 0) -> Subject:
+    return Subject(
+        place.devices[name],
+        Peer("10.1.0.1", 1, "dimse"),
+        Proposal(name, "LEADGLASS", user_identity_type=identity),
+        "sha256:x",
+    )
+
+
+def request(who: Subject, action: Action, sop_class: str = CT, destination: str = "WS1") -> Request:
+    match action:
+        case Action.ECHO:
+            return Echo(who)
+        case Action.STORE:
+            return Offer(who, sop_class, "1.2.3", EXPLICIT_VR_LITTLE_ENDIAN)
+        case Action.FIND:
+            return Query(who, Root.STUDY, Level.STUDY, {})
+        case Action.GET:
+            return Retrieval(who, Root.STUDY, Level.STUDY, {})
+        case Action.MOVE:
+            return Retrieval(who, Root.STUDY, Level.STUDY, {}, destination)
+        case Action.COMMIT:
+            return Commitment(who, "1.2.3", ())
+
+
+def asked(
+    place: Site, who: str, action: Action, containment: Containment | None = None, identity: int = 0, **words: str
+) -> Permit:
+    person = subject(place, who, identity)
+    return decide(place, containment or Containment(), person, request(person, action, **words))
+
+
+@pytest.mark.parametrize("granted", list(Action))
+@pytest.mark.parametrize("action", list(Action))
+def test_each_action_needs_its_own_word(tmp_path: Path, granted: Action, action: Action) -> None:
+    place = site(tmp_path, device("CT1"), device("WS1", "clinical", "10.2.0.1:104"), flow("the-rule", "CT1", granted))
+    if granted is action:
+        permit = asked(place, "CT1", action)
+        assert (permit.rule, permit.action) == ("the-rule", action)
+    else:
+        with pytest.raises(NotPermitted, match=f"--may {action}"):
+            asked(place, "CT1", action)
+
+
+def test_nobody_may_anything_by_default(tmp_path: Path) -> None:
+    place = site(tmp_path, device("CT1"))
+    who = subject(place, "CT1")
+    for action in Action:
+        with pytest.raises(NotPermitted):
+            decide(place, Containment(), who, request(who, action))
+    with pytest.raises(NotPermitted, match="no flow leads from it"):
+        decide(place, Containment(), who, who.proposal)
+
+
+@pytest.mark.parametrize("source", ["CT1", "modalities", "#phi"])
+def test_flows_name_devices_zones_and_tags(tmp_path: Path, source: str) -> None:
+    place = site(tmp_path, device("CT1"), device("WS1", "clinical"), flow("f", source, "store"))
+    assert asked(place, "CT1", Action.STORE).rule == "f"
+    with pytest.raises(NotPermitted):
+        asked(place, "WS1", Action.STORE)
+
+
+def test_sop_classes_confine_what_is_stored_and_seen(tmp_path: Path) -> None:
+    place = site(tmp_path, device("CT1"), flow("ct-only", "CT1", "store,find", 'sop_classes = ["CTImageStorage"]'))
+    assert asked(place, "CT1", Action.STORE).sop_classes == {CT}
+    assert asked(place, "CT1", Action.FIND).sop_classes == {CT}
+    with pytest.raises(NotPermitted, match="not MRImageStorage"):
+        asked(place, "CT1", Action.STORE, sop_class=MR)
+
+
+def test_grants_add_up(tmp_path: Path) -> None:
+    place = site(
+        tmp_path,
+        device("CT1"),
+        flow("ct", "CT1", "store,find", 'sop_classes = ["CTImageStorage"]'),
+        flow("mr", "CT1", "store,find"),
+    )
+    assert asked(place, "CT1", Action.STORE, sop_class=MR).rule == "mr"
+    assert asked(place, "CT1", Action.FIND).sop_classes is None
+
+
+def test_only_storage_classes_are_stored_and_private_ones_by_setting(tmp_path: Path) -> None:
+    place = site(tmp_path, device("CT1"), flow("f", "CT1", "store"))
+    assert asked(place, "CT1", Action.STORE, sop_class="1.2.826.0.1").rule == "f"
+    with pytest.raises(Unsupported, match="private_sop_classes"):
+        asked(place, "CT1", Action.STORE, sop_class="1.2.826.0.2")
+
+
+@pytest.mark.parametrize(
+    ("target", "more", "why"),
+    [
+        ("NOBODY", "", "no enrolled device"),
+        ("SILENT", "", "no address"),
+        ("OFF", "", "disabled"),
+        ("WS1", 'destinations = ["SILENT"]', "does not name WS1"),
+    ],
+)
+def test_where_a_move_may_not_go(tmp_path: Path, target: str, more: str, why: str) -> None:
+    place = site(
+        tmp_path, device("CT1"), device("WS1", "clinical", "10.2.0.1:104"), device("SILENT", "clinical"),
+        device("OFF", "clinical", "10.2.0.1:105", "enabled = false"), flow("f", "CT1", "move", more),
+    )  # fmt: skip
+    with pytest.raises(UnknownDestination, match=why):
+        asked(place, "CT1", Action.MOVE, destination=target)
+
+
+def test_a_move_goes_where_it_may(tmp_path: Path) -> None:
+    place = site(
+        tmp_path,
+        device("CT1"),
+        device("WS1", "clinical", "10.2.0.1:104"),
+        flow("f", "CT1", "move", 'destinations = ["clinical"]'),
+    )
+    assert asked(place, "CT1", Action.MOVE).destination is place.devices["WS1"]
+
+
+def test_user_identity_where_a_flow_requires_it(tmp_path: Path) -> None:
+    place = site(tmp_path, device("CT1"), flow("f", "CT1", "find", "require_user_identity = true"))
+    with pytest.raises(NotPermitted, match="user identity"):
+        asked(place, "CT1", Action.FIND)
+    assert asked(place, "CT1", Action.FIND, identity=1).rule == "f"
+
+
+def test_containment_comes_first_and_read_only_still_takes_new_images(tmp_path: Path) -> None:
+    place = site(tmp_path, device("CT1"), flow("f", "CT1", "store,find"))
+    for state in (Containment(revoked={"sha256:x": "stolen"}), Containment(disabled={"CT1": "odd"})):
+        with pytest.raises(Contained):
+            asked(place, "CT1", Action.STORE, state)
+    calm = Containment(read_only="ransomware", generation=7)
+    assert asked(place, "CT1", Action.STORE, calm).generation == 7
+    assert asked(place, "CT1", Action.FIND, calm)
+
+
+def test_on_demand_flows_are_closed_until_somebody_opens_them(tmp_path: Path) -> None:
+    place = site(
+        tmp_path,
+        device("CT1"),
+        flow("f", "CT1", "find", 'on_demand = { approve = "biomedical-engineer", max = "4h", record = true }'),
+    )
+    with pytest.raises(NotPermitted):
+        asked(place, "CT1", Action.FIND)
+
+
+def test_every_refusal_says_something(tmp_path: Path) -> None:
+    place = site(tmp_path, device("CT1"), flow("f", "CT1", "echo"))
+    for action in Action:
+        if action is not Action.ECHO:
+            with pytest.raises(Refused) as caught:
+                asked(place, "CT1", action)
+            assert len(caught.value.reason) > 20 and caught.value.subject is not None
+
+
+def test_a_subject_of_another_site_has_no_grants(tmp_path: Path) -> None:
+    place = site(tmp_path, device("CT1"), flow("f", "CT1", "echo"))
+    stranger = replace(subject(place, "CT1"), device=replace(place.devices["CT1"], name="CT9"))
+    with pytest.raises(NotPermitted):
+        decide(place, Containment(), stranger, Echo(stranger))
