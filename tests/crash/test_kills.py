@@ -10,12 +10,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from leadglass.lab.corpus import Image
-from leadglass.lab.peers import Archive, Identity, Received, TurnedAway, associated, getting, storing
+from leadglass.lab.peers import Archive, Identity, Received, Session, TurnedAway, associated, getting, storing
 from leadglass.wire import tags, uids
 from leadglass.wire.dimse import Status
 from tests.programs import require
@@ -53,8 +54,8 @@ class Sender(threading.Thread):
     """Sends one instance after the other until it is told to stop; what is not acknowledged is sent again, as a modality does."""
 
     def __init__(self, site: RunningSite, number: int, seed: int) -> None:
-        super().__init__(name=f"sender-{number}")
-        self._rng, self._stop = random.Random(seed * SENDERS + number), threading.Event()
+        super().__init__(name=f"sender-{number}", daemon=True)
+        self._rng, self._end = random.Random(seed * SENDERS + number), threading.Event()
         self._who, self._archive = identity(site, f"S{number}"), Archive("127.0.0.1", site.port)
         self._patient, self._study = f"PATIENT-{number}", ""
         self.sent: dict[str, Image] = {}
@@ -63,12 +64,12 @@ class Sender(threading.Thread):
 
     def run(self) -> None:
         waiting: Image | None = None
-        while not self._stop.is_set():
+        while not self._end.is_set():
             with (
                 contextlib.suppress(TurnedAway),
                 associated(self._who, self._archive, [*storing([_any_ct()])]) as session,
             ):
-                while not self._stop.is_set():
+                while not self._end.is_set():
                     waiting = waiting or self._next()
                     answer = session.store(waiting)
                     if answer.status == Status.SUCCESS:
@@ -77,10 +78,10 @@ class Sender(threading.Thread):
                     elif answer.status != Status.OUT_OF_RESOURCES:
                         self.refused.append(str(answer))
                         waiting = None
-            self._stop.wait(0.02)
+            self._end.wait(0.02)
 
     def stop(self) -> None:
-        self._stop.set()
+        self._end.set()
         self.join()
 
     def _next(self) -> Image:
@@ -225,6 +226,7 @@ def kill_at(strace: str, pid: int, call: str, when: int) -> None:
 
 
 EQUAL_UIDS = 1000
+ASSOCIATIONS_TRIED_MAX = 40
 
 
 def test_two_senders_of_equal_uids(site: RunningSite) -> None:
@@ -264,14 +266,18 @@ def test_two_senders_of_equal_uids(site: RunningSite) -> None:
 def on_different_workers(site: RunningSite, stack: contextlib.ExitStack) -> list[Callable[[Image], int]]:
     """Two senders whose associations are served by different processes."""
     found: dict[int, Callable[[Image], int]] = {}
-    for number in range(64):
+    for _ in range(ASSOCIATIONS_TRIED_MAX):
         who = identity(site, f"S{len(found)}")
         session = stack.enter_context(associated(who, Archive("127.0.0.1", site.port), storing([_any_ct()])))
         worker = worker_of(site, session.source_port)
-        found.setdefault(worker, lambda each, session=session: session.store(each).status)
+        found.setdefault(worker, partial(_status, session))
         if len(found) == 2:
             return list(found.values())
-    raise AssertionError(f"{number + 1} associations, all served by one worker")
+    raise AssertionError(f"{ASSOCIATIONS_TRIED_MAX} associations, all served by one worker")
+
+
+def _status(session: Session, each: Image) -> int:
+    return session.store(each).status
 
 
 def worker_of(site: RunningSite, source_port: int) -> int:

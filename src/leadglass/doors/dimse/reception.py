@@ -18,6 +18,7 @@ from typing import Protocol
 
 DEADLINES_EVERY_SECONDS = 0.5
 ACCEPT_BATCH_MAX = 16
+GIVE_WAY_SECONDS = 0.001  # for a worker that has fewer connections, so that one worker does not get them all
 
 
 class Next(enum.Enum):
@@ -44,6 +45,7 @@ class Caps(Protocol):
     def enter(self, address: str) -> bool: ...
     def leave(self, address: str) -> None: ...
     def full(self) -> bool: ...
+    def ahead(self) -> bool: ...
 
 
 class Reception:
@@ -123,11 +125,13 @@ class Reception:
             self._epoll.unregister(self._listener.fileno())
             self._listening = False
         elif not self._listening and not full:
-            self._epoll.register(self._listener.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            self._epoll.register(self._listener.fileno(), select.EPOLLIN)
             self._listening = True
 
     def _accept(self) -> None:
         for _ in range(ACCEPT_BATCH_MAX):
+            if self._caps.ahead():
+                time.sleep(GIVE_WAY_SECONDS)
             try:
                 sock, name = self._listener.accept()
             except OSError:

@@ -38,6 +38,11 @@ class SharedCaps:
         """True where this worker should stop accepting: the site is at `associations_max`."""
         return sum(self._at(row, 0) for row in range(self._rows)) >= self._total_max
 
+    def ahead(self) -> bool:
+        """True where another worker has fewer connections than this one."""
+        mine = self._at(self._row, 0)
+        return any(self._at(row, 0) < mine for row in range(self._rows) if row != self._row)
+
     def enter(self, address: str) -> bool:
         """Counts a connection in; False where its address has as many as it may. Called by the accepting thread alone."""
         bucket = 1 + zlib.crc32(address.encode()) % BUCKETS
