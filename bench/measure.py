@@ -46,7 +46,7 @@ def cost(pid: int) -> Cost:
             status = Path(f"/proc/{each}/status").read_text()
         except OSError:
             continue
-        cpu += (int(fields[11]) + int(fields[12])) / _TICKS
+        cpu += sum(map(int, fields[11:15])) / _TICKS  # its own, and that of children that ended
         peak += next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0.0)
     return Cost(cpu, peak)
 

@@ -32,11 +32,11 @@ def _refuse_to_leave(event: str, arguments: tuple[Any, ...]) -> None:
         host = address[0] if isinstance(address, tuple) else None  # a Unix socket's address is a path
         if not _stays_here(host):
             raise RuntimeError(f"tests stay on this machine: {event} to {address!r}")
-    elif event == "socket.getaddrinfo" and not _literal(arguments[0]) and not _stays_here(arguments[0]):
+    elif event == "socket.getaddrinfo" and not _is_address(arguments[0]) and not _stays_here(arguments[0]):
         raise RuntimeError(f"tests ask no name server: {arguments[0]!r}")
 
 
-def _literal(host: object) -> bool:
+def _is_address(host: object) -> bool:
     try:
         ipaddress.ip_address(str(host).partition("%")[0])
     except ValueError:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydicom._dicom_dict import DicomDictionary
+from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
 from pydicom._uid_dict import UID_dictionary
 
 WIRE = Path(__file__).parents[1] / "src" / "leadglass" / "wire"
 
 
 def elements() -> str:
+    """Curves and overlays repeat in groups 50xx and 60xx (PS3.5 7.6): the first group stands for all."""
+    repeated = {
+        int(mask.replace("xx", "00"), 16): known
+        for mask, known in RepeatersDictionary.items()
+        if mask.startswith(("50xx", "60xx"))
+    }
     rows = []
-    for tag, (vr, _, _, retired, keyword) in sorted(DicomDictionary.items()):
+    for tag, (vr, _, _, retired, keyword) in sorted((DicomDictionary | repeated).items()):
         if keyword and vr != "NONE":
             rows.append(f"{tag:08X}\t{vr}\t{keyword}\t{'R' if retired else ''}")
     return "\n".join(rows) + "\n"

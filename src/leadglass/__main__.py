@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import sys
@@ -26,7 +27,7 @@ from leadglass.archive.recovery import Recovery
 from leadglass.archive.release import Release
 from leadglass.archive.segments import Segments
 from leadglass.audit.journal.append import JournalWriter
-from leadglass.audit.journal.read import JournalReader
+from leadglass.audit.journal.read import JournalReader, RecoveredJournal
 from leadglass.doors.blocking import run
 from leadglass.doors.command.application import run_application
 from leadglass.doors.command.changes import Changes
@@ -90,6 +91,11 @@ class Present:
     def enrolled(self) -> Enrolled:
         return self._now()[2]
 
+    def still_welcome(self, subject: Subject) -> None:
+        """Raises Refused where who is in the house would not be let in any more."""
+        known = identify(self.enrolled(), subject.peer, subject.proposal, dt.datetime.now(dt.UTC))
+        decide(self.site(), self.containment(), known, subject.proposal)
+
     def _now(self) -> tuple[int, Site, Enrolled]:
         containment = self._watch.current()
         seen = self._seen
@@ -119,23 +125,27 @@ def assemble(site_dir: Path) -> House:
     reader = JournalReader.open(site_dir, keyring)
     index = Index.open(site.index, site_dir, site_key.derive("index"))
     present = Present(site_dir, register)
-    archive = _Archive(site, site_dir, index, keyring, writer, _Journals(journal, reader), fatal)
+    told: list[Stages] = []  # the stages that tell: made last, because the archive stands under them
+
+    def tell(found: Iterable[Detection]) -> None:
+        run(keep_watch(told[0], found))
+
+    archive = _Archive(site, site_dir, index, keyring, writer, _Journals(journal, reader, tell), fatal)
+    archive.tell = lambda corrupted: tell([_corruption(corrupted)])
     changes = Changes(site_dir, register, lambda: archive.standings)
     do = _stages(present, archive, journal, changes)
-    archive.tell = lambda corrupted: run(keep_watch(do, [_corruption(corrupted)]))
-
-    def still_welcome(subject: Subject) -> None:
-        known = identify(present.enrolled(), subject.peer, subject.proposal, dt.datetime.now(dt.UTC))
-        decide(present.site(), present.containment(), known, subject.proposal)
+    told.append(do)
 
     def close() -> None:
-        archive.close()
-        journal.close()
-        keyring.close()
-        index.close()
-        register.close()
-        writer.seal()
-        writer.close()
+        with (
+            contextlib.ExitStack() as last
+        ):  # whatever fails on the way, the rest is closed; a writer is sealed only if nothing did
+            for part in (writer, register, index, keyring):
+                last.callback(part.close)
+            archive.close()
+            journal.close()
+            index.checkpoint()
+            writer.seal()
 
     return House(
         site_dir=site_dir,
@@ -148,7 +158,7 @@ def assemble(site_dir: Path) -> House:
         fatal=fatal,
         site=present.site,
         containment=present.containment,
-        still_welcome=still_welcome,
+        still_welcome=present.still_welcome,
         accepts=lambda device, der: presents(device, der, present.containment()),
         containment_unreadable=present.unreadable,
         oldest_unsynced_seconds=journal.oldest_unsynced_seconds,
@@ -211,12 +221,16 @@ class _Archive:
 class _Journals:
     """What recovery and rebuild need of the journals."""
 
-    def __init__(self, journal: JournalWriter, reader: JournalReader) -> None:
-        self._journal, self._reader = journal, reader
+    def __init__(
+        self, journal: JournalWriter, reader: JournalReader, tell: Callable[[Iterable[Detection]], None]
+    ) -> None:
+        self._journal, self._reader, self._tell = journal, reader, tell
 
     def before(self, writer: Writer) -> None:
-        """The torn tail of an adopted writer's journal is cut before its segments are looked at."""
-        self._reader.recover(writer)
+        """The torn tail of an adopted writer's journal is cut before its segments are looked at; a gap is told, never a silence."""
+        found = self._reader.recover(writer)
+        if found.last > found.durable or found.cut_bytes:
+            self._tell([_recovered_journal(found)])
 
     def stored(self, writer: bytes) -> Iterable[Location] | None:
         return self._reader.stored(writer)
@@ -235,6 +249,16 @@ def _recover_one(archive: _Archive, dead: str) -> None:
     recovered = archive.recovery.recover(bytes.fromhex(dead))
     if recovered is not None:
         log.info("a writer was recovered", writer=dead, records=recovered.records, published=recovered.published)
+
+
+def _recovered_journal(found: RecoveredJournal) -> Detection:
+    return Detection(
+        EventKind.JOURNAL_RECOVERED,
+        Severity.NOTICE,
+        found.writer.hex(),
+        "a process ended before its last events were synced: those are told again from the records, others are gone",
+        {"unsynced_from": found.durable + 1, "unsynced_to": found.last, "cut_bytes": found.cut_bytes},
+    )
 
 
 def _corruption(corrupted: Corrupted) -> Detection:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-import io
+import random
 import subprocess
 import threading
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -35,8 +36,10 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
+from leadglass.lab.peers import Archive, Identity, associated, storing
 from tests.programs import require
 from tests.running import Bundle, RunningSite, free_port, running, until
+from tests.synthetic import image
 
 FILES = Path(pydicom.data.__file__).parent / "test_files"
 CT, MR, JPEG = FILES / "CT_small.dcm", FILES / "MR_small.dcm", FILES / "JPEG2000.dcm"
@@ -374,27 +377,12 @@ def test_another_patients_study_is_not_added_to(site: RunningSite) -> None:
 
 
 def test_a_command_that_lies_about_its_data_set(site: RunningSite) -> None:
-    sent = fresh()
-    with Client(site, "CT1", (CTImageStorage, [ExplicitVRLittleEndian])) as client:
-        lie = copy.deepcopy(sent)
-        original = client.association._send_c_store if hasattr(client.association, "_send_c_store") else None
-        assert original is None or callable(original)
-        buffer = io.BytesIO()
-        pydicom.dcmwrite(buffer, sent, enforce_file_format=True)
-        lie.SOPInstanceUID = generate_uid()
-        from pynetdicom.dimse_primitives import C_STORE
-
-        request = C_STORE()
-        request.MessageID, request.AffectedSOPClassUID, request.Priority = 1, sent.SOPClassUID, 2
-        request.AffectedSOPInstanceUID = lie.SOPInstanceUID
-        from pynetdicom.dsutils import encode
-
-        request.DataSet = io.BytesIO(encode(sent, False, True))  # type: ignore[arg-type]
-        (context,) = client.association.accepted_contexts
-        client.association.dimse.send_msg(request, context.context_id)
-        _, response = client.association.dimse.get_msg(block=True)
-        assert response.Status == 0xA900
-        assert client.association.send_c_store(sent).Status == 0, "and the association goes on"
+    honest = image(random.Random(1))
+    lie = replace(honest, sop_instance_uid=generate_uid())
+    who = Identity("CT1", "127.0.0.1", site.bundles["CT1"].directory)
+    with associated(who, Archive("127.0.0.1", site.port), storing([honest])) as session:
+        assert session.store(lie).status == 0xA900
+        assert session.store(honest).status == 0, "and the association goes on"
 
 
 # ---- what a permit is confined to, on every service alike

@@ -6,10 +6,14 @@ import ast
 import importlib
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.tidy.repository import MODULES, ROOT, SOURCE, module_name, text_of, tracked
 
@@ -86,6 +90,23 @@ def test_product_code_never_imports_the_oracles() -> None:
         if not path.is_relative_to(SOURCE / "lab")
         for name in imports_of(path)
         if name.partition(".")[0] in oracles
+    ]
+    assert not found
+
+
+def test_product_code_imports_only_what_it_declares() -> None:
+    """What another package happens to bring along is missing where only the runtime lock is installed."""
+    project = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]
+    declared = {canonicalize_name(Requirement(each).name) for each in project["dependencies"]}
+    for_the_lab = {canonicalize_name(Requirement(each).name) for each in project["optional-dependencies"]["demo"]}
+    owners = packages_distributions()
+    found = [
+        f"{module_name(path)} imports {name}"
+        for path in MODULES
+        for name in imports_of(path)
+        if (top := name.partition(".")[0]) != "leadglass" and top not in sys.stdlib_module_names
+        if not {canonicalize_name(owner) for owner in owners.get(top, [])}
+        & (declared | for_the_lab if path.is_relative_to(SOURCE / "lab") else declared)
     ]
     assert not found
 

@@ -11,6 +11,8 @@ import pydicom
 import pydicom.data
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from leadglass.wire.dataset import Header, Scanner
+from leadglass.wire.elements import parse
 from leadglass.wire.errors import RemoteProtocolError
 from leadglass.wire.part10 import read_part10
 from leadglass.wire.uids import TRANSFER_SYNTAXES
@@ -27,6 +29,11 @@ class Sample:
     @property
     def native(self) -> bool:
         return self.transfer_syntax_uid in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+
+    def scanned(self) -> Header:
+        scanner = Scanner(self.transfer_syntax_uid)
+        scanner.feed(self.data_set)
+        return scanner.finish()
 
     def oracle(self) -> pydicom.Dataset:
         with warnings.catch_warnings():
@@ -52,3 +59,13 @@ def samples() -> tuple[Sample, ...]:
         found.append(Sample(path, meta.transfer_syntax_uid, data[meta.data_set_offset :]))
     assert len(found) > 50, "pydicom's test files are not there"
     return tuple(found)
+
+
+@cache
+def readable(sample: Sample) -> bool:
+    """False for the few that are broken on purpose, as their names say."""
+    try:
+        parse(sample.data_set[: sample.scanned().length], sample.transfer_syntax_uid)
+    except RemoteProtocolError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import struct
 
 import pytest
@@ -170,6 +171,153 @@ def test_oddities_are_warned_about_and_kept() -> None:
     data = element(tags.PATIENT_ID, "LO", b"ABC") + element(tags.MODALITY, "CS", b"CT")
     header = scan(data)
     assert header.text(tags.PATIENT_ID) == "ABC" and len(header.warnings) == 2
+
+
+SEQUENCE = 0x00081140
+SHORT_ITEM = b"\xfe\xff\x00\xe0"
+
+
+def sequence(*items: bytes, tag: int = SEQUENCE, vr: str = "SQ") -> bytes:
+    """Of defined lengths."""
+    return element(tag, vr, b"".join(SHORT_ITEM + struct.pack("<L", len(item)) + item for item in items))
+
+
+def test_sequences_of_defined_length_have_no_back_door() -> None:
+    data = b""
+    for _ in range(65):
+        data = sequence(data)
+    with pytest.raises(MalformedDataSet, match="nested deeper"):
+        scan(data)
+    inner = element(tags.MODALITY, "CS", b"CT") * 60
+    with pytest.raises(MalformedDataSet, match="more than 100 elements"):
+        scan(sequence(inner, inner), elements_max=100)
+    assert scan(sequence(inner, b"")).values == {}
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (sequence(b"\x08\0\x60\0CS\x04\0CT"), "beyond the item"),
+        (element(SEQUENCE, "SQ", SHORT_ITEM + b"\x08\0\0\0" + b"\x08\0"), "beyond what holds"),
+        (
+            element(SEQUENCE, "SQ", SHORT_ITEM + b"\xff\xff\xff\xff") + element(tags.MODALITY, "CS", b""),
+            "beyond|cut off",
+        ),
+        (sequence(ITEM_END), "no place inside"),
+        (element(SEQUENCE, "SQ", SEQUENCE_END), "where an item"),
+        (undefined(SEQUENCE, "SQ") + SEQUENCE_END[:4] + b"\2\0\0\0AB", "where an item"),
+        (sequence(element(0x00000002, "UI", b"")), "no place inside"),
+        (sequence(undefined(tags.PIXEL_DATA, "OB") + SEQUENCE_END), "does not encapsulate"),
+        (sequence(b"\x08\0\x60\0cs\0\0"), "unknown VR"),
+        (undefined(0x00081141, "OB"), "items in a value with VR OB"),
+        (undefined(tags.FLOAT_PIXEL_DATA, "OF"), "items in a value with VR OF"),
+        (sequence(b"", tag=tags.PIXEL_DATA), "items in a value with VR SQ"),
+        (b"\xff\xff\x10\0CS\0\0", "no place"),
+    ],
+)
+def test_lies_inside_sequences_are_refused(data: bytes, why: str) -> None:
+    for size in (0, 1, 5):
+        with pytest.raises(MalformedDataSet, match=why):
+            scan(data, size=size)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (element(tags.ROWS, "UL", bytes(4)), "VR UL, where US is due"),
+        (element(tags.ROWS, "DS", b"1 "), "VR DS, where US is due"),
+        (element(tags.PATIENT_ID, "US", bytes(2)), "VR US, where LO is due"),
+        (element(tags.PATIENT_ID, "OB", bytes(2)), "VR OB, where LO is due"),
+        (sequence(b"", tag=tags.PATIENT_ID), "holds items"),
+        (undefined(tags.PATIENT_ID, "UN") + SEQUENCE_END, "holds items"),
+        (element(tags.PIXEL_DATA, "OW", b"AB") + element(tags.PATIENT_ID, "LO", b"AB"), "behind the pixel data"),
+        (element(tags.PATIENT_ID, "LO", b"A ") + element(tags.MODALITY, "CS", b"") + element(tags.PATIENT_ID, "LO", b"B "), "twice"),
+        (element(tags.PATIENT_ID, "UT", bytes(70_000)), "at most for this attribute"),
+        (
+            b"".join(element(tag, "UT", b"A" * 60_000) for tag in (0x00080070, 0x00080080, 0x00081010, 0x00081030, 0x0008103E)),
+            "more than 262144 bytes",
+        ),
+    ],
+)  # fmt: skip
+def test_what_readers_could_take_in_two_ways_is_refused(data: bytes, why: str) -> None:
+    for size in (0, 1000):
+        with pytest.raises(MalformedDataSet, match=why):
+            scan(data, size=size)
+
+
+def test_a_message_names_tag_and_offset() -> None:
+    data = element(tags.MODALITY, "CS", b"CT") + element(tags.ROWS, "UL", bytes(4))
+    with pytest.raises(MalformedDataSet, match=re.escape("(0028,0010) at byte 10: ")):
+        scan(data)
+
+
+def test_other_kinds_of_text_are_kept_with_a_warning() -> None:
+    header = scan(element(tags.SOP_INSTANCE_UID, "LO", b"1.2 ") + element(tags.PATIENT_ID, "UN", b"AB"))
+    assert header.uid(tags.SOP_INSTANCE_UID) == "1.2" and header.text(tags.PATIENT_ID) == "AB"
+    assert [warning[:11] for warning in header.warnings] == ["(0008,0018)", "(0010,0020)"]
+
+
+def test_numbers() -> None:
+    header = scan(element(tags.INSTANCE_NUMBER, "IS", b" 12 ") + element(tags.ROWS, "US", b"\0\2"))
+    assert (header.number(tags.INSTANCE_NUMBER), header.number(tags.ROWS), header.number(tags.COLUMNS)) == (
+        12,
+        512,
+        None,
+    )
+    assert scan(element(tags.INSTANCE_NUMBER, "IS", b"9" * 60_000)).number(tags.INSTANCE_NUMBER) is None
+    implicit = struct.pack("<HHLH", 0x0028, 0x0010, 2, 7)
+    assert scan(implicit, IMPLICIT_VR_LITTLE_ENDIAN).number(tags.ROWS) == 7
+
+
+@pytest.mark.parametrize("tag", [0x56000020, 0x7FE00001, tags.FLOAT_PIXEL_DATA, tags.DOUBLE_FLOAT_PIXEL_DATA])
+def test_the_header_ends_where_bulk_data_begins(tag: int) -> None:
+    head = element(tags.PATIENT_ID, "LO", b"AB")
+    scanner = Scanner(EXPLICIT_VR_LITTLE_ENDIAN)
+    scanner.feed(head)
+    assert not scanner.header_complete
+    scanner.feed(element(tag, "OB", bytes(100))[:20])
+    assert scanner.header_complete and scanner.header_length == len(head)
+
+
+def test_odd_lengths_anywhere_are_noticed_once() -> None:
+    header = scan(element(0x00081140, "LO", b"ABC") + element(0x00091001, "LO", b"A"))
+    assert header.warnings == ("a value has an odd length",)
+
+
+def test_pixel_data_that_is_not_encapsulated_though_its_syntax_says_so() -> None:
+    (warning,) = scan(element(tags.PIXEL_DATA, "OB", b"AB"), JPEG).warnings
+    assert "is not encapsulated" in warning
+
+
+def test_fragments_are_counted_apart_from_elements() -> None:
+    data = undefined(tags.PIXEL_DATA, "OB") + (SHORT_ITEM + bytes(4)) * 50 + SEQUENCE_END
+    assert scan(data, JPEG, elements_max=5, fragments_max=50).data_set_length == len(data)
+    with pytest.raises(MalformedDataSet, match="more than 49 fragments"):
+        scan(data, JPEG, fragments_max=49)
+
+
+def test_pixel_data_is_not_looked_at() -> None:
+    class Untouchable(bytes):
+        def __getitem__(self, key: object) -> bytes:  # type: ignore[override]
+            raise AssertionError("a byte of the pixel data was read")
+
+    scanner = Scanner(EXPLICIT_VR_LITTLE_ENDIAN)
+    scanner.feed(element(tags.PIXEL_DATA, "OW", bytes(3000))[:12])
+    for _ in range(3):
+        scanner.feed(Untouchable(1000))
+    assert scanner.finish().data_set_length == 3012
+
+
+def test_an_element_that_arrives_byte_by_byte_is_gathered_once() -> None:
+    scanner = Scanner(EXPLICIT_VR_LITTLE_ENDIAN)
+    data = element(tags.PATIENT_ID, "UT", b"A" * 60_000)
+    taken: list[int] = []
+    take = scanner._take
+    scanner._take = lambda piece: (taken.append(len(piece)), take(piece))[1]  # type: ignore[method-assign, func-returns-value]
+    for byte in data:
+        scanner.feed(bytes((byte,)))
+    assert len(scanner.finish().text(tags.PATIENT_ID)) == 60_000
+    assert len(taken) <= 5, "each byte must not cause what came before it to be read again"
 
 
 @settings(max_examples=300, deadline=None)

@@ -283,7 +283,7 @@ class _Lab:
             answer = session.commit(uids.uid_from(os.urandom(16)), references)
             report = session.report() if answer.status == Status.SUCCESS else DataSet()
         kept, failed = (report.get(tag) for tag in (tags.REFERENCED_SOP_SEQUENCE, tags.FAILED_SOP_SEQUENCE))
-        count = len(kept.value) if kept is not None else 0
+        count = len(kept.value) if kept is not None and isinstance(kept.value, tuple) else 0
         text = f"{count} of {len(references)} confirmed to {self.ct.name}, which may delete its copies now"
         self.report.check("committed", text, holds=count == len(references) and failed is None)
 

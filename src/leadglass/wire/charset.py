@@ -10,11 +10,11 @@ import re
 import struct
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 
 TEXT_VRS = frozenset(
     ("LO", "LT", "PN", "SH", "ST", "UC", "UT")
 )  # the VRs that Specific Character Set is about (PS3.5 6.1.2.2)
-_MULTI_VALUED = frozenset(("LO", "PN", "SH", "UC"))
 REPLACEMENT = "�"
 
 # Defined term -> Python codec; single-byte sets with G0 = ASCII (PS3.3 table C.12-2)
@@ -60,14 +60,22 @@ _ESCAPES: dict[bytes, tuple[str, str]] = {
     b"$)C": ("G1", "euc_kr"),
     b"$)A": ("G1", "gb2312"),
 }
-_LONGEST_ESCAPE = max(map(len, _ESCAPES))
+# Longest first: one begins like another. What begins like none of them is an ESC that means nothing.
+_ESCAPE = b"\x1b(?:" + b"|".join(re.escape(each) for each in sorted(_ESCAPES, key=len, reverse=True)) + b")"
 _INITIAL_G1 = {
-    "ISO 2022 IR 13": "katakana",
-    "ISO 2022 IR 149": "euc_kr",
-    "ISO 2022 IR 58": "gb2312",
+    "ISO_IR 13": "katakana",
+    "ISO_IR 149": "euc_kr",
+    "ISO_IR 58": "gb2312",
 }
-_DELIMITERS = {"PN": b"\\^=", "LO": b"\\", "SH": b"\\", "UC": b"\\"}
-_CONTROL = b"\r\n\f\t"
+_SEPARATORS = {"PN": rb"\\^=", "LO": rb"\\", "SH": rb"\\", "UC": rb"\\"}
+# One step: an escape, a control or delimiter, pairs of G0, other text. In a two-byte set a delimiter's byte is half a character.
+_WIDE_STEP = re.compile(b"(" + _ESCAPE + rb")|([\x00-\x1f])|([\x20-\x7f]+)|([\x80-\xff]+)")
+_STEPS = {
+    delimiters: re.compile(b"(" + _ESCAPE + rb")|([\x00-\x1f" + delimiters + rb"])|((?!))|([^\x00-\x1f" + delimiters + rb"]+)")
+    for delimiters in (b"", *set(_SEPARATORS.values()))
+}  # fmt: skip
+_JIS = {"jisx0208": b"\x1b$B", "jisx0212": b"\x1b$(D"}
+_LOOSE_TERM = re.compile(r"ISO[ _-]?(?:2022[ _-]?)?IR[ _-]?(\d+)")  # devices spell the terms in many ways
 
 _NUMBERS: dict[str, tuple[str, int, Callable[[float], str]]] = {
     "US": ("<H", 2, str),
@@ -79,6 +87,10 @@ _NUMBERS: dict[str, tuple[str, int, Callable[[float], str]]] = {
     "FL": ("<f", 4, repr),
     "FD": ("<d", 8, repr),
 }
+_UNTOLD = frozenset(("OB", "OW", "OD", "OF", "OL", "OV", "UN", "SQ", "AT"))
+_UNSPLIT = frozenset(("UT", "ST", "LT"))
+_WITHOUT_EXTENSIONS = frozenset(("utf-8", "gb18030", "gbk"))  # escapes have no meaning beside these (PS3.3 C.12.1.1.2)
+_CODECS = {"katakana": "shift_jis"}
 _NUMBERS_MAX = 256  # values of one attribute that are told
 
 
@@ -91,104 +103,58 @@ def decode_value(value: bytes, vr: str, character_set: bytes = b"") -> str:
         form, size, tell = _NUMBERS[vr]
         count = min(len(value) // size, _NUMBERS_MAX)
         return "\\".join(tell(struct.unpack_from(form, value, index * size)[0]) for index in range(count))
-    if vr in ("OB", "OW", "OD", "OF", "OL", "OV", "UN", "SQ", "AT"):
+    if vr in _UNTOLD:
         return ""
     text = decode_text(value, vr, character_set) if vr in TEXT_VRS else value.decode("ascii", "replace")
-    if vr in ("UT", "ST", "LT"):
+    if vr in _UNSPLIT:
         return text.rstrip(" \0")
-    return "\\".join(each.strip(" \0") for each in text.split("\\"))
+    return "\\".join([each.strip(" \0") for each in text.split("\\")]) if "\\" in text else text.strip(" \0")
 
 
 def decode_text(value: bytes, vr: str, character_set: bytes = b"") -> str:
     """A text value by its character set, padding kept. Bytes that mean nothing become U+FFFD."""
-    if not value.strip(b"\0 ") or (value.isascii() and b"\x1b" not in value):
+    if value.isascii() and b"\x1b" not in value:
         return value.decode("ascii")
-    terms = _terms(character_set)
-    if len(terms) == 1 and terms[0] in _SINGLE:
-        return _plain(value, _SINGLE[terms[0]])
-    return _extended(value, terms, _DELIMITERS.get(vr, b""))
+    first, extended = _terms(character_set)
+    codec = _SINGLE.get(first, "ascii")
+    if (not extended and first not in _INITIAL_G1) or codec in _WITHOUT_EXTENSIONS:
+        return value.decode(codec, "replace")
+    return _extended(value, first, _SEPARATORS.get(vr, b""))
 
 
-def _terms(character_set: bytes) -> list[str]:
-    return [term.strip(" \0") for term in character_set.decode("ascii", "replace").split("\\")] or [""]
+@lru_cache(maxsize=64)
+def _terms(character_set: bytes) -> tuple[str, bool]:
+    """The first term as `ISO_IR n`, and whether code extensions may occur (PS3.3 C.12.1.1.2)."""
+    terms = [term.strip(" \0").upper() for term in character_set[:1024].decode("ascii", "replace").split("\\")]
+    loose = _LOOSE_TERM.fullmatch(terms[0])
+    first = f"ISO_IR {loose[1]}" if loose else terms[0]
+    return first, len(terms) > 1 or terms[0].startswith("ISO 2022")
 
 
-def _plain(data: bytes, codec: str) -> str:
-    if codec == "ascii":  # no character set said, and yet other bytes: nobody knows what they mean
-        return data.decode("ascii", "replace")
-    return data.decode(codec, "replace")
-
-
-def _extended(value: bytes, terms: list[str], delimiters: bytes) -> str:
+def _extended(value: bytes, first: str, delimiters: bytes) -> str:
     """ISO 2022: escapes switch G0 and G1; at a delimiter or control character both are as the first term says (PS3.5 6.1.2.5.3)."""
-    first = terms[0].replace("ISO 2022 IR", "ISO_IR")
-    base = _INITIAL_G1.get(terms[0]) or _SINGLE.get(first) or "ascii"
-    initial = ("ascii" if base != "katakana" else "romaji", base)
+    base = _INITIAL_G1.get(first) or _SINGLE.get(first, "ascii")
+    initial = ("romaji" if base == "katakana" else "ascii", base)
     g0, g1 = initial
     out: list[str] = []
     position, end = 0, len(value)
     while position < end:
-        byte = value[position]
-        if byte == 0x1B:
-            length = _escape_length(value, position + 1)
-            if length:
-                element, codec = _ESCAPES[value[position + 1 : position + 1 + length]]
-                g0, g1 = (codec, g1) if element == "G0" else (g0, codec)
-                position += 1 + length
-                continue
-            out.append(REPLACEMENT)
-            position += 1
-        elif byte < 0x80:
-            multi = g0 in ("jisx0208", "jisx0212")
-            if byte in _CONTROL or (byte in delimiters and not multi) or byte < 0x20:
-                g0, g1 = initial
-                out.append(chr(byte))
-                position += 1
-            elif multi:
-                out.append(_pair(value[position : position + 2], g0))
-                position += 2
-            else:
-                out.append(_romaji(byte) if g0 == "romaji" else chr(byte))
-                position += 1
+        step = (_WIDE_STEP if g0 in _JIS else _STEPS[delimiters]).match(value, position)
+        assert step is not None  # the cases of a step leave no byte out
+        escape, control, pairs, run = step.groups()
+        position = step.end()
+        if escape:
+            element, codec = _ESCAPES[escape[1:]]
+            g0, g1 = (codec, g1) if element == "G0" else (g0, codec)
+        elif control:
+            g0, g1 = initial
+            out.append(REPLACEMENT if control == b"\x1b" else control.decode("ascii"))
+        elif pairs:  # through the codec that knows its escapes
+            out.append((_JIS[g0] + pairs + b"\x1b(B").decode("iso2022_jp_2", "replace"))
         else:
-            wide = g1 in ("euc_kr", "gb2312", "shift_jis", "gb18030", "gbk", "utf-8")
-            stop = position + 1
-            while stop < end and (value[stop] >= 0x80 or (wide and stop - position < 2)):
-                stop += 1
-            out.append(_high(value[position:stop], g1))
-            position = stop
+            text = run.decode(_CODECS.get(g1, g1), "replace")
+            out.append(text.replace("~", "\u203e") if g0 == "romaji" else text)
     return "".join(out)
-
-
-def _escape_length(value: bytes, start: int) -> int:
-    for length in range(_LONGEST_ESCAPE, 1, -1):
-        if value[start : start + length] in _ESCAPES:
-            return length
-    return 0
-
-
-def _pair(pair: bytes, codec: str) -> str:
-    """Two bytes of a JIS set, through the codec that knows its escapes."""
-    escape = b"\x1b$B" if codec == "jisx0208" else b"\x1b$(D"
-    try:
-        return (escape + pair + b"\x1b(B").decode("iso2022_jp_2")
-    except UnicodeDecodeError:
-        return REPLACEMENT
-
-
-def _romaji(byte: int) -> str:
-    """JIS X 0201 has a yen sign and an overline where ASCII has backslash and tilde; the backslash stays, it delimits values."""
-    return "‾" if byte == 0x7E else chr(byte)
-
-
-def _high(data: bytes, codec: str) -> str:
-    match codec:
-        case "katakana":
-            return data.decode("shift_jis", "replace")
-        case "ascii":
-            return REPLACEMENT * len(data)
-        case _:
-            return data.decode(codec, "replace")
 
 
 _SPACES = re.compile(r"\s+")

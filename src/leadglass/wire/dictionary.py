@@ -25,38 +25,37 @@ def sequences() -> frozenset[int]:
     return frozenset(tag for tag, (vr, _) in _table().items() if vr == "SQ")
 
 
+def _known(tag: int) -> tuple[str, str] | None:
+    """VR and keyword; the groups 50xx and 60xx repeat the first one (PS3.5 7.6)."""
+    found = _table().get(tag)
+    if found is None and (tag >> 24) in (0x50, 0x60) and tag >> 16 & 1 == 0:
+        return _table().get(tag & 0xFF00FFFF)
+    return found
+
+
 def vr_of(tag: int) -> str:
     """The VR, the first where the Standard leaves a choice ("US or SS"); UL for group lengths, LO for private creators, else UN."""
-    found = _table().get(tag)
+    found = _table().get(tag) or _known(tag)
     if found is not None:
         return found[0][:2]
     if tag & 0xFFFF == 0:
         return "UL"
     if tag >> 16 & 1 and 0x10 <= tag & 0xFFFF <= 0xFF:
         return "LO"
-    return _repeating(tag)
+    return "UN"
 
 
 def choices_of(tag: int) -> tuple[str, ...]:
     """All VRs that the Standard allows."""
-    found = _table().get(tag)
+    found = _known(tag)
     return tuple(found[0].split(" or ")) if found is not None else (vr_of(tag),)
 
 
 def keyword_of(tag: int) -> str:
     """The keyword, "" for what the Standard does not know."""
-    found = _table().get(tag)
+    found = _known(tag)
     return found[1] if found is not None else ""
 
 
 def tag_of(keyword: str) -> int | None:
     return _tags().get(keyword)
-
-
-def _repeating(tag: int) -> str:
-    """Groups 50xx and 60xx repeat (PS3.5 7.6)."""
-    group = tag >> 16
-    if group & 1 == 0 and group & 0xFF00 in (0x5000, 0x6000):
-        found = _table().get((group & 0xFF00) << 16 | tag & 0xFFFF)
-        return found[0][:2] if found is not None else "UN"
-    return "UN"

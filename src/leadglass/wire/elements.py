@@ -39,13 +39,14 @@ _SEQUENCE_END = _IMPLICIT.pack(0xFFFE, 0xE0DD, 0)
 
 @dataclass(frozen=True, slots=True)
 class ElementLimits:
-    """Of one data set that is held whole."""
+    """Of one data set that is held whole. `elements_max`: some 200 bytes of memory each."""
 
-    elements_max: int = 1_000_000
+    elements_max: int = 200_000
     nesting_depth_max: int = 64
 
 
-class Fragments(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Fragments:
     """Encapsulated pixel data inside a sequence, an icon for one: offset table and fragments as they came (PS3.5 A.4)."""
 
     pieces: tuple[bytes, ...]

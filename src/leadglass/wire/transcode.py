@@ -1,4 +1,11 @@
-"""How does a native data set change its clothes? Explicit and implicit VR little endian into each other, pixel data passed through in pieces."""
+"""How does a native data set change its clothes? Explicit and implicit VR little endian into each other, in one pass and constant memory.
+
+Sequences and items are written with undefined lengths, so that nothing must be known before it is written; values pass through in the pieces
+they came in. Left out is what would be untrue afterwards: group lengths and Length to End, both retired (PS3.5 7.2).
+
+Into implicit VR this is the canonical form: the same data set gives the same bytes, whichever of the two syntaxes and of the two kinds of
+sequence length it came in. For that, a sequence that hides in UN, or in a private attribute of unknown VR, is looked for and written as one.
+"""
 
 from __future__ import annotations
 
@@ -6,107 +13,266 @@ from collections.abc import Iterable, Iterator
 from struct import Struct
 
 from leadglass.wire import tags
-from leadglass.wire.dataset import LONG_VRS, MalformedDataSet, Scanner, UnsupportedTransferSyntax
-from leadglass.wire.dictionary import choices_of
-from leadglass.wire.elements import DataSet, Element, element_header, encode, parse
+from leadglass.wire.dataset import (
+    FORBIDDEN_GROUPS,
+    LONG_VRS,
+    PIXELS,
+    SHORT_VRS,
+    UNDEFINED_LENGTH,
+    MalformedDataSet,
+    UnsupportedTransferSyntax,
+)
+from leadglass.wire.dictionary import choices_of, sequences, vr_of
+from leadglass.wire.elements import DataSet, element_header, padded, padding, parse_items
 from leadglass.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 
-HEADER_LENGTH_MAX_BYTES = 32 << 20  # held to be written anew
-TRAILER_LENGTH_MAX_BYTES = 1 << 20  # elements behind the pixel data
+NESTING_DEPTH_MAX = 64
+HIDDEN_LENGTH_MAX_BYTES = 1 << 18  # of a value in which a sequence is looked for
+VALUE_COPIED_MAX_BYTES = 4096  # a longer value is handed on as it lies
+PIECE_LENGTH_BYTES = 1 << 16  # what is written is gathered up to this
 _NATIVE = frozenset((EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN))
 _EXPLICIT = Struct("<HH2sH")
-_IMPLICIT = Struct("<HHL")
 _UINT32 = Struct("<L")
-_PIXEL_HEADER_MAX_BYTES = 12
+_NAMES = {vr: vr.decode("ascii") for vr in SHORT_VRS | LONG_VRS}
+_ITEM = element_header(tags.ITEM, "", UNDEFINED_LENGTH, explicit=False)
+_ITEM_END = element_header(tags.ITEM_DELIMITATION, "", 0, explicit=False)
+_SEQUENCE_END = element_header(tags.SEQUENCE_DELIMITATION, "", 0, explicit=False)
 
 
 def reencode(pieces: Iterable[bytes | memoryview], source: str, target: str) -> Iterator[bytes | memoryview]:
-    """The data set in another native transfer syntax. A piece is used up before the next is asked for.
+    """The data set in another native transfer syntax, or normalised in its own. A piece is used up before the next is asked for.
 
     Raises MalformedDataSet, UnsupportedTransferSyntax.
     """
     if source not in _NATIVE or target not in _NATIVE:
         raise UnsupportedTransferSyntax(f"no way from {source} to {target} without a codec")
-    incoming = iter(pieces)
-    held, scanner = bytearray(), Scanner(source)
-    for piece in incoming:
-        held += piece
-        scanner.feed(piece)
-        if scanner.header_complete and len(held) >= scanner.header_length + _PIXEL_HEADER_MAX_BYTES:
-            break
-        if not scanner.header_complete and len(held) > HEADER_LENGTH_MAX_BYTES:
-            raise MalformedDataSet(f"a header longer than {HEADER_LENGTH_MAX_BYTES} bytes is not written anew")
-    if not scanner.header_complete:
-        yield encode(_settled(parse(bytes(held), source), source), target)
-        return
-    header = parse(bytes(held[: scanner.header_length]), source)
-    yield encode(_settled(header, source), target)
-    yield from _pixels(memoryview(bytes(held[scanner.header_length :])), incoming, source, target)
+    intake = _Intake(pieces)
+    yield from _Rewriter(intake, source == EXPLICIT_VR_LITTLE_ENDIAN, target == EXPLICIT_VR_LITTLE_ENDIAN).run()
 
 
-def _pixels(
-    held: memoryview, incoming: Iterator[bytes | memoryview], source: str, target: str
-) -> Iterator[bytes | memoryview]:
-    tag, vr, start, length = _pixel_header(held, source)
-    yield element_header(tag, vr, length, explicit=target == EXPLICIT_VR_LITTLE_ENDIAN)
-    left, trailer = length, bytearray()
-    for piece in _chain(held[start:], incoming):
-        view = memoryview(piece)
-        if left:
-            yield view[:left]
-            view, left = view[left:], max(0, left - len(view))
-        trailer += view
-        if len(trailer) > TRAILER_LENGTH_MAX_BYTES:
-            raise MalformedDataSet(f"more than {TRAILER_LENGTH_MAX_BYTES} bytes behind the pixel data")
-    if left:
-        raise MalformedDataSet(f"the pixel data ends {left} bytes early")
-    if trailer:
-        yield encode(parse(bytes(trailer), source), target)
+def canonical(data: bytes, transfer_syntax_uid: str) -> bytes:
+    """The same bytes for the same header, or whole data set, in explicit and implicit VR. Raises what `reencode` does."""
+    return b"".join(reencode([data], transfer_syntax_uid, IMPLICIT_VR_LITTLE_ENDIAN))
 
 
-def _chain(first: memoryview, rest: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    yield first
-    yield from rest
+class _Intake:
+    """Bytes out of pieces: a few as `take`, many as `pass_on`."""
+
+    def __init__(self, pieces: Iterable[bytes | memoryview]) -> None:
+        self._pieces = iter(pieces)
+        self._piece = memoryview(b"")
+        self._offset = 0
+        self._before = 0  # bytes of earlier pieces
+
+    @property
+    def position(self) -> int:
+        return self._before + self._offset
+
+    def at_end(self) -> bool:
+        while self._offset == len(self._piece):
+            following = next(self._pieces, None)
+            if following is None:
+                return True
+            self._before += self._offset
+            self._piece, self._offset = memoryview(following), 0
+        return False
+
+    def take(self, count: int) -> bytes:
+        end = self._offset + count
+        if end <= len(self._piece):
+            taken = bytes(self._piece[self._offset : end])
+            self._offset = end
+            return taken
+        return b"".join(map(bytes, self.pass_on(count)))
+
+    def pass_on(self, count: int) -> Iterator[memoryview]:
+        while count:
+            if self.at_end():
+                raise MalformedDataSet(f"the data set ends {count} bytes early")
+            part = self._piece[self._offset : self._offset + count]
+            self._offset += len(part)
+            count -= len(part)
+            yield part
 
 
-def _pixel_header(held: memoryview, source: str) -> tuple[int, str, int, int]:
-    """Tag, VR for explicit, length of the header, length of the value."""
-    if len(held) < 8:
-        raise MalformedDataSet("the data set ends in the header of its pixel data")
-    if source == IMPLICIT_VR_LITTLE_ENDIAN:
-        group, element, length = _IMPLICIT.unpack_from(held)
+class _Container:
+    """A sequence or an item that is being rewritten. Positions are those of what is read."""
+
+    __slots__ = ("explicit", "is_item", "reach", "signed", "stop", "tag", "written")
+
+    def __init__(self, tag: int, stop: int, reach: int, *, explicit: bool, signed: bool) -> None:
+        self.tag = tag
+        self.is_item = tag == tags.ITEM
+        self.stop = stop  # -1 until the delimiter
+        self.reach = reach  # what nothing in it may pass
+        self.explicit = explicit
+        self.signed = signed  # Pixel Representation as it holds here
+        self.written = False  # the header of a sequence waits for its first item: an empty one has no delimiter
+
+
+class _Rewriter:
+    def __init__(self, intake: _Intake, from_explicit: bool, to_explicit: bool) -> None:
+        self._intake, self._to_explicit = intake, to_explicit
+        self._root = _Container(tags.ITEM, -1, 1 << 63, explicit=from_explicit, signed=False)
+        self._stack = [self._root]
+        self._out = bytearray()
+        self._pad = b""  # behind a passed on value of odd length
+
+    def run(self) -> Iterator[bytes | memoryview]:
+        intake, out, stack = self._intake, self._out, self._stack
+        while True:
+            top = stack[-1]
+            if top.stop == intake.position:
+                self._close()
+                continue
+            if top is self._root and intake.at_end():
+                break
+            if not top.is_item:
+                self._item(top)
+                continue
+            length = self._element(top)
+            if length:
+                yield bytes(out)
+                out.clear()
+                yield from intake.pass_on(length)
+                if length & 1:
+                    out += self._pad
+            elif len(out) >= PIECE_LENGTH_BYTES:
+                yield bytes(out)
+                out.clear()
+        if out:
+            yield bytes(out)
+
+    def _element(self, top: _Container) -> int:
+        """Rewrites an element, or only its header: then the length of the value to pass on."""
+        intake = self._intake
+        at = intake.position
+        raw = intake.take(8)
+        group, element, code, length = _EXPLICIT.unpack(raw)
         tag = group << 16 | element
-        return tag, {tags.FLOAT_PIXEL_DATA: "OF", tags.DOUBLE_FLOAT_PIXEL_DATA: "OD"}.get(tag, "OW"), 8, length
-    group, element, vr, length = _EXPLICIT.unpack_from(held)
-    start = 8
-    if vr in LONG_VRS:
-        if len(held) < 12:
-            raise MalformedDataSet("the data set ends in the header of its pixel data")
-        start, length = 12, _UINT32.unpack_from(held, 8)[0]
-    return group << 16 | element, bytes(vr).decode("ascii"), start, length
+        if group in FORBIDDEN_GROUPS:
+            self._end_of_item(top, tag, at)
+            return 0
+        if not top.explicit:
+            (length,) = _UINT32.unpack_from(raw, 4)
+            nests = tag in sequences()
+            vr = self._settled(tag, top) if self._to_explicit else vr_of(tag)
+        elif code in _NAMES:
+            vr, nests = _NAMES[code], code == b"SQ"
+            if code in LONG_VRS:
+                (length,) = _UINT32.unpack(intake.take(4))
+        else:
+            raise _malformed(tag, at, f"unknown VR {code!r}")
+        if nests or length == UNDEFINED_LENGTH:
+            if tag in PIXELS or (top.explicit and vr not in ("SQ", "UN")):
+                raise _malformed(tag, at, "undefined length, and neither a sequence nor in a syntax that encapsulates")
+            self._push(top, tag, length, explicit=top.explicit and vr == "SQ")
+            return 0
+        if intake.position + length > top.reach:
+            raise _malformed(tag, at, f"{length} bytes reach beyond the item")
+        return self._value(top, tag, vr, length)
+
+    def _value(self, top: _Container, tag: int, vr: str, length: int) -> int:
+        intake, out = self._intake, self._out
+        if tag & 0xFFFF == 0 or tag == tags.LENGTH_TO_END:
+            for _ in intake.pass_on(length):
+                pass
+            return 0
+        if vr == "UN" and not self._to_explicit and length <= HIDDEN_LENGTH_MAX_BYTES:
+            out += _unhidden(tag, intake.take(length), len(self._stack))
+            return 0
+        out += element_header(tag, vr, length + (length & 1), explicit=self._to_explicit)
+        if length > VALUE_COPIED_MAX_BYTES:
+            self._pad = padding(vr)
+            return length
+        value = intake.take(length)
+        if tag == tags.PIXEL_REPRESENTATION:
+            top.signed = value[:1] == b"\1"
+        out += padded(value, vr)
+        return 0
+
+    def _settled(self, tag: int, top: _Container) -> str:
+        """The VR of what came without one; where the Standard leaves a choice, by Pixel Representation, and words for bytes (PS3.5 A.1)."""
+        choices = choices_of(tag)
+        if len(choices) == 1:
+            return choices[0]
+        if "OW" in choices:
+            return "OW"
+        return "SS" if top.signed else choices[0]
+
+    def _item(self, top: _Container) -> None:
+        at = self._intake.position
+        raw = self._intake.take(8)
+        group, element = _EXPLICIT.unpack(raw)[:2]
+        (length,) = _UINT32.unpack_from(raw, 4)
+        tag = group << 16 | element
+        if tag == tags.SEQUENCE_DELIMITATION and top.stop < 0 and not length:
+            self._close()
+            return
+        if tag != tags.ITEM:
+            raise _malformed(tag, at, "where an item or the end of the sequence was due")
+        if not top.written:
+            self._out += element_header(top.tag, "SQ", UNDEFINED_LENGTH, explicit=self._to_explicit)
+            top.written = True
+        self._out += _ITEM
+        self._push(top, tag, length, explicit=top.explicit)
+
+    def _push(self, top: _Container, tag: int, length: int, *, explicit: bool) -> None:
+        start = self._intake.position
+        stop, reach = -1, top.reach
+        if length != UNDEFINED_LENGTH:
+            stop = start + length
+            if stop > reach:
+                raise _malformed(tag, start, f"{length} bytes reach beyond what holds them")
+            reach = stop
+        if len(self._stack) > 2 * NESTING_DEPTH_MAX:
+            raise _malformed(tag, start, f"nested deeper than {NESTING_DEPTH_MAX}")
+        self._stack.append(_Container(tag, stop, reach, explicit=explicit, signed=top.signed))
+
+    def _end_of_item(self, top: _Container, tag: int, at: int) -> None:
+        if tag != tags.ITEM_DELIMITATION or top.stop >= 0 or top is self._root:
+            raise _malformed(tag, at, "has no place here")
+        self._close()
+
+    def _close(self) -> None:
+        done = self._stack.pop()
+        if done.is_item:
+            self._out += _ITEM_END
+        elif done.written:
+            self._out += _SEQUENCE_END
+        else:
+            self._out += element_header(done.tag, "SQ", 0, explicit=self._to_explicit)
 
 
-def _settled(data_set: DataSet, source: str) -> DataSet:
-    """VRs that the Standard leaves open get settled where they came from the dictionary (PS3.5 Annex A.1)."""
-    if source == EXPLICIT_VR_LITTLE_ENDIAN:
-        return data_set
-    signed = data_set.get(tags.PIXEL_REPRESENTATION)
-    is_signed = signed is not None and isinstance(signed.value, bytes) and signed.value[:1] == b"\1"
-    return DataSet([_settle(element, is_signed=is_signed) for element in data_set])
+def _unhidden(tag: int, value: bytes, depth: int) -> bytes:
+    """An element in implicit VR, rewritten as a sequence where its value is one from the first byte to the last."""
+    if value[:4] == _ITEM[:4] and depth <= 2 * NESTING_DEPTH_MAX:
+        try:
+            return _sequence(tag, parse_items(value), depth + 2)
+        except MalformedDataSet:
+            pass  # bytes that only begin like one
+    return element_header(tag, "UN", len(value) + len(value) % 2, explicit=False) + padded(value, "UN")
 
 
-def _settle(element: Element, *, is_signed: bool) -> Element:
-    if isinstance(element.value, tuple):
-        items = tuple(DataSet([_settle(each, is_signed=is_signed) for each in item]) for item in element.value)
-        return Element(element.tag, element.vr, items)
-    choices = choices_of(element.tag)
-    if "SS" in choices and len(choices) > 1:
-        return Element(element.tag, "SS" if is_signed else "US", element.value)
-    if "OW" in choices and "OB" in choices:
-        return Element(element.tag, "OW", element.value)
-    return element
+def _sequence(tag: int, items: tuple[DataSet, ...], depth: int) -> bytes:
+    if not items:
+        return element_header(tag, "SQ", 0, explicit=False)
+    parts = [element_header(tag, "SQ", UNDEFINED_LENGTH, explicit=False)]
+    for item in items:
+        parts.append(_ITEM)
+        for number, vr, value in item:
+            if isinstance(value, tuple):
+                parts.append(_sequence(number, value, depth + 2))
+            elif isinstance(value, bytes) and number & 0xFFFF and number != tags.LENGTH_TO_END:
+                if vr == "UN":
+                    parts.append(_unhidden(number, value, depth + 2))
+                else:
+                    body = padded(value, vr)
+                    parts.append(element_header(number, vr, len(body), explicit=False) + body)
+        parts.append(_ITEM_END)
+    parts.append(_SEQUENCE_END)
+    return b"".join(parts)
 
 
-def canonical(header: bytes, transfer_syntax_uid: str) -> bytes:
-    """The same bytes for the same header in explicit and implicit VR: what a rendition is recognised by. Raises MalformedDataSet."""
-    return encode(parse(header, transfer_syntax_uid), IMPLICIT_VR_LITTLE_ENDIAN)
+def _malformed(tag: int, at: int, what: str) -> MalformedDataSet:
+    return MalformedDataSet(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) at byte {at}: {what}")

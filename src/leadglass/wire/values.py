@@ -5,7 +5,7 @@ from __future__ import annotations
 from leadglass.wire.charset import TEXT_VRS
 
 NAME_COMPONENTS_MAX = 5
-TEXT_LENGTH_MAX_CHARACTERS = 1024  # a longer decimal or integer string is not a number
+INTEGER_LENGTH_MAX_CHARACTERS = 20  # of UV; IS has 12
 
 
 def text_vr(vr: str) -> bool:
@@ -30,9 +30,9 @@ def time_of(text: str) -> str:
 
 
 def integer_of(text: str) -> int | None:
-    """An IS; None where it is none."""
+    """An IS, or the decimal text of a binary integer; None where it is none."""
     stripped = text.strip()
-    if not stripped or len(stripped) > 12:
+    if not 0 < len(stripped) <= INTEGER_LENGTH_MAX_CHARACTERS or not stripped.isascii() or "_" in stripped:
         return None
     try:
         return int(stripped)

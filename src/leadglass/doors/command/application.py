@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from leadglass.doors.command.desk import Desk, open_desk, stopping
 from leadglass.doors.command.exits import Exit, Stopped
@@ -86,12 +86,12 @@ def run_application(assemble: Assemble, arguments: list[str] | None = None) -> i
     except Stopped as stopped:
         _complain(str(stopped), stopped.hint)
         return int(stopped.code)
-    except click.exceptions.Exit as ended:
+    except typer.Exit as ended:
         return ended.exit_code
-    except click.ClickException as wrong:
-        wrong.show()
+    except TyperException as wrong:
+        _complain(wrong.format_message(), "leadglass --help shows what there is")
         return int(Exit.USAGE)
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return int(Exit.INTERRUPTED)
     except BrokenPipeError:  # `leadglass events | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,11 +11,13 @@ from typing import Annotated
 
 import typer
 
+from leadglass.audit.journal.read import JournalReader
 from leadglass.doors.command.application import JSON, invocation, secret_from
 from leadglass.doors.command.exits import Exit, Stopped
 from leadglass.identity.authority import Authority, write_file
 from leadglass.identity.doors import issue_door
 from leadglass.site.format import write_format
+from leadglass.site.keyring import Keyring
 from leadglass.site.kit import verify_kit, write_kit
 from leadglass.site.layout import (
     CA_DIRECTORY,
@@ -144,7 +146,12 @@ def _verify(
     phrase = secret_from(passphrase_file or _beside(directory), "Passphrase of the kit")
     if not phrase:
         raise Stopped(Exit.USAGE, "the kit's passphrase is needed", hint="give it with --passphrase-file")
-    proved = verify_kit(site_dir, directory, phrase, SiteKey.open(load(site_dir).key, site_dir))
+
+    def journal(key: SiteKey) -> None:
+        next(JournalReader.open(site_dir, Keyring.open(site_dir, key, None)).read(), None)
+
+    site_key = SiteKey.open(load(site_dir).key, site_dir)
+    proved = tuple(verify_kit(site_dir, directory, phrase, site_key, further={"journal": journal}))
     call.output(as_json).object({"kit": str(directory), "opens": list(proved)}, "the kit opens: " + ", ".join(proved))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from leadglass import gateway
+from leadglass.audit.journal.cursors import Cursors
 from leadglass.doors.blocking import Entered, run
 from leadglass.doors.command.answering import answer_commands
 from leadglass.doors.command.desk import changed
@@ -42,7 +43,8 @@ def serve(
 ) -> int:
     """Until `stop`; 1 where acknowledging had to stop."""
     answering = threading.Thread(target=answer_commands, args=(commands, house, questions, stop), name="commands")
-    renewing = threading.Thread(target=_retire_renewed, args=(house, stop), name="renewals", daemon=True)
+    since = house.journal.end()
+    renewing = threading.Thread(target=_retire_renewed, args=(house, stop, since), name="renewals", daemon=True)
     answering.start()
     renewing.start()
     metrics = serve_metrics(house)
@@ -75,9 +77,9 @@ def _change(house: House, kind: ChangeKind, about: str, arguments: dict[str, obj
         log.error("a change by the keeper failed", kind=kind, about=about, reason=str(stopped))
 
 
-def _retire_renewed(house: House, stop: threading.Event) -> None:
+def _retire_renewed(house: House, stop: threading.Event, since: Cursors) -> None:
     """A renewed certificate was used for the first time: the older ones of that device are superseded from then on."""
-    for recorded in house.journal.follow(TICK_SECONDS, stop):
+    for recorded in house.journal.follow(TICK_SECONDS, stop, since):
         event = recorded.event
         if event.kind is not EventKind.ASSOCIATION_ADMITTED:
             continue
