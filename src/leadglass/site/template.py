@@ -11,6 +11,7 @@ def new_site_file(name: str, *, loopback: bool, listen: str, key: str) -> str:
         "# Zones do not overlap; a device belongs to the zone that holds its network.\n"
         '# [zones.modalities]\n# networks = ["10.20.1.0/24"]\n# tags = ["phi"]\n'
     )  # fmt: skip
+    metrics = "" if loopback else '[doors.metrics]\nlisten = "127.0.0.1:9276"\n\n'
     return f"""# Leadglass site file. Deny is the only default: no order, no deny rules to get wrong.
 # `leadglass check` proves it and says who gains and loses what; `leadglass apply` makes it act.
 # Devices enrolled by command lie in devices.d/, in the same form. Every key: docs/site-file.md.
@@ -27,4 +28,4 @@ key = {json.dumps(key)}
 listen = {json.dumps(listen)}
 ae_title = "LEADGLASS"
 
-{zone}"""
+{metrics}{zone}"""

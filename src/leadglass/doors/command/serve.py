@@ -8,7 +8,6 @@ import typer
 
 from leadglass.doors.command.application import invocation
 from leadglass.doors.command.exits import Exit, Stopped
-from leadglass.doors.processes.entry import ROLES, up
 
 
 def register(app: typer.Typer) -> None:
@@ -18,6 +17,8 @@ def register(app: typer.Typer) -> None:
 
 def _up(context: typer.Context) -> None:
     """Serves until stopped; prints `ready dimse=HOST:PORT` when every door answers."""
+    from leadglass.doors.processes.entry import up  # only a process of the site needs the doors: commands start sooner
+
     call = invocation(context)
     code = up(call.site_dir(), call.assemble)
     if code:
@@ -26,6 +27,8 @@ def _up(context: typer.Context) -> None:
 
 def _serve(context: typer.Context, role: Annotated[str, typer.Argument(help="dimse or keeper")]) -> None:
     """One process of the site, for systemd and containers; `up` starts all of them."""
+    from leadglass.doors.processes.entry import ROLES
+
     call = invocation(context)
     run = ROLES.get(role)
     if run is None:

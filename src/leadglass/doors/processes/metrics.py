@@ -8,11 +8,14 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
 from leadglass.doors.command.questions import status
 from leadglass.doors.house import House
+
+log = structlog.get_logger()
 
 _NUMBERS = {
     "studies": "Studies in the index",
@@ -79,7 +82,11 @@ def serve_metrics(house: House) -> ThreadingHTTPServer | None:
         def log_message(self, format: str, *args: object) -> None:
             return
 
-    server = ThreadingHTTPServer((door.host, door.port), Handler)
+    try:
+        server = ThreadingHTTPServer((door.host, door.port), Handler)
+    except OSError as error:  # care does not wait for a metrics port
+        log.error("no metrics: the port is taken", listen=f"{door.host}:{door.port}", reason=str(error))
+        return None
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server
