@@ -52,9 +52,84 @@ def test_the_watch_sees_a_change_and_keeps_the_last_known_state(tmp_path: Path) 
     assert watch.current().generation == 1 and watch.unreadable
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"format": 2}', '{"format": 1, "surprise": 1}', "[]"])
+EMPTY = (
+    '{"format": 1, "generation": 3, "revoked": {}, "superseded": {}, "disabled": {}, "read_only": "", "applied": ""}'
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{}", '{"format": 2}', '{"format": 1}', '{"format": true}', "[]", "[" * 100_000, "\udcff", "null",
+        EMPTY.replace("}", ', "surprise": 1}'),
+        EMPTY.replace('"generation": 3', '"generation": "3"'),
+        EMPTY.replace('"generation": 3', '"generation": -1'),
+        EMPTY.replace('"generation": 3', '"generation": 3.5'),
+        EMPTY.replace('"revoked": {}', '"revoked": []'),
+        EMPTY.replace('"revoked": {}', '"revoked": {"sha256:a": 1}'),
+        EMPTY.replace('"disabled": {}', '"disabled": null'),
+        EMPTY.replace('"read_only": ""', '"read_only": false'),
+    ],
+    ids=lambda text: text[:60],
+)  # fmt: skip
 def test_a_damaged_or_newer_state_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "state").mkdir()
-    (tmp_path / containment.STATE_FILE).write_text(text)
+    (tmp_path / containment.STATE_FILE).write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(Fault):
         containment.read(tmp_path)
+    with pytest.raises(Fault):
+        containment.replace(tmp_path, lambda state: state)
+    watch = containment.Watch(tmp_path)
+    assert (watch.current(), watch.unreadable) == (Containment(), True)
+
+
+def test_the_plainest_state_is_read(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / containment.STATE_FILE).write_text(EMPTY)
+    assert containment.read(tmp_path) == Containment(generation=3)
+
+
+def test_a_state_that_is_gone_is_not_an_empty_one(tmp_path: Path) -> None:
+    """Removing the file must not give a revoked device its certificate back, not even after a restart."""
+    containment.replace(tmp_path, lambda state: containment.revoke(state, ["sha256:a"], "stolen"))
+    (tmp_path / containment.STATE_FILE).unlink()
+    with pytest.raises(Fault, match="is gone"):
+        containment.read(tmp_path)
+    with pytest.raises(Fault, match="is gone"):
+        containment.replace(tmp_path, lambda state: containment.enable(state, "CT1"))
+    watch = containment.Watch(tmp_path)
+    watch.current()
+    assert watch.unreadable
+
+
+def test_a_state_that_goes_back_is_not_believed(tmp_path: Path) -> None:
+    now = [0.0]
+    watch = containment.Watch(tmp_path, lambda: now[0])
+    containment.replace(tmp_path, lambda state: state)
+    old = (tmp_path / containment.STATE_FILE).read_text()
+    containment.replace(tmp_path, lambda state: containment.revoke(state, ["sha256:a"], "stolen"))
+    assert watch.current().revoked == {"sha256:a": "stolen"}
+    (tmp_path / containment.STATE_FILE).write_text(old)
+    now[0] += 0.2
+    assert watch.current().revoked == {"sha256:a": "stolen"} and watch.unreadable
+    containment.replace(tmp_path, lambda state: containment.revoke(state, ["sha256:b"], "lost"))
+    now[0] += 0.2
+    assert watch.current().revoked == {"sha256:b": "lost"} and not watch.unreadable
+
+
+def test_a_failing_edit_changes_nothing(tmp_path: Path) -> None:
+    containment.replace(tmp_path, lambda state: containment.disable(state, "CT1", "odd"))
+
+    def fail(state: Containment) -> Containment:
+        raise Fault("no")
+
+    with pytest.raises(Fault, match="no"):
+        containment.replace(tmp_path, fail)
+    assert containment.read(tmp_path).generation == 1
+    assert [path.name for path in (tmp_path / "state").iterdir() if path.suffix == ".part"] == []
+
+
+def test_a_state_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("not a directory")
+    with pytest.raises(Fault, match="cannot be written"):
+        containment.replace(tmp_path, lambda state: state)

@@ -34,7 +34,7 @@ from leadglass.terms import (
 from leadglass.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, storage_class_of
 
 CT, MR = (storage_class_of(f"{kind}ImageStorage") or "" for kind in ("CT", "MR"))
-PIN = "sha256:" + "0" * 63
+PIN = "sha256:" + "0" * 64
 
 FILE = """
 schema = 1
@@ -137,6 +137,103 @@ def test_sop_classes_confine_what_is_stored_and_seen(tmp_path: Path) -> None:
         asked(place, "CT1", Action.STORE, sop_class=MR)
 
 
+@pytest.mark.parametrize("action", [Action.FIND, Action.GET, Action.MOVE, Action.COMMIT])
+def test_what_confined_grants_show_adds_up_and_each_that_adds_is_named(tmp_path: Path, action: Action) -> None:
+    place = site(
+        tmp_path,
+        device("CT1"),
+        device("WS1", "clinical", "10.2.0.1:104"),
+        flow("mr", "CT1", action, 'sop_classes = ["MRImageStorage"]'),
+        flow("both", "modalities", action, 'sop_classes = ["CTImageStorage", "RTPlanStorage"]'),
+        flow("again", "CT1", action, 'sop_classes = ["CTImageStorage"]'),
+        flow("elsewhere", "clinical", action),
+    )
+    permit = asked(place, "CT1", action)
+    assert permit.sop_classes == {CT, MR, storage_class_of("RTPlanStorage")}
+    assert permit.rule == "both+mr", "the third adds nothing"
+
+
+def test_a_move_shows_only_what_may_go_there(tmp_path: Path) -> None:
+    """Two flows to different destinations never lend each other their SOP classes."""
+    place = site(
+        tmp_path,
+        device("CT1"),
+        device("WS1", "clinical", "10.2.0.1:104"),
+        device("WS2", "clinical", "10.2.0.1:105"),
+        flow("one", "CT1", "move", 'sop_classes = ["CTImageStorage"]\ndestinations = ["WS1"]'),
+        flow("two", "CT1", "move", 'sop_classes = ["MRImageStorage"]\ndestinations = ["WS2"]'),
+    )
+    one, two = (asked(place, "CT1", Action.MOVE, destination=title) for title in ("WS1", "WS2"))
+    assert (one.rule, one.sop_classes, two.rule, two.sop_classes) == ("one", {CT}, "two", {MR})
+
+
+def test_no_classes_and_no_destinations_are_none_not_all(tmp_path: Path) -> None:
+    place = site(
+        tmp_path, device("CT1"), device("WS1", "clinical", "10.2.0.1:104"),
+        flow("f", "CT1", "store,find,move", "sop_classes = []\ndestinations = []"),
+    )  # fmt: skip
+    assert asked(place, "CT1", Action.FIND).sop_classes == frozenset()
+    with pytest.raises(NotPermitted):
+        asked(place, "CT1", Action.STORE)
+    with pytest.raises(UnknownDestination):
+        asked(place, "CT1", Action.MOVE)
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ('auth = "mtls+mfa"', "can prove more than its certificate"),
+        ('auth = "mfa"', "can prove more than its certificate"),
+        ('on_demand = { approve = "radiologist", max = "4h", record = true }', "until a radiologist approves it"),
+    ],
+)
+def test_what_an_association_cannot_prove_opens_nothing(tmp_path: Path, more: str, why: str) -> None:
+    """A user identity that nobody verifies is no second factor, whatever its type."""
+    place = site(tmp_path, device("CT1"), flow("strict", "CT1", "find", more))
+    who = subject(place, "CT1", identity=2)
+    for question in (request(who, Action.FIND), who.proposal):
+        with pytest.raises(NotPermitted, match=why) as caught:
+            decide(place, Containment(), who, question)
+        assert caught.value.rule == "strict"
+
+
+def test_a_flow_for_another_service_opens_nothing_here(tmp_path: Path) -> None:
+    services = '[services]\nhttps = "tcp/443"\ndimse = "tcp/2762"\n'
+    place = site(tmp_path, services, device("CT1"), flow("web", "CT1", "find").replace("dicom-tls", "https"))
+    with pytest.raises(NotPermitted, match="is for https"):
+        asked(place, "CT1", Action.FIND)
+    place = site(tmp_path, services, device("CT1"), flow("other-name", "CT1", "find").replace("dicom-tls", "dimse"))
+    assert asked(place, "CT1", Action.FIND).rule == "other-name"
+
+
+def test_reserved_words_open_nothing(tmp_path: Path) -> None:
+    place = site(tmp_path, device("CT1"), flow("f", "CT1", "worklist,mpps"))
+    assert place.flows[0].reserved == {"worklist", "mpps"}
+    who = subject(place, "CT1")
+    for question in (who.proposal, *(request(who, action) for action in Action)):
+        with pytest.raises(NotPermitted):
+            decide(place, Containment(), who, question)
+
+
+def test_an_association_outlives_neither_its_device_nor_its_pins(tmp_path: Path) -> None:
+    pin = "spki-sha256:" + "0" * 64
+    old = site(tmp_path, device("CT1", more=f'certificate = "{pin}"'), flow("f", "modalities", "store"))
+    who = subject(old, "CT1")
+    offer = request(who, Action.STORE)
+    assert decide(old, Containment(), who, offer)
+    with pytest.raises(Contained, match="every pin"):
+        decide(old, Containment(revoked={pin: "stolen"}), who, offer)
+    with pytest.raises(Contained, match="enabled = true"):
+        decide(
+            site(tmp_path, device("CT1", more="enabled = false"), flow("f", "modalities", "store")),
+            Containment(),
+            who,
+            offer,
+        )
+    with pytest.raises(NotPermitted, match="no device of this site any more"):
+        decide(site(tmp_path, flow("f", "modalities", "store")), Containment(), who, offer)
+
+
 def test_grants_add_up(tmp_path: Path) -> None:
     place = site(
         tmp_path,
@@ -161,6 +258,7 @@ def test_only_storage_classes_are_stored_and_private_ones_by_setting(tmp_path: P
         ("NOBODY", "", "no enrolled device"),
         ("SILENT", "", "no address"),
         ("OFF", "", "disabled"),
+        ("LOST", "", "revoked"),
         ("WS1", 'destinations = ["SILENT"]', "does not name WS1"),
     ],
 )
@@ -168,9 +266,14 @@ def test_where_a_move_may_not_go(tmp_path: Path, target: str, more: str, why: st
     place = site(
         tmp_path, device("CT1"), device("WS1", "clinical", "10.2.0.1:104"), device("SILENT", "clinical"),
         device("OFF", "clinical", "10.2.0.1:105", "enabled = false"), flow("f", "CT1", "move", more),
+        device("LOST", "clinical", "10.2.0.1:106", f'certificate = "{PIN}"'),
     )  # fmt: skip
     with pytest.raises(UnknownDestination, match=why):
-        asked(place, "CT1", Action.MOVE, destination=target)
+        asked(place, "CT1", Action.MOVE, Containment(revoked={PIN: "stolen"}), destination=target)
+    if target == "WS1":
+        return
+    with pytest.raises(UnknownDestination):
+        asked(place, "CT1", Action.MOVE, Containment(revoked={PIN: "x"}, disabled={"WS1": "odd"}), destination="WS1")
 
 
 def test_a_move_goes_where_it_may(tmp_path: Path) -> None:

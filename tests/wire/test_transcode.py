@@ -91,6 +91,18 @@ def test_private_sequences_are_canonical_though_implicit_vr_hides_them(inner: Da
     assert canonical(encode(unknown, EXPLICIT), EXPLICIT) == canonical(encode(data_set, EXPLICIT), EXPLICIT)
 
 
+def test_a_known_sequence_is_one_in_implicit_vr_or_is_refused() -> None:
+    item = DataSet([Element(tags.MODALITY, "CS", b"CT")])
+    value = encode(DataSet([Element(0x00081140, "SQ", (item,))]), IMPLICIT)[8:]
+    hidden = encode(DataSet([Element(0x00081140, "UN", value)]), EXPLICIT)
+    assert canonical(hidden, EXPLICIT) == canonical(
+        encode(DataSet([Element(0x00081140, "SQ", (item,))]), IMPLICIT), IMPLICIT
+    )
+    for vr in ("UN", "LO"):
+        with pytest.raises(MalformedDataSet):
+            canonical(encode(DataSet([Element(0x00081140, vr, b"AB")]), EXPLICIT), EXPLICIT)
+
+
 def test_bytes_that_only_begin_like_a_sequence_stay() -> None:
     for value in (b"\xfe\xff\x00\xe0", b"\xfe\xff\x00\xe0\xff\0\0\0AB", b"\xfe\xff\x00\xe0\2\0\0\0AB"):
         data = encode(DataSet([Element(0x00091010, "UN", value)]), IMPLICIT)

@@ -1,25 +1,27 @@
-"""Where do workers meet, and what is to be found? Claims, versions, and the projection of what is current; derived, never precious.
+"""Where do workers meet, and which versions are there? Claims, versions and what is current among them; derived, never precious.
 
-The projection is a function of the set of current versions, not of the order they came in: study-, series- and patient-level attributes
-are those of the instance with the smallest (received, SOP Instance UID). So a rebuilt index equals the old one row for row.
-Thread-safe: one connection writes behind a lock, each reading thread has its own.
+Thread-safe: one connection writes behind a lock, a few read. A rebuilt index takes this one's place by a pointer file that every process
+looks at before each read and write.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import apsw
 import msgspec
 
-from leadglass.archive.index_schema import PATIENT_TAGS, SERIES_TAGS, STUDY_TAGS
-from leadglass.archive.matching import column_text
-from leadglass.archive.query import Rows, Selection
-from leadglass.archive.sqlite import Value, connect, patiently
+from leadglass.archive.projection import encode, encode_settled, exclude, include, settled_of
+from leadglass.archive.query import PAGE_ROWS, Rows, Selection
+from leadglass.archive.sqlite import Readers, Value, connect, patiently
 from leadglass.terms import (
     HoldReason,
     Instance,
@@ -33,14 +35,19 @@ from leadglass.terms import (
     StoreFault,
     StudyFacts,
 )
-from leadglass.wire import tags
-from leadglass.wire.values import integer_of
 
 KEY_LENGTH_BYTES = 32
 POINTER = "current"
-_UNNUMBERED = 2**62
-_encode = msgspec.msgpack.Encoder().encode
-_settled = msgspec.msgpack.Decoder(Settled).decode
+_KEYS = {
+    "versions": "sop, version",
+    "patients": "raw_id, issuer",
+    "patient_names": "name, raw_id, issuer",
+    "studies": "study",
+    "study_names": "name, study",
+    "series": "study, series",
+    "counts": "study, series, sop_class",
+    "instances": "study, series, number, sop",
+}
 _location = msgspec.msgpack.Decoder(Location).decode
 
 
@@ -76,14 +83,13 @@ class Visibility:
 class Index:
     """One process's view of the index. Raises StoreFault where it does not answer, KeyFault where the key is another's."""
 
-    def __init__(self, path: Path, pointer: Path, key: bytes) -> None:
+    def __init__(self, path: Path, pointer: Path, key: bytes, seen: tuple[int, int]) -> None:
         self._path, self._pointer, self._key = path, pointer, key
         self._gate = threading.Lock()
         self._writing = connect(path, key, write=True)
-        self._local = threading.local()
-        self._readers: list[apsw.Connection] = []
-        self._generation = 0
-        self._seen = _mark(pointer)
+        self._readers = Readers(lambda: connect(self._path, key, write=False))
+        self._seen = seen
+        self._rebuilding: int | None = None
 
     @classmethod
     def open(cls, url: str, site_dir: Path, key: bytes) -> Index:
@@ -96,7 +102,8 @@ class Index:
         base = site_dir / rest
         base.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         pointer = base.with_name(f"{base.name}.{POINTER}")
-        return cls(_pointed(base, pointer), pointer, key)
+        seen = _mark(pointer)  # first: where it changes in between, it is followed
+        return cls(_pointed(base, pointer), pointer, key, seen)
 
     # ---- claims
 
@@ -113,7 +120,7 @@ class Index:
                 "SELECT version, standing, digest, settled FROM versions WHERE sop = ?", (sop,)
             ):
                 if known == digest:
-                    return Known(_settled(settled))
+                    return Known(settled_of(settled))
                 newest = max(newest, version)
                 current = (known, settled) if standing == Standing.CURRENT else current
             rival = db.execute(
@@ -128,7 +135,7 @@ class Index:
         facts = StudyFacts(
             PatientIdentity(*owner) if owner is not None else None,
             current[0] if current else None,
-            _settled(current[1]).instance.transfer_syntax_uid if current else None,
+            settled_of(current[1]).instance.transfer_syntax_uid if current else None,
         )
         return Granted(newest + 1, facts)
 
@@ -153,7 +160,7 @@ class Index:
                 db.execute(
                     "INSERT INTO applied VALUES(?,?,?) ON CONFLICT(writer) DO UPDATE SET record = excluded.record, location = excluded.location"
                     " WHERE excluded.record > record",
-                    (writer, last.location.record, _encode(last.location)),
+                    (writer, last.location.record, encode(last.location)),
                 )
 
     def _publish(self, db: apsw.Connection, each: Settled) -> None:
@@ -168,9 +175,9 @@ class Index:
             each.received_at_ns,
             each.data_set_length,
         )
-        db.execute("INSERT OR IGNORE INTO versions VALUES(?,?,?,?,?,?,?,?)", (*row, _encode(each)))
+        db.execute("INSERT OR IGNORE INTO versions VALUES(?,?,?,?,?,?,?,?)", (*row, encode_settled(each)))
         if db.changes() and each.standing is Standing.CURRENT:
-            _project(db, each)
+            include(db, each)
 
     def applied(self, writer: bytes) -> Location | None:
         """The last record of a writer that was published."""
@@ -180,60 +187,55 @@ class Index:
     def change_standing(
         self, sop_instance_uid: str, version: int, standing: Standing, holds: frozenset[HoldReason]
     ) -> None:
+        """One transaction, in which what is found changes too; a version that becomes current supersedes the one that was."""
         with self._transaction() as db:
-            row = db.execute(
-                "SELECT standing, settled FROM versions WHERE sop = ? AND version = ?", (sop_instance_uid, version)
-            ).fetchone()
-            if row is None:
+            found: list[Any] = db.execute("SELECT settled FROM versions WHERE sop = ?", (sop_instance_uid,)).fetchall()
+            known = {settled.version: settled for settled in (settled_of(row[0]) for row in found)}
+            if version not in known:
                 return
-            changed = replace(_settled(row[1]), standing=standing, holds=holds)
-            db.execute(
-                "UPDATE versions SET standing = ?, holds = ?, settled = ? WHERE sop = ? AND version = ?",
-                (standing, ",".join(sorted(holds)), _encode(changed), sop_instance_uid, version),
-            )
-            if row[0] == Standing.CURRENT and standing is not Standing.CURRENT:
-                _withdraw(db, changed)
-            elif standing is Standing.CURRENT and row[0] != Standing.CURRENT:
-                _project(db, changed)
+            former = next((each for each in known.values() if each.standing is Standing.CURRENT), None)
+            if former is not None and (former.version == version or standing is Standing.CURRENT):
+                _restand(db, former, Standing.SUPERSEDED, former.holds)
+                exclude(db, former)
+            changed = _restand(db, known[version], standing, holds)
+            if standing is Standing.CURRENT:
+                include(db, changed)
 
     # ---- looking up
 
     def versions(self, sop_instance_uid: str) -> list[Settled]:
         """Every kept version, whatever its standing, in their order."""
         rows = self._all("SELECT settled FROM versions WHERE sop = ? ORDER BY version", (sop_instance_uid,))
-        return [_settled(row[0]) for row in rows]
+        return [settled_of(row[0]) for row in rows]
 
     def current(self, sop_instance_uid: str) -> Settled | None:
         row = self._one("SELECT settled FROM versions WHERE sop = ? AND standing = 'current'", (sop_instance_uid,))
-        return None if row is None else _settled(row[0])
+        return None if row is None else settled_of(row[0])
 
     def held(self, limit: int, after: tuple[str, int] | None = None) -> list[Settled]:
         """A page of held versions behind (SOP Instance UID, version)."""
         statement = "SELECT settled FROM versions WHERE standing = 'held' AND (sop, version) > (?, ?) ORDER BY sop, version LIMIT ?"
-        return [_settled(row[0]) for row in self._all(statement, (*(after or ("", 0)), limit))]
-
-    def study_patient(self, study_instance_uid: str) -> PatientIdentity | None:
-        row = self._one("SELECT raw_id, issuer FROM studies WHERE study = ?", (study_instance_uid,))
-        return None if row is None else PatientIdentity(*row)
+        return [settled_of(row[0]) for row in self._all(statement, (*(after or ("", 0)), limit))]
 
     def find(self, query: Query, visible: Visibility) -> Iterator[Mapping[int, str]]:
-        """Answers with the keys that were asked for, page by page, each page a read of its own. Raises Mismatched, Malformed."""
+        """Answers with the keys that were asked for, page by page, each page a read of its own.
+
+        Raises Mismatched where the unique key of a level above is missing, Malformed where a key means nothing or is too long.
+        """
         return Rows(self._all, query, visible.sop_classes).answers()
 
     def select(self, retrieval: Retrieval, visible: Visibility) -> Iterator[Settled]:
-        """What a C-GET or C-MOVE names, in the order of series and instance number, page by page."""
-        return (_settled(blob) for blob in Selection(self._all, retrieval, visible.sop_classes).pages())
+        """What a C-GET or C-MOVE names, in the order of study, series and instance number, page by page. Raises Mismatched, Malformed."""
+        return Selection(self._all, retrieval, visible.sop_classes).instances()
 
     def count(self, retrieval: Retrieval, visible: Visibility) -> int:
+        """How many `select` yields."""
         return Selection(self._all, retrieval, visible.sop_classes).count()
 
     def statistics(self) -> dict[str, int]:
-        counted = {}
-        for name in ("patients", "studies", "series", "instances"):
-            row = self._one(f"SELECT count(*) FROM {name}")
-            counted[name] = int(row[0]) if row else 0
-        row = self._one("SELECT count(*) FROM versions WHERE standing = 'held'")
-        return {**counted, "held": int(row[0]) if row else 0}
+        """How many patients, studies, series and instances are current, and how many versions are held."""
+        counted = "SELECT (SELECT count(*) FROM patients), (SELECT count(*) FROM studies), (SELECT count(*) FROM series), (SELECT coalesce(sum(instances), 0) FROM counts), (SELECT count(*) FROM versions WHERE standing = 'held')"
+        return dict(zip(("patients", "studies", "series", "instances", "held"), self._all(counted)[0], strict=True))
 
     def bytes_since(self, received_ns: int) -> int:
         row = self._one("SELECT coalesce(sum(size), 0) FROM versions WHERE received >= ?", (received_ns,))
@@ -241,51 +243,72 @@ class Index:
 
     def rows(self) -> Iterator[tuple[object, ...]]:
         """Everything but claims and applied offsets, in a canonical order: what two indexes are compared by."""
-        for name in ("versions", "patients", "studies", "series", "instances"):
-            for row in self._all(f"SELECT * FROM {name} ORDER BY 1, 2"):
-                yield (name, *row)
+        for table, key in _KEYS.items():
+            width = key.count(",") + 1
+            marks = ", ".join("?" * width)
+            columns = f"SELECT {key}, * FROM {table}"
+            page = self._all(f"{columns} ORDER BY {key} LIMIT ?", (PAGE_ROWS,))
+            while page:
+                yield from ((table, *row[width:]) for row in page)
+                after = page[-1][:width]
+                page = self._all(f"{columns} WHERE ({key}) > ({marks}) ORDER BY {key} LIMIT ?", (*after, PAGE_ROWS))
 
     # ---- epochs, upkeep
 
     def next_epoch(self) -> Index:
-        """An empty index beside this one, which nobody reads until `exchange`."""
-        base = self._pointer.with_name(self._pointer.name.removesuffix(f".{POINTER}"))
-        number = 1 + max(
-            (int(path.suffix[1:]) for path in base.parent.glob(f"{base.name}.*") if path.suffix[1:].isdigit()),
-            default=0,
-        )
-        fresh = base.with_name(f"{base.name}.{number}")
-        return Index(fresh, self._pointer, self._key)
+        """An empty index beside this one, which nobody reads until `exchange`. Raises StoreFault where there is one already."""
+        base = self._base
+        lock = os.open(base.with_name(f"{base.name}.rebuild"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise StoreFault("the index is being rebuilt already", hint="wait for that rebuild to end") from error
+        serving = _pointed(base, self._pointer).name
+        epoch = re.compile(rf"({re.escape(base.name)}(?:\.(\d+))?)(?:-wal|-shm)?")
+        numbers = [0]
+        for path in base.parent.iterdir():
+            if found := epoch.fullmatch(path.name):
+                numbers.append(int(found[2] or 0))
+                if found[1] != serving:  # of a past epoch, or of a rebuild that died
+                    path.unlink(missing_ok=True)
+        fresh = Index(base.with_name(f"{base.name}.{max(numbers) + 1}"), self._pointer, self._key, _mark(self._pointer))
+        fresh._rebuilding = lock
+        return fresh
 
     def exchange(self, fresh: Index) -> None:
-        """The fresh one serves from now on, pending claims included; nobody writes meanwhile (the caller holds the barrier)."""
+        """The fresh one serves from now on, pending claims included, and is closed; nobody writes meanwhile (the caller holds the barrier)."""
         with self._transaction() as db, fresh._transaction(follow=False) as new:
             for row in db.execute("SELECT * FROM claims"):
                 new.execute("INSERT OR IGNORE INTO claims VALUES(?,?,?,?,?,?,?)", row)
         fresh._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         part = self._pointer.with_name(f".{self._pointer.name}")
-        part.write_text(fresh._path.name)
+        with part.open("w") as file:
+            file.write(fresh._path.name)
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(self._pointer)
-
-    def discard(self) -> None:
-        """An epoch that will not be exchanged: its files go."""
-        self.close()
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        directory = os.open(self._pointer.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        fresh.close()
 
     def checkpoint(self) -> None:
         """The keeper's, so that no publish pays for it."""
         with suppress(apsw.Error), self._gate:
             self._follow()
             self._writing.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            self._writing.execute("PRAGMA optimize").fetchall()
 
     def close(self) -> None:
         with self._gate:
-            for connection in (self._writing, *self._readers):
-                with suppress(apsw.Error):
-                    connection.close()
-            self._readers.clear()
+            self._readers.renew()
+            with suppress(apsw.Error):
+                self._writing.close()
+            if self._rebuilding is not None:
+                os.close(self._rebuilding)
+                self._rebuilding = None
 
     # ---- connections
 
@@ -298,44 +321,40 @@ class Index:
                 patiently(lambda: self._writing.execute("BEGIN IMMEDIATE"))
                 try:
                     yield self._writing
+                    patiently(lambda: self._writing.execute("COMMIT"))
                 except BaseException:
-                    self._writing.execute("ROLLBACK")
+                    if self._writing.in_transaction:  # a full disk may have ended it already
+                        self._writing.execute("ROLLBACK")
                     raise
-                patiently(lambda: self._writing.execute("COMMIT"))
         except apsw.Error as error:
             raise StoreFault(
                 f"the index does not answer: {error}", hint="`leadglass index rebuild` makes it again"
             ) from error
+
+    @property
+    def _base(self) -> Path:
+        return self._pointer.with_name(self._pointer.name.removesuffix(f".{POINTER}"))
 
     def _follow(self) -> None:
         """Goes over to a rebuilt index. Under the gate."""
         mark = _mark(self._pointer)
         if mark == self._seen:
             return
-        base = self._pointer.with_name(self._pointer.name.removesuffix(f".{POINTER}"))
-        self._path = _pointed(base, self._pointer)
         self._writing.close()
+        self._path = _pointed(self._base, self._pointer)
         self._writing = connect(self._path, self._key, write=True)
+        self._readers.renew()
         self._seen = mark
-        self._generation += 1
-
-    def _reader(self) -> apsw.Connection:
-        if _mark(self._pointer) != self._seen:  # one stat, about 2 microseconds: what was published is found at once
-            with self._gate:
-                self._follow()
-        found: tuple[int, apsw.Connection] | None = getattr(self._local, "reader", None)
-        if found is not None and found[0] == self._generation:
-            return found[1]
-        connection = connect(self._path, self._key, write=False)
-        with self._gate:
-            self._readers.append(connection)
-        self._local.reader = (self._generation, connection)
-        return connection
 
     def _all(self, statement: str, values: Sequence[Value] = ()) -> list[tuple]:  # type: ignore[type-arg]
         try:
-            reader = self._reader()
-            return patiently(lambda: reader.execute(statement, values).fetchall())
+            if (
+                _mark(self._pointer) != self._seen
+            ):  # one stat, about 2 microseconds: what was published is found at once
+                with self._gate:
+                    self._follow()
+            with self._readers.one() as reader:
+                return patiently(lambda: reader.execute(statement, values).fetchall())
         except apsw.Error as error:
             raise StoreFault(
                 f"the index cannot be read: {error}", hint="`leadglass index rebuild` makes it again"
@@ -345,97 +364,13 @@ class Index:
         return next(iter(self._all(statement, values)), None)
 
 
-# ---- the projection
-
-
-def _project(db: apsw.Connection, each: Settled) -> None:
-    """A version became current: its instance row, and the rows above it where it is the earliest."""
-    instance = each.instance
-    attributes = instance.attributes
-    sop, series, study = instance.sop_instance_uid, instance.series_instance_uid, instance.study_instance_uid
-    number = integer_of(attributes.get(tags.INSTANCE_NUMBER, ""))
+def _restand(db: apsw.Connection, each: Settled, standing: Standing, holds: frozenset[HoldReason]) -> Settled:
+    changed = replace(each, standing=standing, holds=holds)
     db.execute(
-        "INSERT OR REPLACE INTO instances VALUES(?,?,?,?,?,?,?)",
-        (
-            study,
-            series,
-            _UNNUMBERED if number is None else number,
-            sop,
-            instance.sop_class_uid,
-            each.received_at_ns,
-            _own(attributes),
-        ),
+        "UPDATE versions SET standing = ?, holds = ?, settled = ? WHERE sop = ? AND version = ?",
+        (standing, ",".join(sorted(holds)), encode_settled(changed), each.instance.sop_instance_uid, each.version),
     )
-    at = (each.received_at_ns, sop)
-    earlier = " WHERE (excluded.received, excluded.source) < (received, source)"
-    db.execute(
-        "INSERT INTO series VALUES(?,?,?,?,?,?) ON CONFLICT(study, series) DO UPDATE SET modality = excluded.modality,"
-        " received = excluded.received, source = excluded.source, attributes = excluded.attributes" + earlier,
-        (series, study, attributes.get(tags.MODALITY, ""), *at, _part(attributes, SERIES_TAGS)),
-    )
-    patient, text = instance.patient, {tag: column_text(tag, attributes.get(tag, "")) for tag in _COLUMNS}
-    db.execute(
-        "INSERT INTO studies VALUES(?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(study) DO UPDATE SET raw_id = excluded.raw_id, issuer = excluded.issuer,"
-        " patient_id = excluded.patient_id, patient_name = excluded.patient_name, study_date = excluded.study_date,"
-        " accession = excluded.accession, study_id = excluded.study_id, received = excluded.received, source = excluded.source,"
-        " attributes = excluded.attributes" + earlier,
-        (
-            study,
-            patient.patient_id,
-            patient.issuer,
-            *(text[tag] for tag in _COLUMNS),
-            *at,
-            _part(attributes, STUDY_TAGS | PATIENT_TAGS),
-        ),
-    )
-    db.execute(
-        "INSERT INTO patients VALUES(?,?,?,?,?,?,?) ON CONFLICT(raw_id, issuer) DO UPDATE SET patient_name = excluded.patient_name,"
-        " received = excluded.received, source = excluded.source, attributes = excluded.attributes" + earlier,
-        (
-            text[tags.PATIENT_ID],
-            patient.issuer,
-            text[tags.PATIENT_NAME],
-            *at,
-            _part(attributes, PATIENT_TAGS),
-            patient.patient_id,
-        ),
-    )
-
-
-_COLUMNS = (tags.PATIENT_ID, tags.PATIENT_NAME, tags.STUDY_DATE, tags.ACCESSION_NUMBER, tags.STUDY_ID)
-
-
-def _withdraw(db: apsw.Connection, each: Settled) -> None:
-    """A version is current no more: its rows go, and what it was the source of is projected again from what is left."""
-    instance = each.instance
-    sop, study = instance.sop_instance_uid, instance.study_instance_uid
-    db.execute("DELETE FROM instances WHERE sop = ?", (sop,))
-    db.execute(
-        "DELETE FROM series WHERE study = ? AND series = ? AND source = ?", (study, instance.series_instance_uid, sop)
-    )
-    db.execute("DELETE FROM studies WHERE study = ? AND source = ?", (study, sop))
-    db.execute(
-        "DELETE FROM patients WHERE raw_id = ? AND issuer = ? AND source = ?",
-        (instance.patient.patient_id, instance.patient.issuer, sop),
-    )
-    siblings = db.execute(
-        "SELECT sop FROM instances WHERE study = ? UNION SELECT i.sop FROM studies s JOIN instances i ON i.study = s.study"
-        " WHERE s.raw_id = ? AND s.issuer = ?",
-        (study, instance.patient.patient_id, instance.patient.issuer),
-    ).fetchall()
-    for (sibling,) in siblings:
-        row = db.execute("SELECT settled FROM versions WHERE sop = ? AND standing = 'current'", (sibling,)).fetchone()
-        if row is not None:
-            _project(db, _settled(row[0]))
-
-
-def _part(attributes: Mapping[int, str], wanted: frozenset[int]) -> bytes:
-    return _encode({tag: attributes[tag] for tag in sorted(attributes) if tag in wanted})
-
-
-def _own(attributes: Mapping[int, str]) -> bytes:
-    above = PATIENT_TAGS | STUDY_TAGS | SERIES_TAGS
-    return _encode({tag: attributes[tag] for tag in sorted(attributes) if tag not in above})
+    return changed
 
 
 def _record(settled: Settled) -> int:

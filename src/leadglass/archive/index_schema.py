@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import apsw
-
-from leadglass.site.migrations import Migration
 from leadglass.wire import tags
 
 PATIENT_TAGS = frozenset(
@@ -24,52 +21,60 @@ SERIES_TAGS = frozenset(
      tags.PERFORMED_PROCEDURE_STEP_START_TIME, tags.REQUESTED_PROCEDURE_ID)
 )  # fmt: skip
 
-# Columns that queries narrow by: tag -> column of `studies` or `patients`.
-STUDY_COLUMNS = {
+# What is counted from the current versions that a permit shows.
+PATIENT_COUNTS = frozenset(
+    (tags.NUMBER_OF_PATIENT_RELATED_STUDIES, tags.NUMBER_OF_PATIENT_RELATED_SERIES, tags.NUMBER_OF_PATIENT_RELATED_INSTANCES)
+)  # fmt: skip
+STUDY_COUNTS = frozenset(
+    (tags.MODALITIES_IN_STUDY, tags.SOP_CLASSES_IN_STUDY, tags.NUMBER_OF_STUDY_RELATED_SERIES, tags.NUMBER_OF_STUDY_RELATED_INSTANCES)
+)  # fmt: skip
+SERIES_COUNTS = frozenset((tags.NUMBER_OF_SERIES_RELATED_INSTANCES,))
+
+# Columns that queries narrow by, as `matching.column_text` makes them: tag -> column of `studies`; the first two of `patients` too.
+COLUMNS = {
     tags.PATIENT_ID: "patient_id",
     tags.PATIENT_NAME: "patient_name",
-    tags.STUDY_INSTANCE_UID: "study",
     tags.STUDY_DATE: "study_date",
     tags.ACCESSION_NUMBER: "accession",
     tags.STUDY_ID: "study_id",
 }
-PATIENT_COLUMNS = {tags.PATIENT_ID: "patient_id", tags.PATIENT_NAME: "patient_name"}
 
-TABLES = """
+# What cannot be made again from the other tables: it is replayed from segments.
+# `versions` has a rowid because its rows are long: without one, all beyond 1,002 bytes takes an overflow page each.
+KEPT_TABLES = """
 CREATE TABLE claims(sop TEXT PRIMARY KEY, digest BLOB NOT NULL, writer BLOB NOT NULL, version INTEGER NOT NULL,
     study TEXT NOT NULL, patient_id TEXT NOT NULL, issuer TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX claims_study ON claims(study);
 CREATE TABLE applied(writer BLOB PRIMARY KEY, record INTEGER NOT NULL, location BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE versions(sop TEXT NOT NULL, version INTEGER NOT NULL, standing TEXT NOT NULL, holds TEXT NOT NULL, digest BLOB NOT NULL,
-    received INTEGER NOT NULL, size INTEGER NOT NULL, settled BLOB NOT NULL, PRIMARY KEY(sop, version)) WITHOUT ROWID;
+    received INTEGER NOT NULL, size INTEGER NOT NULL, settled BLOB NOT NULL, PRIMARY KEY(sop, version));
 CREATE INDEX versions_held ON versions(sop, version) WHERE standing = 'held';
 CREATE INDEX versions_received ON versions(received, size);
-CREATE TABLE patients(patient_id TEXT NOT NULL, issuer TEXT NOT NULL, patient_name TEXT NOT NULL, received INTEGER NOT NULL,
-    source TEXT NOT NULL, attributes BLOB NOT NULL, raw_id TEXT NOT NULL, PRIMARY KEY(raw_id, issuer)) WITHOUT ROWID;
-CREATE INDEX patients_id ON patients(patient_id);
-CREATE INDEX patients_name ON patients(patient_name);
+"""
+
+# What is current. `source` and `received`: the instance that a row's attributes are from. `counts`: what there is, by SOP class, so that
+# what a permit is confined to is counted without looking at an instance. A name stands in a table of its own, with each of its groups.
+PROJECTED_TABLES = """
+CREATE TABLE patients(raw_id TEXT NOT NULL, issuer TEXT NOT NULL, patient_id TEXT NOT NULL, patient_name TEXT NOT NULL,
+    received INTEGER NOT NULL, source TEXT NOT NULL, attributes BLOB NOT NULL, PRIMARY KEY(raw_id, issuer)) WITHOUT ROWID;
+CREATE INDEX patients_patient_id ON patients(patient_id);
+CREATE TABLE patient_names(name TEXT NOT NULL, raw_id TEXT NOT NULL, issuer TEXT NOT NULL, PRIMARY KEY(name, raw_id, issuer)) WITHOUT ROWID;
 CREATE TABLE studies(study TEXT PRIMARY KEY, raw_id TEXT NOT NULL, issuer TEXT NOT NULL, patient_id TEXT NOT NULL,
     patient_name TEXT NOT NULL, study_date TEXT NOT NULL, accession TEXT NOT NULL, study_id TEXT NOT NULL, received INTEGER NOT NULL,
     source TEXT NOT NULL, attributes BLOB NOT NULL) WITHOUT ROWID;
-CREATE INDEX studies_patient ON studies(patient_id);
-CREATE INDEX studies_raw ON studies(raw_id, issuer);
-CREATE INDEX studies_name ON studies(patient_name);
-CREATE INDEX studies_date ON studies(study_date);
+CREATE INDEX studies_owner ON studies(raw_id, issuer, received, source);
+CREATE INDEX studies_patient_id ON studies(patient_id);
+CREATE INDEX studies_study_date ON studies(study_date);
 CREATE INDEX studies_accession ON studies(accession);
-CREATE INDEX studies_id ON studies(study_id);
-CREATE TABLE series(series TEXT NOT NULL, study TEXT NOT NULL, modality TEXT NOT NULL, received INTEGER NOT NULL, source TEXT NOT NULL,
+CREATE INDEX studies_study_id ON studies(study_id);
+CREATE TABLE study_names(name TEXT NOT NULL, study TEXT NOT NULL, PRIMARY KEY(name, study)) WITHOUT ROWID;
+CREATE TABLE series(study TEXT NOT NULL, series TEXT NOT NULL, modality TEXT NOT NULL, received INTEGER NOT NULL, source TEXT NOT NULL,
     attributes BLOB NOT NULL, PRIMARY KEY(study, series)) WITHOUT ROWID;
-CREATE INDEX series_modality ON series(modality, study);
+CREATE INDEX series_series ON series(series);
+CREATE INDEX series_modality ON series(modality);
+CREATE TABLE counts(study TEXT NOT NULL, series TEXT NOT NULL, sop_class TEXT NOT NULL, instances INTEGER NOT NULL,
+    PRIMARY KEY(study, series, sop_class)) WITHOUT ROWID;
 CREATE TABLE instances(study TEXT NOT NULL, series TEXT NOT NULL, number INTEGER NOT NULL, sop TEXT NOT NULL, sop_class TEXT NOT NULL,
     received INTEGER NOT NULL, attributes BLOB NOT NULL, PRIMARY KEY(study, series, number, sop)) WITHOUT ROWID;
 CREATE UNIQUE INDEX instances_sop ON instances(sop);
-CREATE INDEX instances_class ON instances(study, sop_class);
 """
-
-
-def _tables(connection: apsw.Connection) -> None:
-    if not list(connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'versions'")):
-        connection.execute(TABLES)
-
-
-MIGRATIONS: tuple[Migration[apsw.Connection], ...] = (Migration(1, "the first tables", _tables),)

@@ -1,27 +1,31 @@
-"""How is an encrypted index opened, and how does one wait for another process that writes it? (ADR 0003)"""
+"""How is an encrypted index opened, how do threads share what reads it, and how does one wait for another process that writes it? (ADR 0003)"""
 
 from __future__ import annotations
 
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 import apsw
 
-from leadglass.archive.index_schema import MIGRATIONS
+from leadglass.archive.projection import MIGRATIONS
 from leadglass.site.migrations import pending
 from leadglass.terms import KeyFault
 
 BUSY_SECONDS_MAX = 10.0
+READERS_MAX = 8  # read connections of one process; each read is short, so threads take turns
 T = TypeVar("T")
 Value = str | int | float | bytes | None
 
 
 def connect(path: Path, key: bytes, *, write: bool) -> apsw.Connection:
-    """Raises KeyFault, Fault for a newer one, apsw.Error."""
-    connection = apsw.Connection(str(path))
+    """Raises KeyFault, Fault for a newer one, apsw.Error. Only who writes makes a file that is not there."""
+    flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if write else 0)
+    connection = apsw.Connection(str(path), flags=flags)
     try:
         connection.execute("PRAGMA cipher='chacha20'")
         connection.execute(f"PRAGMA key='raw:{key.hex()}'")
@@ -30,7 +34,9 @@ def connect(path: Path, key: bytes, *, write: bool) -> apsw.Connection:
         patiently(lambda: connection.execute("PRAGMA journal_mode=WAL").fetchall())
         for pragma in ("synchronous=NORMAL", "temp_store=MEMORY", "cache_size=-32768", "wal_autocheckpoint=8000"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
-        if write and connection.pragma("user_version") != MIGRATIONS[-1].number:
+        if not write:
+            connection.execute("PRAGMA query_only=1").fetchall()
+        elif connection.pragma("user_version") != MIGRATIONS[-1].number:
             _migrate(connection)
     except apsw.NotADBError as error:
         connection.close()
@@ -66,3 +72,45 @@ def patiently(act: Callable[[], T]) -> T:
             if time.monotonic() >= end:
                 raise
             time.sleep(random.uniform(0.0001, 0.0003))  # noqa: S311 - a pause, not a secret
+
+
+class Readers:
+    """A few read connections for any number of threads, the one used last first: its cache is warm. None outlives `renew`."""
+
+    def __init__(self, make: Callable[[], apsw.Connection]) -> None:
+        self._make = make
+        self._room = threading.BoundedSemaphore(READERS_MAX)
+        self._lock = threading.Lock()
+        self._idle: list[apsw.Connection] = []
+        self._generation = 0
+
+    @contextmanager
+    def one(self) -> Iterator[apsw.Connection]:
+        """Yours alone, until you give it back. Raises what making one raises."""
+        with self._room:
+            with self._lock:
+                generation = self._generation
+                connection = self._idle.pop() if self._idle else None
+            connection = connection or self._make()
+            try:
+                yield connection
+            finally:
+                with self._lock:
+                    kept = generation == self._generation
+                    if kept:
+                        self._idle.append(connection)
+                if not kept:
+                    _close(connection)
+
+    def renew(self) -> None:
+        """What is open now is closed: at once, or when it is given back."""
+        with self._lock:
+            self._generation += 1
+            old, self._idle = self._idle, []
+        for connection in old:
+            _close(connection)
+
+
+def _close(connection: apsw.Connection) -> None:
+    with suppress(apsw.Error):
+        connection.close()

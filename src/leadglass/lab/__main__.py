@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -15,21 +14,21 @@ from leadglass.lab.relay import Credentials, Direction, Relay
 DEMO_SITE = Path("demo-site")
 
 
-def main() -> int:
+def main() -> None:
     app = typer.Typer(help="Try Leadglass on this machine.", no_args_is_help=True, add_completion=False)
     app.command("demo")(_demo)
     app.command("relay")(_relay)
-    return int(app(standalone_mode=False) or 0)
+    app()
 
 
 def _demo(
     site: Annotated[Path, typer.Option(help="Where the site is made, or used again.")] = DEMO_SITE,
     check: Annotated[bool, typer.Option("--check", help="Ends by itself.", envvar="CHECK")] = False,
-) -> int:
+) -> None:
     """A site on loopback, real images in and out over mutual TLS, six attacks refused."""
     from leadglass.lab.demo import demo
 
-    return demo(site, check=check)
+    raise typer.Exit(demo(site, check=check))
 
 
 def _relay(
@@ -40,7 +39,7 @@ def _relay(
     ca: Annotated[Path, typer.Option(help="PEM, who may vouch for the other end.")],
     bind: Annotated[str, typer.Option(help="Source address of what leaves.")] = "",
     from_tls: Annotated[bool, typer.Option("--from-tls", help="TLS in, plain out; else plain in, TLS out.")] = False,
-) -> int:
+) -> None:
     """Plain on one side, mutual TLS on the other, until SIGTERM or Ctrl-C."""
     direction = Direction.FROM_TLS if from_tls else Direction.TO_TLS
     relay = Relay(_address(listen), _address(to), Credentials(cert, key, ca), direction=direction, bind=bind)
@@ -50,7 +49,6 @@ def _relay(
     with relay:
         print(f"ready relay={relay.address[0]}:{relay.address[1]}", flush=True)
         stop.wait()
-    return 0
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -59,4 +57,4 @@ def _address(text: str) -> tuple[str, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

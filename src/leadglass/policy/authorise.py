@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 from leadglass.site.model import Site
-from leadglass.terms import Change, ChangePermit, Containment, NotPermitted
+from leadglass.terms import Change, ChangeKind, ChangePermit, Contained, Containment, NotPermitted
+
+# What a read-only site still lets operators do: contain, let back in, keep certificates and index going. Nothing here gives more rights.
+WHILE_READ_ONLY = frozenset(
+    {
+        ChangeKind.DEVICE_DISABLE,
+        ChangeKind.DEVICE_ENABLE,
+        ChangeKind.DEVICE_RENEW,
+        ChangeKind.DEVICE_REVOKE,
+        ChangeKind.DEVICE_SUPERSEDE,
+        ChangeKind.DEVICE_WAIVE,
+        ChangeKind.DOOR_RENEW,
+        ChangeKind.INDEX_REBUILD,
+    }
+)
 
 
 def authorise(site: Site, containment: Containment, change: Change, owner_uid: int) -> ChangePermit:
-    """Raises NotPermitted."""
+    """`site`: the one that serves. Raises NotPermitted, Contained."""
+    rule = _rule(site, change, owner_uid)
+    if not rule:
+        raise NotPermitted(
+            f"{change.operator.name} is no operator of this site: name them in [site] operators, then `leadglass apply`"
+        )
+    if containment.read_only and change.kind not in WHILE_READ_ONLY:
+        raise Contained(f"the site is read-only ({containment.read_only}): no {change.kind} until that ends", rule=rule)
+    return ChangePermit(change.operator, rule, containment.generation)
+
+
+def _rule(site: Site, change: Change, owner_uid: int) -> str:
     operator = change.operator
     if operator.uid == 0:
-        return ChangePermit(operator, "operator:root", containment.generation)
+        return "operator:root"
     if operator.uid == owner_uid:
-        return ChangePermit(operator, "operator:owner", containment.generation)
+        return "operator:owner"
     if operator.name in site.operators or str(operator.uid) in site.operators:
-        return ChangePermit(operator, "operator:named", containment.generation)
-    raise NotPermitted(
-        f"{operator.name} is no operator of this site: name them in [site] operators, then `leadglass apply`"
-    )
+        return "operator:named"
+    return ""

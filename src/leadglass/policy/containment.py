@@ -1,6 +1,7 @@
 """What is contained right now? One small file, replaced atomically under its lock; its generation rises with every change.
 
-Every process looks at it at most 200 ms late. Where it cannot be read, the last known state holds and the watch says so.
+Every process looks at it at most 200 ms late. Where it cannot be read, the last known state holds and the watch says so. A state that was
+there once and is gone is not an empty one: the lock file remembers that there was one, so that removing it revokes no revocation.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from dataclasses import replace as _with
 from pathlib import Path
 
@@ -21,45 +22,94 @@ STATE_FILE = Path("state") / "containment.json"
 LOCK_FILE = Path("state") / "containment.lock"
 FORMAT = 1
 LOOK_EVERY_SECONDS = 0.2
+LENGTH_MAX_BYTES = 16 << 20
+_WRITTEN = b"written\n"
 
 
 def read(site_dir: Path) -> Containment:
     """The state as it lies there; an empty one where none was ever written. Raises Fault."""
     try:
-        text = (site_dir / STATE_FILE).read_text(encoding="utf-8")
+        with (site_dir / STATE_FILE).open("rb") as file:
+            content = file.read(LENGTH_MAX_BYTES + 1)
     except FileNotFoundError:
+        if _was_written(site_dir):
+            raise _damaged("it was there and is gone") from None
         return Containment()
     except OSError as error:
         raise Fault(f"the containment state cannot be read: {error}", hint="check the permissions of state/") from error
+    if len(content) > LENGTH_MAX_BYTES:
+        raise _damaged(f"it is longer than {LENGTH_MAX_BYTES} bytes")
+    return _decoded(content)
+
+
+def _decoded(content: bytes) -> Containment:
     try:
-        content = json.loads(text)
-        if content.pop("format") != FORMAT:
-            raise Fault("the containment state was written by a newer Leadglass", hint="upgrade the program")
-        return Containment(**content)
-    except (ValueError, TypeError, KeyError) as error:
-        raise Fault(f"the containment state is damaged: {error}", hint="restore state/ from the backup") from error
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(str(error)) from error
+    if not isinstance(found, dict) or type(found.get("format")) is not int:
+        raise _damaged("it names no format")
+    if found.pop("format") != FORMAT:
+        raise Fault("the containment state was written by a newer Leadglass", hint="upgrade the program")
+    if set(found) != {each.name for each in fields(Containment)}:
+        raise _damaged("its fields are not those of this format")
+    if type(found["generation"]) is not int or found["generation"] < 0:
+        raise _damaged("its generation is no number")
+    for name in ("revoked", "superseded", "disabled"):
+        named = found[name]
+        if not isinstance(named, dict) or not all(isinstance(reason, str) for reason in named.values()):
+            raise _damaged(f"{name} is no table of reasons")
+    if not isinstance(found["read_only"], str) or not isinstance(found["applied"], str):
+        raise _damaged("read_only and applied are texts")
+    return Containment(**found)
+
+
+def _damaged(how: str) -> Fault:
+    return Fault(f"the containment state is damaged: {how}", hint="restore state/ from the backup")
 
 
 def replace(site_dir: Path, edit: Callable[[Containment], Containment]) -> Containment:
-    """Edits the state under its lock; durable, with the generation one higher, when it returns. Needs no daemon."""
-    path = site_dir / STATE_FILE
-    path.parent.mkdir(exist_ok=True)
-    with (site_dir / LOCK_FILE).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        old = read(site_dir)
-        new = _with(edit(old), generation=old.generation + 1)
-        part = path.with_name(f".{path.name}.part")
-        with part.open("w", encoding="utf-8") as file:
-            json.dump({"format": FORMAT, **asdict(new)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    """Edits the state under its lock; durable, with the generation one higher, when it returns. Needs no daemon. Raises Fault."""
+    try:
+        (site_dir / STATE_FILE).parent.mkdir(exist_ok=True)
+        with (site_dir / LOCK_FILE).open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            old = read(site_dir)
+            new = _with(edit(old), generation=old.generation + 1)
+            _write(site_dir / STATE_FILE, json.dumps({"format": FORMAT, **asdict(new)}).encode())
+            if not lock.tell():  # after the state is durable: a crash in between forgets nothing that was promised
+                lock.write(_WRITTEN)
+                lock.flush()
+                os.fsync(lock.fileno())
+    except OSError as error:
+        raise Fault(f"the containment state cannot be written: {error}", hint="make room; check state/") from error
     return new
+
+
+def _write(path: Path, content: bytes) -> None:
+    if len(content) > LENGTH_MAX_BYTES:
+        raise Fault("the containment state grew too long", hint="find out what revokes or disables so much")
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _was_written(site_dir: Path) -> bool:
+    try:
+        return (site_dir / LOCK_FILE).stat().st_size > 0
+    except OSError:
+        return False
+
+
+# ---- edits
 
 
 def revoke(state: Containment, fingerprints: Iterable[str], reason: str) -> Containment:
@@ -79,7 +129,10 @@ def enable(state: Containment, device: str) -> Containment:
 
 
 class Watch:
-    """The state for one process: a stat at most every 200 ms, a read only where the file was replaced. Thread-safe."""
+    """The state for one process: a stat at most every 200 ms, a read only where the file was replaced. Thread-safe.
+
+    `unreadable`: what `current` gives is the last known state, or none was ever known; admit nobody new, and say so.
+    """
 
     def __init__(self, site_dir: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._site_dir, self._clock = site_dir, clock
@@ -104,10 +157,16 @@ class Watch:
             found = os.stat(self._site_dir / STATE_FILE)
             mark = (found.st_ino, found.st_mtime_ns, found.st_size)
             if mark != self._seen:
-                self._state = read(self._site_dir)
-                self._seen = mark
+                self._take(read(self._site_dir))
+                self._seen = mark  # of before the read: a replacement in between is seen the next time
             self.unreadable = False
         except FileNotFoundError:
-            self.unreadable = self._seen is not None  # it was there and is gone
+            self.unreadable = self._seen is not None or _was_written(self._site_dir)
         except (Fault, OSError):
             self.unreadable = True
+
+    def _take(self, state: Containment) -> None:
+        """An older state put back is no newer truth: what it forgot stays contained here."""
+        if state.generation < self._state.generation:
+            raise Fault("the containment state went back", hint="restore the newest one from the backup")
+        self._state = state

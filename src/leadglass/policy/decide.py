@@ -1,9 +1,18 @@
 """May they? One pure function: a site, a containment state, a subject and what it asks, to a `Permit` with its rule, or a refusal.
 
 Default deny: only a grant permits, grants have no order, and nothing here denies by rule. Every refusal says what an operator would change.
+The questions, in this order:
+    (1) is the certificate or the device contained?
+    (2) is it still a device of this site, and let in?
+    (3) does a flow to archive grant the action (any action, for an association), with the user identity it demands?
+    (4) does one of those reach as far as what is asked: the SOP class that is stored, the destination of a C-MOVE?
+What the grants show adds up: a query sees the SOP classes of all of them, and the permit names each that adds some.
+Read-only containment refuses nothing here: new instances and reads are care, and an overwrite never was permitted.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from leadglass.policy.flows import Compiled, Grant, compiled
 from leadglass.site.model import Site
@@ -27,23 +36,29 @@ from leadglass.wire.uids import is_storage, keyword_of_class
 
 def decide(site: Site, containment: Containment, subject: Subject, request: Request | Proposal) -> Permit:
     """Raises NotPermitted, Contained, UnknownDestination, Unsupported."""
+    # (1), (2)
     _not_contained(containment, subject)
+    _still_enrolled(site, containment, subject)
     lookup = compiled(site)
-    grants = lookup.grants.get(subject.device.name, ())
+    grants = lookup.grants[subject.device.name]
+    generation = containment.generation
+    # (3)
     if isinstance(request, Proposal):
-        return Permit(subject, None, _association(grants, subject, request).rule, containment.generation)
-    usable = [grant for grant in grants if request.action in grant.actions and _identified(grant, subject.proposal)]
+        return Permit(subject, None, _association(lookup, grants, subject, request).rule, generation)
+    action = request.action
+    usable = [grant for grant in grants if action in grant.actions and _identified(grant, subject.proposal)]
     if not usable:
-        raise _nobody_allows(subject, request.action, grants)
+        raise _nobody_allows(lookup, subject, action, grants)
+    # (4)
     match request:
         case Offer():
             grant = _store(site, usable, subject, request)
+            return Permit(subject, action, grant.rule, generation, grant.sop_classes)
         case Retrieval() if request.destination:
-            grant, device = _move(site, lookup, containment, usable, subject, request)
-            return Permit(subject, request.action, grant.rule, containment.generation, grant.sop_classes, device)
+            reaching, device = _move(lookup, containment, usable, subject, request)
+            return Permit(subject, action, *_together(reaching, generation), device)
         case _:
-            grant = _widest(usable)
-    return Permit(subject, request.action, grant.rule, containment.generation, grant.sop_classes)
+            return Permit(subject, action, *_together(usable, generation))
 
 
 def _not_contained(containment: Containment, subject: Subject) -> None:
@@ -55,18 +70,35 @@ def _not_contained(containment: Containment, subject: Subject) -> None:
         raise Contained(f"{name} is disabled: {containment.disabled[name]}", subject=subject)
 
 
-def _association(grants: tuple[Grant, ...], subject: Subject, proposal: Proposal) -> Grant:
-    if not grants:
+def _still_enrolled(site: Site, containment: Containment, subject: Subject) -> None:
+    """An association may outlive the site file under which it was admitted, and a pinned key the certificate that was revoked."""
+    name = subject.device.name
+    device = site.devices.get(name)
+    if device is None:
         raise NotPermitted(
-            f"{subject.device.name} is enrolled, but no flow leads from it to archive; add one with a why, or enrol it with --may",
-            subject=subject,
+            f"{name} is no device of this site any more: enrol it again if it should be", subject=subject
         )
+    if not device.enabled:
+        raise Contained(f"{name} is disabled in the site file: enabled = true lets it in", subject=subject)
+    if device.certificates and all(pin in containment.revoked for pin in device.certificates):
+        raise Contained(f"{name}: every pin of it is revoked: renew it, or enrol it again", subject=subject)
+
+
+def _association(lookup: Compiled, grants: tuple[Grant, ...], subject: Subject, proposal: Proposal) -> Grant:
+    name = subject.device.name
     for grant in grants:
         if _identified(grant, proposal):
             return grant
+    if grants:
+        raise NotPermitted(
+            f"{grants[0].rule} requires a user identity, and {name} negotiates none (PS3.7 D.3.3.7)",
+            rule=grants[0].rule,
+            subject=subject,
+        )
+    for closed in lookup.closed[name]:
+        raise NotPermitted(f"{name} has only {closed.rule}, which {closed.why}", rule=closed.rule, subject=subject)
     raise NotPermitted(
-        f"{grants[0].rule} requires a user identity, and {subject.device.name} negotiates none (PS3.7 D.3.3.7)",
-        rule=grants[0].rule,
+        f"{name} is enrolled, but no flow leads from it to archive; add one with a why, or enrol it with --may",
         subject=subject,
     )
 
@@ -75,25 +107,37 @@ def _identified(grant: Grant, proposal: Proposal) -> bool:
     return not grant.require_user_identity or proposal.user_identity_type > 0
 
 
-def _nobody_allows(subject: Subject, action: Action, grants: tuple[Grant, ...]) -> NotPermitted:
+def _nobody_allows(lookup: Compiled, subject: Subject, action: Action, grants: tuple[Grant, ...]) -> NotPermitted:
     name = subject.device.name
-    waiting = [grant for grant in grants if action in grant.actions]
-    if waiting:
-        return NotPermitted(
-            f"{name} may {action} by {waiting[0].rule} only with a user identity", rule=waiting[0].rule, subject=subject
-        )
+    for grant in grants:
+        if action in grant.actions:
+            what = f"{name} may {action} by {grant.rule} only with a user identity"
+            return NotPermitted(what, rule=grant.rule, subject=subject)
+    for closed in lookup.closed[name]:
+        if action in closed.actions:
+            what = f"{name} may not {action}: {closed.rule} {closed.why}"
+            return NotPermitted(what, rule=closed.rule, subject=subject)
     return NotPermitted(
         f"{name} may not {action}: no flow from {name} to archive has {action} in `may`; add one with a why, or enrol with --may {action}",
         subject=subject,
     )
 
 
-def _widest(usable: list[Grant]) -> Grant:
-    """The grant that shows most: grants add up, so one that is not confined wins."""
-    return min(usable, key=lambda grant: (grant.sop_classes is not None, -len(grant.sop_classes or ()), grant.rule))
+def _together(usable: Sequence[Grant], generation: int) -> tuple[str, int, frozenset[str] | None]:
+    """What several grants show together: rule, generation, SOP classes. One that is not confined needs no other."""
+    for grant in usable:
+        if grant.sop_classes is None:
+            return grant.rule, generation, None
+    seen: frozenset[str] = frozenset()
+    rules: list[str] = []
+    for grant in sorted(usable, key=lambda each: (-len(each.sop_classes or ()), each.rule)):
+        if not rules or not (grant.sop_classes or frozenset()) <= seen:
+            rules.append(grant.rule)
+            seen |= grant.sop_classes or frozenset()
+    return "+".join(rules), generation, seen
 
 
-def _store(site: Site, usable: list[Grant], subject: Subject, offer: Offer) -> Grant:
+def _store(site: Site, usable: Sequence[Grant], subject: Subject, offer: Offer) -> Grant:
     uid = offer.sop_class_uid
     if not is_storage(uid) and uid not in site.doors.dimse.private_sop_classes:
         raise Unsupported(
@@ -110,8 +154,9 @@ def _store(site: Site, usable: list[Grant], subject: Subject, offer: Offer) -> G
 
 
 def _move(
-    site: Site, lookup: Compiled, containment: Containment, usable: list[Grant], subject: Subject, request: Retrieval
-) -> tuple[Grant, Device]:
+    lookup: Compiled, containment: Containment, usable: Sequence[Grant], subject: Subject, request: Retrieval
+) -> tuple[Sequence[Grant], Device]:
+    """The grants that reach the destination, and the device that it is."""
     title = request.destination
     found = lookup.by_ae_title.get(title, ())
     if not found:
@@ -123,16 +168,17 @@ def _move(
     device = reachable[0]
     if device.name in containment.disabled or not device.enabled or _revoked(device, containment):
         raise UnknownDestination(f"C-MOVE to {title!r}: {device.name} is disabled or revoked", subject=subject)
-    for grant in usable:
-        if grant.destinations is None or device.name in grant.destinations:
-            return grant, device
-    raise UnknownDestination(
-        f"C-MOVE to {title!r}: {usable[0].rule} does not name {device.name} in destinations",
-        rule=usable[0].rule,
-        subject=subject,
-    )
+    reaching = [grant for grant in usable if grant.destinations is None or device.name in grant.destinations]
+    if not reaching:
+        raise UnknownDestination(
+            f"C-MOVE to {title!r}: {usable[0].rule} does not name {device.name} in destinations",
+            rule=usable[0].rule,
+            subject=subject,
+        )
+    return reaching, device
 
 
 def _revoked(device: Device, containment: Containment) -> bool:
-    pins = [pin for pin in device.certificates if pin.startswith("sha256:")]
-    return bool(pins) and all(pin in containment.revoked or pin in containment.superseded for pin in pins)
+    """Only pins of whole certificates can be held against the list; whoever answers the call is held against all of it."""
+    gone = containment.revoked.keys() | containment.superseded.keys()
+    return bool(device.certificates) and all(pin in gone for pin in device.certificates)

@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
-from leadglass.site.document import Document, Reader, SiteInvalid, Values, many, nearest
+from leadglass.site.document import Document, Reader, SiteInvalid, Values, nearest
+from leadglass.site.fitting import Places, misfits
 from leadglass.site.model import (
-    ARCHIVE,
+    DIMSE_SERVICE,
     DimseDoor,
     Doors,
     Flow,
     Limits,
     MetricsDoor,
-    Network,
     Never,
     OnDemand,
-    Origin,
     Service,
     Site,
     Test,
     Zone,
-    within,
+    name_problem,
 )
-from leadglass.site.schema import KEYS
+from leadglass.site.schema import DEVICE_KEYS, KEYS, LIMIT_RANGES, RECORD
 from leadglass.terms import Action, Device
 from leadglass.wire.uids import storage_class_of, uid_problem
 
 SITE_FILE = "leadglass.toml"
 DEVICES_DIRECTORY = "devices.d"
 DEVICES_MAX = 10_000
+FLOWS_MAX = 20_000
+NETWORKS_MAX = 1_000  # of all zones together
 RESERVED_ACTIONS = frozenset({"worklist", "mpps"})
 AUTHS = frozenset({"mtls", "mfa", "mtls+mfa", "none"})
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_ACTIONS = frozenset(str(action) for action in Action)
 _PIN = re.compile(r"(sha256|spki-sha256):[0-9a-f]{64}")
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):(\d{1,5})")
+_SERVICE = re.compile(r"(tcp|udp)/(\d{1,5})")
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -48,64 +51,69 @@ def load(site_dir: Path) -> Site:
 
 
 def load_from(directory: Path, site_dir: Path) -> Site:
-    """The files in `directory`, for the site at `site_dir` (a proven copy lies elsewhere)."""
+    """The files in `directory`, for the site at `site_dir` (a proven copy lies elsewhere). Raises SiteInvalid."""
     reader = Reader(directory)
     main = reader.read(SITE_FILE)
-    added = [
-        reader.read(f"{DEVICES_DIRECTORY}/{path.name}")
-        for path in sorted((directory / DEVICES_DIRECTORY).glob("*.toml"))
-    ]
+    paths = sorted((directory / DEVICES_DIRECTORY).glob("*.toml"))
+    if len(paths) > DEVICES_MAX:
+        reader.problem(DEVICES_DIRECTORY, 1, f"more than {DEVICES_MAX} device files", "split the site")
+    added = [reader.read(f"{DEVICES_DIRECTORY}/{path.name}") for path in paths[:DEVICES_MAX]]
     if main is None:
-        raise SiteInvalid(tuple(reader.problems))
+        raise SiteInvalid(reader.problems())
     site = _Builder(reader, main).build([each for each in added if each is not None], site_dir)
-    if reader.problems:
-        raise SiteInvalid(tuple(sorted(reader.problems, key=lambda each: (each.file, each.line))))
+    if problems := reader.problems():
+        raise SiteInvalid(problems)
     return site
 
 
 class _Builder(Values):
     def build(self, added: list[Document], site_dir: Path) -> Site:
-        self.unknown_keys(self.main, set(KEYS))
-        top = self.main.content
-        if top.get("schema") != 1:
-            self.bad("schema", f"schema is {top.get('schema')!r}", "this program reads schema = 1")
+        self.unknown_keys(self.main, frozenset(KEYS))
+        if self.get("schema") != 1 or self.get("schema") is True:
+            self.bad("schema", "schema is not 1", "this program reads schema = 1")
         zones = dict(self._zones())
         services = dict(self._services())
-        devices = dict(self._devices(self.main, zones))
-        flows = list(self._flows(self.main))
-        for document in added:
-            self.document = document
-            self.unknown_keys(document, {key for key in KEYS if key.startswith(("devices.", "flows."))})
-            for name, device in self._devices(document, zones):
-                if name in devices:
-                    self.bad(f"devices.{name}", f"device {name} is there twice", "keep one of them")
-                devices[name] = device
-            flows += self._flows(document)
+        places = Places(self.main)
+        devices = self._every_device(added, zones, places)
+        flows = self._every_flow(added, places)
         self.document = self.main
-        if len(devices) > DEVICES_MAX:
-            self.bad("devices", f"more than {DEVICES_MAX} devices", "split the site")
         site = Site(
             path=site_dir,
-            name=self.text("site.name", "localhost"),
+            name=self._host_name(),
             loopback=self.flag("site.loopback"),
-            objects=self.text("site.objects", "file:objects"),
-            index=self.text("site.index", "sqlite:index/index.db"),
+            objects=self._url("site.objects", "file:objects"),
+            index=self._url("site.index", "sqlite:index/index.db"),
             key=self._key(),
             doors=self._doors(),
             zones=zones,
             devices=devices,
             services=services,
-            flows=tuple(flows),
+            flows=flows,
             tests=tuple(self._tests()),
             never=tuple(self._never()),
             limits=self._limits(),
-            operators=self.words("site.operators"),
-            roles=top.get("roles", {}) if isinstance(top.get("roles", {}), dict) else {},
+            operators=self.words("site.operators", numbers=True),
+            roles=self.table("roles"),
         )
-        self._cross(site)
+        for origin, message, mend in misfits(site, places):
+            if self.reader.full:
+                break
+            self.at(origin, message, mend)
         return site
 
-    # ---- parts
+    # ---- the site and its doors
+
+    def _host_name(self) -> str:
+        name = self.text("site.name", "localhost")
+        if not re.fullmatch(r"[A-Za-z0-9.-]{1,253}", name):
+            self.bad("site.name", f"{name[:64]!r} is no host name", "the name that peers call this host by")
+        return name
+
+    def _url(self, key: str, default: str) -> str:
+        url = self.text(key, default)
+        if not re.fullmatch(r"[a-z][a-z0-9+]*:\S*", url):
+            self.bad(key, f"{url[:64]!r} is no URL", f"a scheme first, such as {default}")
+        return url
 
     def _key(self) -> str:
         reference = self.text("site.key", "file:keys/site.key")
@@ -127,210 +135,201 @@ class _Builder(Values):
         for uid in private:
             if problem := uid_problem(uid):
                 self.bad("doors.dimse.private_sop_classes", f"{uid!r}: {problem}", "name UIDs")
+        if self.flag("site.loopback") and not ipaddress.ip_address(host).is_loopback:
+            mend = "127.0.0.1:PORT; or loopback = false, and the site key out of the site directory"
+            self.bad("doors.dimse.listen", f"a loopback site listens on {host}", mend)
         dimse = DimseDoor(host, port, title, workers, minimum, private)
         if self.get("doors.metrics.listen") is None:
             return Doors(dimse)
         metrics = MetricsDoor(*self.listen("doors.metrics.listen", "127.0.0.1:9276"))
-        try:
-            loopback = ipaddress.ip_address(metrics.host).is_loopback
-        except ValueError:
-            loopback = False
-        if not loopback:
-            self.bad(
-                "doors.metrics.listen", f"{metrics.host} is not loopback", "metrics have no identity: 127.0.0.1:PORT"
-            )
+        if not ipaddress.ip_address(metrics.host).is_loopback:
+            mend = "metrics have no identity: 127.0.0.1:PORT"
+            self.bad("doors.metrics.listen", f"{metrics.host} is not loopback", mend)
         return Doors(dimse, metrics)
 
     def _zones(self) -> Iterator[tuple[str, Zone]]:
-        taken: list[tuple[str, Network]] = []
-        for name, table in self.tables("zones"):
-            networks = tuple(self.networks(f"zones.{name}.networks", table.get("networks", [])))
+        count = 0
+        for name, _ in self.tables("zones"):
+            self._name("zones", name)
+            networks = tuple(self.networks(f"zones.{name}.networks"))
             if not networks:
                 self.bad(f"zones.{name}", f"zone {name} has no networks", 'networks = ["10.20.1.0/24"]')
-            for network in networks:
-                for other, known in taken:
-                    if known.version == network.version and known.overlaps(network):
-                        self.bad(
-                            f"zones.{name}.networks",
-                            f"{network} of {name} overlaps {known} of {other}",
-                            "zones do not overlap: split one",
-                        )
-            taken += [(name, network) for network in networks]
-            yield (
-                name,
-                Zone(name, networks, frozenset(self.words(f"zones.{name}.tags")), self.flag(f"zones.{name}.isolated")),
-            )
+            count += len(networks)
+            if count > NETWORKS_MAX:
+                self.bad(f"zones.{name}", f"zones have more than {NETWORKS_MAX} networks", "join neighbouring ones")
+                return
+            tags = self.words(f"zones.{name}.tags")
+            for tag in tags:
+                if problem := name_problem(tag):
+                    self.bad(
+                        f"zones.{name}.tags", f"{tag[:64]!r} is no tag", f"{problem}; the # comes where it is used"
+                    )
+            yield name, Zone(name, networks, frozenset(tags), self.flag(f"zones.{name}.isolated"))
 
     def _services(self) -> Iterator[tuple[str, Service]]:
-        yield "dicom-tls", Service("dicom-tls", "tcp", self.listen("doors.dimse.listen", "127.0.0.1:2762")[1])
-        for name, text in self.table("services").items():
-            found = re.fullmatch(r"(tcp|udp)/(\d{1,5})", str(text))
+        yield DIMSE_SERVICE, Service(DIMSE_SERVICE, "tcp", self.listen("doors.dimse.listen", "127.0.0.1:2762")[1])
+        for name in self.table("services"):
+            self._name("services", name)
+            text = self.text(f"services.{name}", "")
+            found = _SERVICE.fullmatch(text)
             if found is None or not 0 < int(found[2]) < 65536:
-                self.bad(f"services.{name}", f"{text!r} is no service", "protocol/port, such as tcp/2762")
+                self.bad(f"services.{name}", f"{text[:64]!r} is no service", "protocol/port, such as tcp/2762")
                 continue
-            yield str(name), Service(str(name), found[1], int(found[2]))
+            yield name, Service(name, found[1], int(found[2]))
 
-    def _devices(self, document: Document, zones: Mapping[str, Zone]) -> Iterator[tuple[str, Device]]:
-        self.document = document
-        for name, table in self.tables("devices"):
+    def _name(self, table: str, name: str) -> None:
+        if problem := name_problem(name):
+            self.bad(f"{table}.{name}", f"{name[:64]!r} is no name", problem)
+
+    # ---- devices
+
+    def _every_device(self, added: list[Document], zones: Mapping[str, Zone], places: Places) -> dict[str, Device]:
+        devices: dict[str, Device] = {}
+        for document in (self.main, *added):
+            self.document = document
+            if document is not self.main:
+                self.unknown_keys(document, DEVICE_KEYS)
+                self._one_of_its_name()
+            for name, device in self._devices(zones):
+                if name in devices:
+                    self.bad(f"devices.{name}", f"device {name} is there twice", "keep one of them")
+                devices[name] = device
+                places.devices[name] = document
+        if len(devices) > DEVICES_MAX:
+            self.reader.problem(SITE_FILE, 1, f"more than {DEVICES_MAX} devices", "split the site")
+        return devices
+
+    def _one_of_its_name(self) -> None:
+        """A device file serves as soon as a command says so: it holds its device, flows from it, and nothing else."""
+        name = self.document.file.removeprefix(f"{DEVICES_DIRECTORY}/").removesuffix(".toml")
+        if list(self.table("devices")) != [name]:
+            self.bad("devices", f"this file is for the device {name} alone", f"[devices.{name}], or rename the file")
+        for where in self.arrays("flows"):
+            if self.words(f"{where}.from") != (name,):
+                mend = f'from = ["{name}"]; flows from others stand in {SITE_FILE}'
+                self.bad(f"{where}.from", f"a flow here leads from {name} alone", mend)
+
+    def _devices(self, zones: Mapping[str, Zone]) -> Iterator[tuple[str, Device]]:
+        for name, _ in self.tables("devices"):
             where = f"devices.{name}"
+            self._name("devices", name)
             zone = self.text(f"{where}.zone", "")
-            networks = tuple(self.networks(f"{where}.network", many(table.get("network", []))))
             if zone not in zones:
-                self.bad(
-                    f"{where}.zone",
-                    f"device {name} is in no known zone: {zone!r}",
-                    f"one of {', '.join(zones) or 'none yet'}",
-                )
-            for network in networks if zone in zones else ():
-                if not any(within(network, known) for known in zones[zone].networks):
-                    self.bad(
-                        f"{where}.network", f"{network} is not inside zone {zone}", "widen the zone or move the device"
-                    )
-            if not networks:
-                self.bad(where, f"device {name} has no network", 'network = "10.20.1.11/32"')
+                one_of = f"one of {', '.join(zones) or 'none yet'}"
+                self.bad(f"{where}.zone", f"device {name} is in no known zone: {zone[:64]!r}", one_of)
             titles = self.words(f"{where}.ae_titles")
             for title in titles:
                 self.ae_title(f"{where}.ae_titles", title)
-            pins = tuple(str(pin) for pin in many(table.get("certificate", [])))
+            pins = self.words(f"{where}.certificate")
             for pin in pins:
                 if not _PIN.fullmatch(pin):
-                    self.bad(
-                        f"{where}.certificate", f"{pin[:40]!r} is no pin", "sha256:HEX or spki-sha256:HEX, 64 digits"
-                    )
+                    mend = "sha256:HEX or spki-sha256:HEX, 64 small digits"
+                    self.bad(f"{where}.certificate", f"{pin[:40]!r} is no pin", mend)
             address = self.text(f"{where}.address", "")
-            if address and not re.fullmatch(r"\S+:\d{1,5}", address):
-                self.bad(f"{where}.address", f"{address!r} is no address", "HOST:PORT")
-            record = {key: self.text(f"{where}.{key}", "") for key in _RECORD}
-            yield name, Device(
-                name, zone, networks, titles, pins, address, self.flag(f"{where}.enabled", True), weak=self.words(f"{where}.weak"), **record
-            )  # fmt: skip
+            if address and not ((found := _ADDRESS.fullmatch(address)) and 0 < int(found[2]) < 65536):
+                self.bad(f"{where}.address", f"{address[:64]!r} is no address", "HOST:PORT")
+            networks = tuple(self.networks(f"{where}.network"))
+            if not networks:
+                self.bad(where, f"device {name} has no network", 'network = "10.20.1.11/32"')
+            record = {key: self.text(f"{where}.{key}", "") for key in RECORD}
+            enabled, weak = self.flag(f"{where}.enabled", True), self.words(f"{where}.weak")
+            yield name, Device(name, zone, networks, titles, pins, address, enabled, weak=weak, **record)
 
-    def _flows(self, document: Document) -> Iterator[Flow]:
-        self.document = document
-        for number, table in enumerate(self.arrays("flows")):
-            where = f"flows.{number}"
-            words = [str(word) for word in many(table.get("may", []))]
-            known = {str(action) for action in Action}
-            for word in words:
-                if word not in known | RESERVED_ACTIONS:
-                    self.bad(f"{where}.may", f"nobody may {word!r}", nearest(word, known | RESERVED_ACTIONS))
-            if not str(table.get("why", "")).strip():
-                self.bad(where, f"flow {table.get('id', number)!r} has no why", 'why = "CT acquires and stores"')
-            auth = str(table.get("auth", "mtls"))
-            if auth not in AUTHS:
-                self.bad(f"{where}.auth", f"auth is {auth!r}", "mtls, mfa, mtls+mfa or none")
-            classes = [self._sop_class(where, str(word)) for word in many(table.get("sop_classes", []))]
-            yield Flow(
-                id=str(table.get("id", "")),
-                sources=tuple(map(str, many(table.get("from", [])))),
-                targets=tuple(map(str, many(table.get("to", [])))),
-                service=str(table.get("service", "")),
-                auth=auth,
-                may=frozenset(Action(word) for word in words if word in known),
-                why=str(table.get("why", "")),
-                origin=Origin(document.file, document.line(where)),
-                reserved=frozenset(words) & RESERVED_ACTIONS,
-                sop_classes=frozenset(classes) if "sop_classes" in table else None,
-                destinations=frozenset(map(str, many(table["destinations"]))) if "destinations" in table else None,
-                require_user_identity=table.get("require_user_identity") is True,
-                on_demand=self._on_demand(where, table.get("on_demand")),
-            )
+    # ---- flows
+
+    def _every_flow(self, added: list[Document], places: Places) -> tuple[Flow, ...]:
+        flows: list[Flow] = []
+        for document in (self.main, *added):
+            self.document = document
+            for where in self.arrays("flows"):
+                if len(flows) >= FLOWS_MAX:
+                    self.bad(where, f"more than {FLOWS_MAX} flows", "name zones and #tags instead of devices")
+                    return tuple(flows)
+                flows.append(self._flow(where))
+                places.flows.append((document, where))
+        return tuple(flows)
+
+    def _flow(self, where: str) -> Flow:
+        name, words = self.text(f"{where}.id", ""), self.words(f"{where}.may")
+        for word in words:
+            if word not in _ACTIONS | RESERVED_ACTIONS:
+                self.bad(f"{where}.may", f"nobody may {word[:64]!r}", nearest(word, _ACTIONS | RESERVED_ACTIONS))
+        why = self.text(f"{where}.why", "")
+        if not why.strip():
+            self.bad(where, f"flow {name[:64]!r} has no why", 'why = "CT acquires and stores"')
+        auth = self.text(f"{where}.auth", "mtls")
+        if auth not in AUTHS:
+            self.bad(f"{where}.auth", f"auth is {auth[:64]!r}", "mtls, mfa, mtls+mfa or none")
+        classes = frozenset(
+            self._sop_class(f"{where}.sop_classes", word) for word in self.words(f"{where}.sop_classes")
+        )
+        destinations = frozenset(self.words(f"{where}.destinations"))
+        return Flow(
+            id=name,
+            sources=self.words(f"{where}.from"),
+            targets=self.words(f"{where}.to"),
+            service=self.text(f"{where}.service", ""),
+            auth=auth,
+            may=frozenset(Action(word) for word in words if word in _ACTIONS),
+            why=why,
+            origin=self.document.origin(where),
+            reserved=frozenset(words) & RESERVED_ACTIONS,
+            sop_classes=None if self.get(f"{where}.sop_classes") is None else classes,
+            destinations=None if self.get(f"{where}.destinations") is None else destinations,
+            require_user_identity=self.flag(f"{where}.require_user_identity"),
+            on_demand=self._on_demand(f"{where}.on_demand"),
+        )
 
     def _sop_class(self, where: str, word: str) -> str:
         uid = storage_class_of(word)
-        if uid is None and re.fullmatch(r"[0-9.]{3,64}", word):
+        if uid is None and not uid_problem(word):
             uid = word  # a private one
         if uid is None:
-            self.bad(
-                f"{where}.sop_classes",
-                f"{word!r} is no Storage SOP class",
-                "a keyword such as CTImageStorage, or a UID",
-            )
+            mend = "a keyword such as CTImageStorage, or a UID"
+            self.bad(where, f"{word[:64]!r} is no Storage SOP class", mend)
         return uid or word
 
-    def _on_demand(self, where: str, table: object) -> OnDemand | None:
-        if table is None:
+    def _on_demand(self, where: str) -> OnDemand | None:
+        if self.get(where) is None:
             return None
-        if isinstance(table, dict):
-            found = _DURATION.fullmatch(str(table.get("max", "")))
-            if found and table.get("approve") and set(table) <= {"approve", "max", "record"}:
-                return OnDemand(str(table["approve"]), int(found[1]) * _SECONDS[found[2]], table.get("record") is True)
-        self.bad(f"{where}.on_demand", "not understood", 'on_demand = { approve = "ROLE", max = "4h", record = true }')
-        return None
+        table = self.table(where)
+        found = _DURATION.fullmatch(self.text(f"{where}.max", ""))
+        approve, record = self.text(f"{where}.approve", ""), self.flag(f"{where}.record")
+        if found is None or not approve or not set(table) <= {"approve", "max", "record"}:
+            self.bad(where, "not understood", 'on_demand = { approve = "ROLE", max = "4h", record = true }')
+        seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
+        return OnDemand(approve, seconds, record)
+
+    # ---- promises and limits
 
     def _tests(self) -> Iterator[Test]:
-        for number, table in enumerate(self.arrays("tests")):
-            accept, deny = (tuple(map(str, many(table.get(key, [])))) for key in ("accept", "deny"))
-            origin = Origin(self.main.file, self.main.line(f"tests.{number}"))
-            yield Test(str(table.get("who", "")), accept, deny, str(table.get("why", "")), origin)
+        for where in self.arrays("tests"):
+            accept, deny = self.words(f"{where}.accept"), self.words(f"{where}.deny")
+            who, why = self.text(f"{where}.who", ""), self.text(f"{where}.why", "")
+            if not accept and not deny:
+                self.bad(where, f"a test about {who[:64]!r} promises nothing", 'deny = ["archive:find"]')
+            yield Test(who, accept, deny, why, self.document.origin(where))
 
     def _never(self) -> Iterator[Never]:
-        for number, table in enumerate(self.arrays("never")):
-            sources, targets = (tuple(map(str, many(table.get(key, [])))) for key in ("from", "to"))
-            yield Never(sources, targets, Origin(self.main.file, self.main.line(f"never.{number}")))
+        for where in self.arrays("never"):
+            sources, targets = self.words(f"{where}.from"), self.words(f"{where}.to")
+            if not sources or not targets:
+                self.bad(where, "a never rule leads from or to nobody", "name from and to")
+            yield Never(sources, targets, self.document.origin(where))
 
     def _limits(self) -> Limits:
-        values: dict[str, Any] = {}
+        values: dict[str, int | float] = {}
         for known in fields(Limits):
-            value = self.get(f"limits.{known.name}")
+            key = f"limits.{known.name}"
+            value = self.get(key)
+            low, high = LIMIT_RANGES[known.name]
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-                self.bad(f"limits.{known.name}", f"{value!r} is no limit", "a number above zero")
-                continue
-            values[known.name] = float(value) if known.type == "float" else int(value)
-        return Limits(**values)
-
-    # ---- what must fit together
-
-    def _cross(self, site: Site) -> None:
-        tags = {tag for zone in site.zones.values() for tag in zone.tags}
-        members = set(site.zones) | set(site.devices) | {ARCHIVE} | {f"#{tag}" for tag in tags}
-        seen: set[str] = set()
-        for flow in site.flows:
-            if not flow.id or flow.id in seen:
-                self.at(
-                    flow.origin, f"the flow id {flow.id!r} is missing or there twice", "each flow has an id of its own"
-                )
-            seen.add(flow.id)
-            for name in (*flow.sources, *flow.targets, *(flow.destinations or ())):
-                if name not in members:
-                    self.at(flow.origin, f"flow {flow.id} names the unknown {name!r}", nearest(name, members))
-            if flow.service not in site.services:
-                self.at(
-                    flow.origin,
-                    f"flow {flow.id} uses the unknown service {flow.service!r}",
-                    nearest(flow.service, set(site.services)),
-                )
-            if not flow.sources or not flow.targets:
-                self.at(flow.origin, f"flow {flow.id} leads from or to nobody", "name from and to")
-            if flow.auth == "none" and flow.may:
-                self.at(flow.origin, f"flow {flow.id} allows DIMSE without identity", 'auth = "mtls"')
-        for test in site.tests:
-            if test.who not in site.devices and test.who not in site.zones:
-                self.at(test.origin, f"a test is about the unknown {test.who!r}", nearest(test.who, set(site.devices)))
-        for rule in site.never:
-            for name in (*rule.sources, *rule.targets):
-                if name not in members:
-                    self.at(rule.origin, f"a never rule names the unknown {name!r}", nearest(name, members))
-        self._twins(site)
-
-    def _twins(self, site: Site) -> None:
-        pins: dict[str, str] = {}
-        for name, device in site.devices.items():
-            if not _NAME.fullmatch(name) or name in site.zones or name == ARCHIVE:
-                self.bad(
-                    f"devices.{name}", f"{name!r} is no name for a device", "letters, digits, dot, dash; no zone's name"
-                )
-            for pin in device.certificates:
-                if pin in pins and pins[pin] != name:
-                    self.bad(
-                        f"devices.{name}.certificate",
-                        f"{pins[pin]} and {name} pin the same certificate",
-                        "a certificate is one device",
-                    )
-                pins[pin] = name
-
-
-_RECORD = ("owner", "maker", "model", "software", "location", "criticality", "end_of_support")
+            whole = known.type == "int"
+            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or math.isnan(value):
+                self.bad(key, f"{key} is no limit", "a whole number" if whole else "a number")
+            elif not low <= value <= high:
+                self.bad(key, f"{key} is no limit: {value}", f"between {low:g} and {high:g}")
+            else:
+                values[known.name] = value if whole else float(value)
+        return Limits(**values)  # type: ignore[arg-type]

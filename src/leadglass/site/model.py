@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
@@ -11,6 +12,17 @@ from leadglass.terms import Action, Device
 
 Network = IPv4Network | IPv6Network
 ARCHIVE = "archive"  # the name of Leadglass itself in flows, tests and never rules
+DIMSE_SERVICE = "dicom-tls"  # what the DIMSE door speaks; defined without being written
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9_-])?")
+
+
+def name_problem(name: str) -> str:
+    """Why this cannot name a device, zone, service, tag or flow; "" where it can. Such a name is safe in a path and in an expression."""
+    if not _NAME.fullmatch(name):
+        return "1 to 64 letters, digits, dots, dashes or underscores; the first a letter or digit, the last no dot"
+    if name == ARCHIVE:
+        return f"{ARCHIVE} is the name of Leadglass itself"
+    return ""
 
 
 def within(inner: Network, outer: Network) -> bool:
@@ -107,7 +119,10 @@ class OnDemand:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Who may say what to whom. `sources`, `targets`: zones, devices, `#tags` or `archive`. `may`: what the doors allow."""
+    """Who may say what to whom. `sources`, `targets`: zones, devices, `#tags` or `archive`. `may`: what the doors allow.
+
+    `reserved`: words of `may` that have no effect yet. `sop_classes`, `destinations`: None where the flow is not confined.
+    """
 
     id: str
     sources: tuple[str, ...]
@@ -116,7 +131,7 @@ class Flow:
     auth: str
     may: frozenset[Action]
     why: str
-    origin: Origin
+    origin: Origin = field(compare=False)
     reserved: frozenset[str] = frozenset()
     sop_classes: frozenset[str] | None = None
     destinations: frozenset[str] | None = None
@@ -132,7 +147,7 @@ class Test:
     accept: tuple[str, ...]
     deny: tuple[str, ...]
     why: str
-    origin: Origin
+    origin: Origin = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +156,7 @@ class Never:
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
-    origin: Origin
+    origin: Origin = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)

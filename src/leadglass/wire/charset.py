@@ -150,7 +150,9 @@ def _extended(value: bytes, first: str, delimiters: bytes) -> str:
             g0, g1 = initial
             out.append(REPLACEMENT if control == b"\x1b" else control.decode("ascii"))
         elif pairs:  # through the codec that knows its escapes
-            out.append((_JIS[g0] + pairs + b"\x1b(B").decode("iso2022_jp_2", "replace"))
+            whole = len(pairs) & ~1
+            out.append((_JIS[g0] + pairs[:whole] + b"\x1b(B").decode("iso2022_jp_2", "replace"))
+            out.append(REPLACEMENT * (len(pairs) - whole))
         else:
             text = run.decode(_CODECS.get(g1, g1), "replace")
             out.append(text.replace("~", "\u203e") if g0 == "romaji" else text)

@@ -51,6 +51,9 @@ class Fragments:
 
     pieces: tuple[bytes, ...]
 
+    def __len__(self) -> int:
+        return len(self.pieces)
+
 
 class Element(NamedTuple):
     """`value`: raw bytes without meaning added, the items of a sequence, or fragments."""

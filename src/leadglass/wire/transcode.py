@@ -158,23 +158,28 @@ class _Rewriter:
             nests = tag in sequences()
             vr = self._settled(tag, top) if self._to_explicit else vr_of(tag)
         elif code in _NAMES:
-            vr, nests = _NAMES[code], code == b"SQ"
+            vr = _NAMES[code]
+            nests = vr == "SQ" or (vr == "UN" and tag in sequences())  # UN that hides a known one (PS3.5 6.2.2)
             if code in LONG_VRS:
                 (length,) = _UINT32.unpack(intake.take(4))
         else:
             raise _malformed(tag, at, f"unknown VR {code!r}")
         if nests or length == UNDEFINED_LENGTH:
+            if _untrue(tag):
+                raise _malformed(tag, at, "a length that holds items")
             if tag in PIXELS or (top.explicit and vr not in ("SQ", "UN")):
                 raise _malformed(tag, at, "undefined length, and neither a sequence nor in a syntax that encapsulates")
             self._push(top, tag, length, explicit=top.explicit and vr == "SQ")
             return 0
         if intake.position + length > top.reach:
             raise _malformed(tag, at, f"{length} bytes reach beyond the item")
+        if length and tag in sequences() and not self._to_explicit:
+            raise _malformed(tag, at, f"VR {vr}, where implicit VR would say SQ")
         return self._value(top, tag, vr, length)
 
     def _value(self, top: _Container, tag: int, vr: str, length: int) -> int:
         intake, out = self._intake, self._out
-        if tag & 0xFFFF == 0 or tag == tags.LENGTH_TO_END:
+        if _untrue(tag):
             for _ in intake.pass_on(length):
                 pass
             return 0
@@ -244,6 +249,11 @@ class _Rewriter:
             self._out += element_header(done.tag, "SQ", 0, explicit=self._to_explicit)
 
 
+def _untrue(tag: int) -> bool:
+    """Group lengths and Length to End: they count bytes that are written anew."""
+    return tag & 0xFFFF == 0 or tag == tags.LENGTH_TO_END
+
+
 def _unhidden(tag: int, value: bytes, depth: int) -> bytes:
     """An element in implicit VR, rewritten as a sequence where its value is one from the first byte to the last."""
     if value[:4] == _ITEM[:4] and depth <= 2 * NESTING_DEPTH_MAX:
@@ -262,8 +272,10 @@ def _sequence(tag: int, items: tuple[DataSet, ...], depth: int) -> bytes:
         parts.append(_ITEM)
         for number, vr, value in item:
             if isinstance(value, tuple):
+                if _untrue(number):
+                    raise _malformed(number, 0, "a length that holds items")
                 parts.append(_sequence(number, value, depth + 2))
-            elif isinstance(value, bytes) and number & 0xFFFF and number != tags.LENGTH_TO_END:
+            elif isinstance(value, bytes) and not _untrue(number):
                 if vr == "UN":
                     parts.append(_unhidden(number, value, depth + 2))
                 else:

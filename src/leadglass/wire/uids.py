@@ -110,9 +110,7 @@ TRANSFER_SYNTAXES: Mapping[str, TransferSyntax] = {
         TransferSyntax("1.2.840.10008.1.2.4.95", "JPIPReferencedDeflate", deflated=True, lossy=True),
         TransferSyntax("1.2.840.10008.1.2.4.205", "JPIPHTJ2KReferencedDeflate", deflated=True, lossy=True),
         _compressed("5", "RLELossless", lossy=False),
-        _compressed(
-            "8.1", "DeflatedImageFrameCompression", lossy=False
-        ),  # the frames are deflated, the data set is not
+        _compressed("8.1", "DeflatedImageFrameCompression", lossy=False),  # frames are deflated, the data set is not
     )
 }
 

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leadglass.wire.charset import decode_text, decode_value, normalise_for_matching
-from leadglass.wire.values import date_of, integer_of, name_groups, time_of
 
 FILES = sorted((Path(pydicom.data.__file__).parent / "charset_files").glob("*.dcm"))
 
@@ -73,13 +72,51 @@ def test_matching_folds_case_width_and_space() -> None:
     assert normalise_for_matching("Straße") == normalise_for_matching("STRASSE")
 
 
-def test_dates_times_numbers_and_names() -> None:
-    assert (date_of("20260131"), date_of("2026.01.31"), date_of("2026"), date_of("x" * 10**6)) == (
-        "20260131",
-        "20260131",
-        "",
-        "",
-    )
-    assert (time_of("1203"), time_of("12:03:04.5"), time_of("123")) == ("120300.000000", "120304.500000", "")
-    assert (integer_of(" 12 "), integer_of("9" * 10**6), integer_of("1e9")) == (12, None, None)
-    assert name_groups("Smith^John^^^=山田^太郎") == (("Smith", "John"), ("山田", "太郎"))
+@pytest.mark.parametrize(
+    ("data", "charset", "expected"),
+    [
+        ("乗".encode("gbk") + b"\\" + b"A", b"GBK", "乗\\A"),  # the second byte is a backslash's
+        ("乗".encode("gb18030") + b"^B ", b"GB18030", "乗^B"),
+        ("ทดสอบ".encode("tis-620"), b"ISO_IR 166", "ทดสอบ"),
+        (b"\x1b-T" + "ทดสอบ".encode("tis-620"), b"\\ISO 2022 IR 166", "ทดสอบ"),
+        (b"\x1b-F" + "Διον".encode("iso8859-7") + b"^\xc4", b"ISO 2022 IR 100\\ISO 2022 IR 126", "Διον^Ä"),
+        (b"Wang=\x1b$)A\xcd\xf5^\x1b$)A\xd0\xa1\xb6\xab=", b"\\ISO 2022 IR 58", "Wang=王^小东="),
+        (
+            b"\x1b$B;3\xd4\xcf\x1b(J~",
+            b"ISO 2022 IR 13\\ISO 2022 IR 87",
+            "山ﾔﾏ‾",
+        ),  # half-width kana between two-byte ones
+        (b"\x1b$(D0!\x1b(B", b"\\ISO 2022 IR 159", "丂"),
+        (b"\x1b$B;3ED", b"\\ISO 2022 IR 87", "山田"),  # no way back to ASCII at the end
+        (b"\x1b$B;3E\x1b(BA", b"\\ISO 2022 IR 87", "山�A"),
+        (b"A\x1b\x1b(Z", b"\\ISO 2022 IR 87", "A��(Z"),
+        ("é".encode(), b"ISO_IR 192\\ISO 2022 IR 87", "é"),
+        (b"\xc0\xaf\xed\xa0\x80", b"ISO_IR 192", "�����"),  # overlong, surrogate
+        (b"J\xe9r", b"iso ir 100 ", "Jér"),
+        (b"J\xe9r", b"ISO-IR-100", "Jér"),
+        (b"J\xe9r", b"ISO 2022 IR 100", "Jér"),
+        (b"J\xe9r", b"LATIN1", "J�r"),
+    ],
+)
+def test_code_extensions_spellings_and_nonsense(data: bytes, charset: bytes, expected: str) -> None:
+    assert decode_value(data, "PN", charset) == expected
+
+
+@pytest.mark.parametrize(
+    ("vr", "value", "expected"),
+    [
+        ("CS", b" A\\ B \0", "A\\B"),
+        ("LT", b" A\\ B ", " A\\ B"),
+        ("UI", b"1.2\0", "1.2"),
+        ("US", b"\1\0\2\0\3", "1\\2"),
+        ("FD", b"\0" * 8, "0.0"),
+        ("OB", b"AB", ""),
+        ("CS", b"\xff", "�"),
+    ],
+)
+def test_values_of_other_vrs(vr: str, value: bytes, expected: str) -> None:
+    assert decode_value(value, vr) == expected
+
+
+def test_a_character_set_of_no_end_is_cut() -> None:
+    assert decode_text(b"\xe9", "LO", b"ISO_IR 100" + b"\\ISO 2022 IR 87" * 100_000) == "é"

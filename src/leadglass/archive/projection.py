@@ -1,0 +1,177 @@
+"""What is to be found? Patients, studies, series and counts as a function of the set of current versions, not of the order they came in.
+
+A series' and a study's attributes are those of its instance with the smallest (received, SOP Instance UID), a patient's those of the
+study whose source is the smallest. So a rebuilt index equals the old one row for row. All of this runs inside the index's transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+import apsw
+import msgspec
+
+from leadglass.archive.index_schema import COLUMNS, KEPT_TABLES, PATIENT_TAGS, PROJECTED_TABLES, SERIES_TAGS, STUDY_TAGS
+from leadglass.archive.matching import column_text, name_forms
+from leadglass.site.migrations import Migration
+from leadglass.terms import HoldReason, Settled
+from leadglass.wire import tags
+from leadglass.wire.values import integer_of
+
+UNNUMBERED = 2**62  # an Instance Number has at most 12 digits, so these come last
+encode = msgspec.msgpack.Encoder().encode
+settled_of = msgspec.msgpack.Decoder(Settled).decode
+attributes_of = msgspec.msgpack.Decoder(dict[int, str]).decode
+_ABOVE = PATIENT_TAGS | STUDY_TAGS | SERIES_TAGS
+
+
+def encode_settled(each: Settled) -> bytes:
+    """The same bytes in every process: a set has no order of its own, and rows are compared."""
+    if len(each.holds) > 1:
+        each = replace(each, holds=cast("frozenset[HoldReason]", tuple(sorted(each.holds))))
+    return encode(each)
+
+
+def include(db: apsw.Connection, each: Settled) -> None:
+    """A version became current. Raises apsw.ConstraintError where another version of its UID is."""
+    instance = each.instance
+    sop, series, study = instance.sop_instance_uid, instance.series_instance_uid, instance.study_instance_uid
+    number = integer_of(instance.attributes.get(tags.INSTANCE_NUMBER, ""))
+    own = encode({tag: text for tag, text in instance.attributes.items() if tag not in _ABOVE})
+    db.execute(
+        "INSERT INTO instances VALUES(?,?,?,?,?,?,?)",
+        (
+            study,
+            series,
+            UNNUMBERED if number is None else number,
+            sop,
+            instance.sop_class_uid,
+            each.received_at_ns,
+            own,
+        ),
+    )
+    db.execute(
+        "INSERT INTO counts VALUES(?,?,?,1) ON CONFLICT DO UPDATE SET instances = instances + 1",
+        (study, series, instance.sop_class_uid),
+    )
+    at = (each.received_at_ns, sop)
+    source = "SELECT received, source FROM series WHERE study = ? AND series = ?"
+    earliest = db.execute(source, (study, series)).fetchone()
+    if earliest is None or at < earliest:
+        _put_series(db, each)
+    earliest = db.execute("SELECT received, source FROM studies WHERE study = ?", (study,)).fetchone()
+    if earliest is None or at < earliest:
+        _put_study(db, each)
+
+
+def exclude(db: apsw.Connection, each: Settled) -> None:
+    """A version is current no more: what it was the source of is made again from what is left."""
+    instance = each.instance
+    sop, series, study = instance.sop_instance_uid, instance.series_instance_uid, instance.study_instance_uid
+    key = (study, series, instance.sop_class_uid)
+    db.execute("DELETE FROM instances WHERE sop = ?", (sop,))
+    db.execute("UPDATE counts SET instances = instances - 1 WHERE study = ? AND series = ? AND sop_class = ?", key)
+    db.execute("DELETE FROM counts WHERE study = ? AND series = ? AND sop_class = ? AND instances = 0", key)
+    if db.execute(
+        "DELETE FROM series WHERE study = ? AND series = ? AND source = ? RETURNING 1", (study, series, sop)
+    ).fetchall():
+        left = "SELECT sop FROM instances WHERE study = ? AND series = ? ORDER BY received, sop LIMIT 1"
+        if row := db.execute(left, (study, series)).fetchone():
+            _put_series(db, _current(db, row[0]))
+    if db.execute("SELECT 1 FROM studies WHERE study = ? AND source = ?", (study, sop)).fetchone():
+        left = "SELECT sop FROM instances WHERE study = ? ORDER BY received, sop LIMIT 1"
+        if row := db.execute(left, (study,)).fetchone():
+            _put_study(db, _current(db, row[0]))
+        else:
+            _drop_study(db, study)
+
+
+def _current(db: apsw.Connection, sop: str) -> Settled:
+    row = db.execute("SELECT settled FROM versions WHERE sop = ? AND standing = 'current'", (sop,)).fetchone()
+    assert row is not None  # every row of `instances` is a current version
+    return settled_of(row[0])
+
+
+def _put_series(db: apsw.Connection, each: Settled) -> None:
+    instance = each.instance
+    modality = column_text(tags.MODALITY, instance.attributes.get(tags.MODALITY, ""))
+    key = (instance.study_instance_uid, instance.series_instance_uid)
+    own = _part(instance.attributes, SERIES_TAGS)
+    row = (*key, modality, each.received_at_ns, instance.sop_instance_uid, own)
+    db.execute("INSERT OR REPLACE INTO series VALUES(?,?,?,?,?,?)", row)
+
+
+def _put_study(db: apsw.Connection, each: Settled) -> None:
+    instance, study = each.instance, each.instance.study_instance_uid
+    _drop_study(db, study)
+    columns = [column_text(tag, instance.attributes.get(tag, "")) for tag in COLUMNS]
+    owner = (instance.patient.patient_id, instance.patient.issuer)
+    own = _part(instance.attributes, STUDY_TAGS | PATIENT_TAGS)
+    row = (study, *owner, *columns, each.received_at_ns, instance.sop_instance_uid, own)
+    db.execute("INSERT INTO studies VALUES(?,?,?,?,?,?,?,?,?,?,?)", row)
+    for name in _names(instance.attributes):
+        db.execute("INSERT INTO study_names VALUES(?,?)", (name, study))
+    _put_patient(db, *owner)
+
+
+def _drop_study(db: apsw.Connection, study: str) -> None:
+    gone = "DELETE FROM studies WHERE study = ? RETURNING raw_id, issuer, attributes"
+    rows: list[Any] = db.execute(gone, (study,)).fetchall()
+    for raw_id, issuer, attributes in rows:
+        for name in _names(attributes_of(attributes)):
+            db.execute("DELETE FROM study_names WHERE name = ? AND study = ?", (name, study))
+        _put_patient(db, raw_id, issuer)
+
+
+def _put_patient(db: apsw.Connection, raw_id: str, issuer: str) -> None:
+    """A patient as the earliest of its studies says it, one step down `studies_owner`; none where there is no study left."""
+    found = "SELECT patient_id, patient_name, received, source, attributes FROM studies WHERE raw_id = ? AND issuer = ? ORDER BY received, source LIMIT 1"
+    row = db.execute(found, (raw_id, issuer)).fetchone()
+    old = db.execute(
+        "SELECT received, source, attributes FROM patients WHERE raw_id = ? AND issuer = ?", (raw_id, issuer)
+    ).fetchone()
+    if row is not None and old is not None and old[:2] == row[2:4]:
+        return
+    if old is not None:
+        db.execute("DELETE FROM patients WHERE raw_id = ? AND issuer = ?", (raw_id, issuer))
+        for name in _names(attributes_of(old[2])):
+            db.execute("DELETE FROM patient_names WHERE name = ? AND raw_id = ? AND issuer = ?", (name, raw_id, issuer))
+    if row is not None:
+        attributes = attributes_of(row[4])
+        own = _part(attributes, PATIENT_TAGS)
+        db.execute("INSERT INTO patients VALUES(?,?,?,?,?,?,?)", (raw_id, issuer, *row[:4], own))
+        for name in _names(attributes):
+            db.execute("INSERT INTO patient_names VALUES(?,?,?)", (name, raw_id, issuer))
+
+
+def _names(attributes: Mapping[int, str]) -> frozenset[str]:
+    return frozenset(name for name in name_forms(attributes.get(tags.PATIENT_NAME, "")) if name)
+
+
+def _part(attributes: Mapping[int, str], wanted: frozenset[int]) -> bytes:
+    return encode({tag: text for tag, text in attributes.items() if tag in wanted})
+
+
+# ---- growing older
+
+
+def _kept(db: apsw.Connection) -> None:
+    db.execute(KEPT_TABLES)
+
+
+def _projected(db: apsw.Connection) -> None:
+    """Projects what is current anew, whatever was there."""
+    for table in ("patients", "patient_names", "studies", "study_names", "series", "counts", "instances"):
+        db.execute(f"DROP TABLE IF EXISTS {table}")
+    db.execute(PROJECTED_TABLES)
+    current: list[Any] = db.execute("SELECT sop FROM versions WHERE standing = 'current'").fetchall()
+    for (sop,) in current:
+        include(db, _current(db, sop))
+
+
+MIGRATIONS: tuple[Migration[apsw.Connection], ...] = (
+    Migration(1, "claims and versions", _kept),
+    Migration(2, "what is current, with counts by SOP class and names by group", _projected),
+)

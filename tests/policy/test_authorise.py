@@ -1,0 +1,62 @@
+"""Who may change the site: root, the owner, who is named; while it is read-only, nothing that gives anybody more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from leadglass.policy.authorise import WHILE_READ_ONLY, authorise
+from leadglass.site.load import load
+from leadglass.site.model import Site
+from leadglass.terms import Change, ChangeKind, Contained, Containment, NotPermitted, Operator
+
+OWNER = 1001
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Site:
+    (tmp_path / "leadglass.toml").write_text(
+        'schema = 1\n[site]\noperators = ["alice", 1234]\n[zones.z]\nnetworks = ["10.0.0.0/8"]\n'
+    )
+    return load(tmp_path)
+
+
+def change(uid: int, name: str, kind: ChangeKind = ChangeKind.SITE_APPLY) -> Change:
+    return Change("1", Operator(uid, name), kind, "CT1", {})
+
+
+@pytest.mark.parametrize(
+    ("uid", "name", "rule"),
+    [
+        (0, "root", "operator:root"),
+        (OWNER, "pacs", "operator:owner"),
+        (77, "alice", "operator:named"),
+        (1234, "bob", "operator:named"),
+    ],
+)
+def test_who_may(place: Site, uid: int, name: str, rule: str) -> None:
+    permit = authorise(place, Containment(generation=5), change(uid, name), OWNER)
+    assert (permit.rule, permit.generation, permit.operator.uid) == (rule, 5, uid)
+
+
+@pytest.mark.parametrize(("uid", "name"), [(77, "mallory"), (77, "root"), (77, "Alice"), (77, ""), (12340, "x")])
+def test_who_may_not(place: Site, uid: int, name: str) -> None:
+    with pytest.raises(NotPermitted, match="is no operator of this site"):
+        authorise(place, Containment(), change(uid, name), OWNER)
+
+
+@pytest.mark.parametrize("kind", list(ChangeKind))
+def test_a_read_only_site_contains_and_renews_but_gives_nothing(place: Site, kind: ChangeKind) -> None:
+    calm, ransomed = Containment(), Containment(read_only="ransomware")
+    assert authorise(place, calm, change(0, "root", kind), OWNER)
+    if kind in WHILE_READ_ONLY:
+        assert authorise(place, ransomed, change(0, "root", kind), OWNER)
+    else:
+        with pytest.raises(Contained, match="read-only"):
+            authorise(place, ransomed, change(0, "root", kind), OWNER)
+
+
+def test_what_gives_rights_or_takes_images_away_is_not_among_them() -> None:
+    gives = {ChangeKind.SITE_APPLY, ChangeKind.DEVICE_ENROLL, ChangeKind.CONFLICT_PROMOTE, ChangeKind.CONFLICT_DISMISS}
+    assert not gives & WHILE_READ_ONLY
