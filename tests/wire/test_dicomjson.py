@@ -34,14 +34,21 @@ def alike(ours: Any, theirs: Any) -> bool:
             return bool(ours == theirs or str(ours) == str(theirs))
 
 
-@pytest.mark.parametrize("sample", NATIVE, ids=lambda sample: sample.path.name)
-def test_it_says_what_pydicom_says(sample: Sample) -> None:
+def _told_by_pydicom(sample: Sample) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            oracle = sample.oracle().to_json_dict()
-        except Exception:
-            pytest.skip("pydicom cannot tell this one")
+            sample.oracle().to_json_dict()
+        except Exception:  # values that pydicom itself refuses to tell
+            return False
+    return True
+
+
+@pytest.mark.parametrize("sample", list(filter(_told_by_pydicom, NATIVE)), ids=lambda sample: sample.path.name)
+def test_it_says_what_pydicom_says(sample: Sample) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        oracle = sample.oracle().to_json_dict()
     head = sample.data_set[: sample.scanned().length]
     ours = to_json(parse(head, sample.transfer_syntax_uid))
     for key, told in oracle.items():
