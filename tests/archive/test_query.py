@@ -23,7 +23,7 @@ UID, SERIES, SOP = tags.STUDY_INSTANCE_UID, tags.SERIES_INSTANCE_UID, tags.SOP_I
 
 
 def kept() -> Iterator[Settled]:
-    """Three patients; study 1.1 of CT and MR, 1.2 of MR, 1.3 of CT, 1.4 of nobody; one held and one superseded version besides."""
+    """Three patients; study 1.1 of CT and MR, 1.2 of two series of MR, 1.3 of CT, 1.4 of nobody; one held and one superseded version besides."""
     anna = {
         tags.PATIENT_NAME: "Smith^Anna",
         tags.STUDY_DATE: "20240105",
@@ -31,7 +31,7 @@ def kept() -> Iterator[Settled]:
         tags.ACCESSION_NUMBER: "A1",
     }
     berta = {
-        tags.PATIENT_NAME: "Yamada^Tarou=山田^太郎=Yamada^Tarou",
+        tags.PATIENT_NAME: "Yamada^Tarou=山田^太郎=Yamada^T",
         tags.STUDY_DATE: "20240220",
         tags.ACCESSION_NUMBER: "A%2",
     }
@@ -44,6 +44,8 @@ def kept() -> Iterator[Settled]:
     )
     second = {**mr, tags.STUDY_DATE: "20240301", tags.ACCESSION_NUMBER: "", tags.STUDY_DESCRIPTION: "Head"}
     yield settled(instance("1.2.1.1", study="1.2", patient=ANNA, sop_class=MR, attributes=second), received=20)
+    third = instance("1.2.2.1", study="1.2", series="1.2.2", patient=ANNA, sop_class=MR, attributes=second)
+    yield settled(third, received=21)
     yield settled(instance("1.3.1.1", study="1.3", patient=BERTA, attributes=berta), received=30)
     yield settled(instance("1.4.1.1", study="1.4", patient=NOBODY), received=40)
     yield settled(instance("1.5.1.1", study="1.5", patient=ANNA, attributes=anna), standing=Standing.HELD)
@@ -142,7 +144,7 @@ COUNTS = {
 
 @pytest.mark.parametrize(
     ("visible", "expected"),
-    [(ALL, ["CT\\MR", f"{CT}\\{MR}", "2", "3", "5", "2", "4"]), (CT_ONLY, ["CT", CT, "1", "1", "3", "1", "3"])],
+    [(ALL, ["CT\\MR", f"{CT}\\{MR}", "2", "4", "6", "2", "4"]), (CT_ONLY, ["CT", CT, "1", "1", "3", "1", "3"])],
 )
 def test_counts_count_what_is_visible(index: Index, visible: Visibility, expected: list[str]) -> None:
     (row,) = index.find(query(Level.STUDY, {UID: "1.1", **COUNTS}), visible)
@@ -240,7 +242,12 @@ def test_a_long_list_of_uids(index: Index) -> None:
 @pytest.mark.parametrize(
     ("root", "level", "keys", "expected"),
     [
-        (Root.PATIENT, Level.PATIENT, {tags.PATIENT_ID: "P1"}, ["1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.2.1", "1.2.1.1"]),
+        (
+            Root.PATIENT,
+            Level.PATIENT,
+            {tags.PATIENT_ID: "P1"},
+            ["1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.2.1", "1.2.1.1", "1.2.2.1"],
+        ),
         (Root.PATIENT, Level.PATIENT, {tags.PATIENT_ID: "p1"}, ["1.3.1.1"]),
         (Root.PATIENT, Level.PATIENT, {tags.PATIENT_ID: "P1", tags.ISSUER_OF_PATIENT_ID: "X"}, []),
         (Root.STUDY, Level.STUDY, {UID: "1.3\\1.1\\1.3"}, ["1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.2.1", "1.3.1.1"]),

@@ -113,6 +113,16 @@ def test_a_key_pin_survives_a_certificate_of_the_same_key() -> None:
         )
 
 
+def test_a_revoked_key_stays_revoked_under_another_certificate() -> None:
+    key = new_key(KeyKind.EC)
+    der = AUTHORITY.issue(key.public_key(), "CT1", ["ct1"], NOW, 20).public_bytes(Encoding.DER)
+    spki = next(pin for pin in pins_of(der) if pin.startswith("spki-"))
+    pinned, state = replace(CT1, certificates=(spki,)), Containment(revoked={spki: "stolen"})
+    peer = replace(PEER, certificate=der)
+    assert isinstance(refusal(peer, devices={"CT1": pinned}, containment=state), Contained)
+    assert not presents(pinned, der, state)
+
+
 def test_as_a_client_we_accept_that_device_only() -> None:
     assert presents(CT1, ISSUED.der, Containment())
     assert not presents(CT1, OTHER.der, Containment())

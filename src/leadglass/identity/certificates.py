@@ -56,9 +56,9 @@ def fingerprint(der: bytes) -> str:
 
 def presents(device: Device, der: bytes | None, containment: Containment) -> bool:
     """True where this is a certificate of that device and not contained: what we demand as a client."""
-    if der is None or fingerprint(der) in containment.revoked:
+    if der is None or (pins := pins_of(der)) & containment.revoked.keys():
         return False
-    return bool(pins_of(der) & set(device.certificates))
+    return bool(pins & set(device.certificates))
 
 
 def identify(enrolled: Enrolled, peer: Peer, proposal: Proposal, now: dt.datetime) -> Subject:
@@ -79,7 +79,7 @@ def identify(enrolled: Enrolled, peer: Peer, proposal: Proposal, now: dt.datetim
     device = owners[0]
     subject = Subject(device, peer, proposal, shown)
     # (3)
-    _contained(enrolled.containment, device, shown, subject)
+    _contained(enrolled.containment, device, pins, subject)
     # (4)
     waiver = _in_time(enrolled.waivers, peer.certificate, shown, subject, now)
     # (5)
@@ -96,10 +96,12 @@ def identify(enrolled: Enrolled, peer: Peer, proposal: Proposal, now: dt.datetim
     return Subject(device, peer, proposal, shown, waiver)
 
 
-def _contained(containment: Containment, device: Device, shown: str, subject: Subject) -> None:
-    if shown in containment.revoked:
-        raise Contained(f"{device.name}: its certificate is revoked: {containment.revoked[shown]}", subject=subject)
-    if shown in containment.superseded:
+def _contained(containment: Containment, device: Device, pins: frozenset[str], subject: Subject) -> None:
+    """`pins`: both ways to name the certificate, so that a revoked key stays revoked under a new certificate."""
+    if revoked := pins & containment.revoked.keys():
+        why = containment.revoked[min(revoked)]
+        raise Contained(f"{device.name}: its certificate is revoked: {why}", subject=subject)
+    if pins & containment.superseded.keys():
         raise Contained(f"{device.name}: its renewed certificate was used, this is the old one", subject=subject)
     if device.name in containment.disabled:
         raise Contained(f"{device.name} is disabled: {containment.disabled[device.name]}", subject=subject)

@@ -192,11 +192,9 @@ def _bounded(path: Path) -> bytes:
 
 
 def _digest(files: Mapping[str, bytes]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(files):
-        for part in (name.encode(errors="surrogateescape"), files[name]):
-            digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.hexdigest()
+    """SHA-256 over each name and content, each ended by a NUL, which neither holds: TOML knows none."""
+    parts = (part + b"\0" for name in sorted(files) for part in (os.fsencode(name), files[name]))
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _prepared(site_dir: Path, files: Mapping[str, bytes], accept: Accept) -> tuple[Path, Site]:

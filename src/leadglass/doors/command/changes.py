@@ -15,7 +15,6 @@ from typing import Any
 from leadglass.doors.house import Standings
 from leadglass.policy import containment
 from leadglass.policy.proof import prove
-from leadglass.site.load import load
 from leadglass.site.model import Site
 from leadglass.site.register import Register
 from leadglass.site.write import (
@@ -69,8 +68,7 @@ class Changes:
             self._register(change.about, certificate, str(arguments.get("kind", "issued")))
         write_device(self.site_dir, change.about, arguments["device"], arguments.get("flow"))
         try:
-            self._prove(load(self.site_dir))
-            apply_device(self.site_dir, change.about)
+            apply_device(self.site_dir, change.about, self._prove)
         except BaseException:
             remove_device(self.site_dir, change.about)
             raise
@@ -82,7 +80,7 @@ class Changes:
         self._known(change.about)
         self._register(change.about, arguments["certificate"], str(arguments.get("kind", "issued")))
         repin_device(self.site_dir, change.about, [str(pin) for pin in arguments["pins"]])
-        apply_device(self.site_dir, change.about)
+        apply_device(self.site_dir, change.about, self._prove)
         self._generation(change, lambda state: state)
         return {"device": change.about, "renewed": True}
 
@@ -130,8 +128,7 @@ class Changes:
     # ---- the site
 
     def _apply(self, change: Change, arguments: Arguments) -> Result:
-        self._prove(load(self.site_dir))
-        applied = apply(self.site_dir)
+        applied = apply(self.site_dir, self._prove)
         self.register.add_proven(applied.digest, change.operator.name)
         self._generation(change, lambda state: state)
         return {"digest": applied.digest, "live": list(applied.live), "at_restart": list(applied.at_restart)}

@@ -206,7 +206,7 @@ def _revoke(
     desk = call.desk()
     try:
         known = _device(desk, name)
-        fingerprints = [each["fingerprint"] for each in known["certificates"]] or list(known["pins"])
+        fingerprints = sorted({each["fingerprint"] for each in known["certificates"]} | set(known["pins"]))
         desk.change(ChangeKind.DEVICE_REVOKE, name, {"fingerprints": fingerprints, "reason": reason})
         _publish_crl(call, desk, passphrase_file)
     finally:
