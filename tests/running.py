@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import ssl
@@ -21,9 +22,18 @@ STOP_SECONDS_MAX = 60.0
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Below the range that the kernel gives to outgoing connections: a client that tries a dead port again and again can otherwise be
+    given that very port as its own, and hold it when the site wants it back."""
+    chance = random.SystemRandom()
+    for _ in range(200):
+        port = chance.randrange(15_000, 32_000)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port")
 
 
 @dataclass

@@ -31,7 +31,7 @@ from leadglass.gateway import keep_watch
 from leadglass.identity.certificates import client_context, server_context
 from leadglass.identity.doors import renew_door_if_due
 from leadglass.site.layout import DIMSE_DOOR, DOORS_DIRECTORY
-from leadglass.terms import Device
+from leadglass.terms import Device, Fault
 from leadglass.wire.negotiation import RequestedContext
 
 log = structlog.get_logger()
@@ -67,8 +67,15 @@ def up(site_dir: Path, assemble: Assemble) -> int:
 def _listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    listener.listen(BACKLOG)
+    try:
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise Fault(
+            f"the DIMSE door cannot listen on {host}:{port}: {error.strerror}",
+            hint="free that port, or name another in [doors.dimse] listen and `leadglass apply`",
+        ) from error
     return listener
 
 
