@@ -52,10 +52,11 @@ class Barrier:
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Nobody writes in here. Not to be entered from inside `writing`. Raises StoreFault where writers do not leave in time."""
-        with self._lock:
-            if not _try(self._turnstile, fcntl.LOCK_EX):
-                raise StoreFault("the index is being rebuilt already", hint="wait for that rebuild to end")
         deadline = time.monotonic() + self._wait_seconds
+        while not self._stop_the_turnstile():  # a writer passes it in microseconds, another rebuild holds it for longer
+            if time.monotonic() >= deadline:
+                raise StoreFault("the index is being rebuilt already", hint="wait for that rebuild to end")
+            time.sleep(POLL_SECONDS)
         try:
             while not self._drained():
                 if time.monotonic() >= deadline:
@@ -86,9 +87,16 @@ class Barrier:
             finally:
                 fcntl.flock(self._turnstile, fcntl.LOCK_UN)
 
+    def _stop_the_turnstile(self) -> bool:
+        """Under the lock at once with the flag: a thread of this process would turn the exclusive lock into a shared one."""
+        with self._lock:
+            if self._exclusive or not _try(self._turnstile, fcntl.LOCK_EX):
+                return False
+            self._exclusive = True
+            return True
+
     def _drained(self) -> bool:
         with self._lock:
-            self._exclusive = True
             return self._inside == 0 and _try(self._gate, fcntl.LOCK_EX)
 
 

@@ -45,6 +45,7 @@ class _Work:
     changes: dict[RecordId, StandingChange] = field(default_factory=dict)
     done: dict[str, int] = field(default_factory=dict)
     published: int = 0
+    whole: bool = True  # every record of the segment read last counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,8 @@ class Rebuild:
             if size != work.done.get(name):
                 grown += 1
                 self._segment(work, name)
-                work.done[name] = size
+                # Of the same size next time, and yet to be read again where a record was not known to be durable when it was seen.
+                work.done[name] = size if work.whole else -1
             progress(number, len(names))
         return grown
 
@@ -130,6 +132,7 @@ class Rebuild:
             return 0
 
     def _segment(self, work: _Work, name: str) -> None:
+        work.whole = True
         try:
             walked = walk(self.store, name)
         except FileNotFoundError:
@@ -137,7 +140,9 @@ class Rebuild:
         if walked.lost:
             raise StoreFault(f"{walked.name} at {walked.broken_at}: {walked.what}", hint=_RESTORE)
         batch: list[Settled] = []
-        for record in self._durable(work, walked):
+        durable = list(self._durable(work, walked))
+        work.whole = len(durable) == len(walked.records)
+        for record in durable:
             record_id = record.head.writer, record.head.number
             if record_id in work.seen:
                 continue
