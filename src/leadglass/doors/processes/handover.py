@@ -35,7 +35,11 @@ class Handover:
     def inherited(cls) -> Handover | None:
         """What the supervisor handed to this process; None where it was started alone."""
         text = os.environ.pop(VARIABLE, "")
-        return cls(**json.loads(text)) if text else None
+        if not text:
+            return None
+        # First of all: a child that is still opening the site must not outlive its parent with the listener in its hands.
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        return cls(**json.loads(text))
 
     def socket(self) -> socket.socket:
         return socket.socket(fileno=self.listener)
@@ -45,8 +49,7 @@ class Handover:
         os.write(self.report, (json.dumps(facts) + "\n").encode())
 
     def die_with_parent(self, stop: threading.Event) -> None:
-        """The kernel ends this process with its parent; where the parent only closed its pipe, `stop` is set."""
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        """The kernel ends this process with its parent (since `inherited`); where the parent only closed its pipe, `stop` is set."""
 
         def watch() -> None:
             os.read(self.parent, 1)
