@@ -8,11 +8,18 @@ import socket
 import sys
 from typing import Any
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("here", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--soak", type=float, default=0.0, help="seconds for each campaign of tests/siege; 0: its first seeds only"
+    )
 
 
 def _stays_here(host: object) -> bool:
