@@ -162,7 +162,6 @@ def assemble(site_dir: Path) -> House:
         accepts=lambda device, der: presents(device, der, present.containment()),
         containment_unreadable=present.unreadable,
         oldest_unsynced_seconds=journal.oldest_unsynced_seconds,
-        clock_note=_clock_note,
         recover=lambda dead: _recover_one(archive, dead),
         recover_all=lambda: len(archive.recovery.recover_all()),
         upkeep=archive.segments.seal_if_due,
@@ -277,7 +276,8 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
         return identify(present.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
 
     def may(subject: Subject, request: Request | Proposal) -> Permit:
-        return decide(present.site(), present.containment(), subject, request)
+        containment = present.containment()
+        return decide(present.site(), containment, subject, request, unreadable=present.unreadable())
 
     async def checked(arrived: Arrived) -> Inspected:
         return inspect(arrived)
@@ -314,13 +314,6 @@ def _anchors(site_dir: Path, register: Register) -> list[str]:
     """Who may vouch for a peer: the device CAs, and each pinned certificate of a foreign PKI for itself."""
     ours = [each.public_bytes(Encoding.PEM).decode() for each in device_authorities(site_dir)]
     return ours + [each.pem for each in register.certificates() if each.kind == "pinned" and each.state != "revoked"]
-
-
-def _clock_note() -> str:
-    kept = any(Path(each).exists() for each in ("/run/systemd/timesync/synchronized", "/run/chrony"))
-    return (
-        "kept by this host's time service" if kept else "kept by nothing that we can see: expiry and waivers follow it"
-    )
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ from leadglass.wire import tags
 from tests.interop.test_pacs import Client
 from tests.running import running
 
-STUDIES = 5_000
+STUDIES = 100_000
 SEEN_BEFORE_CANCEL = 20
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from leadglass.lab.peers import Archive, Identity, associated, echoing
 from tests.running import RunningSite, free_port, running, until
 
 
@@ -73,13 +74,23 @@ def test_devices_come_from_a_table(site: RunningSite, tmp_path: Path) -> None:
 
 
 def test_health_metrics_and_a_restarted_worker(tmp_path: Path) -> None:
-    port = free_port()
-    with running(tmp_path, f'\n[doors.metrics]\nlisten = "127.0.0.1:{port}"\n') as site:
+    with running(tmp_path) as site:
         site.up()
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as answer:
+        (status,) = site.rows("status")
+        assert [each["generation"] for each in status["workers"]] == [status["generation"]] * 2
+        assert status["open_associations"] == 0 and status["journal_lag_seconds"]["renewals"] < 60
+        metrics = status["metrics"]
+        with urllib.request.urlopen(f"http://{metrics}/health", timeout=10) as answer:
             assert json.load(answer) == {"healthy": True}
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-            assert "leadglass_instances 0.0" in answer.read().decode()
+        site.enroll("CT1", "echo,store")
+        who = Identity("CT1", "127.0.0.1", site.bundles["CT1"].directory)
+        with associated(who, Archive("127.0.0.1", site.port), echoing()):
+            assert site.rows("status")[0]["open_associations"] == 1
+            with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=10) as answer:
+                said = answer.read().decode()
+        for line in ("leadglass_instances 0.0", "leadglass_open_associations 1.0", "leadglass_workers 2.0"):
+            assert line in said
+        assert 'leadglass_journal_lag_seconds{consumer="renewals"}' in said
         assert site.process is not None
         before = site.children(site.process.pid)
         victim = before[-1]

@@ -52,6 +52,20 @@ def test_the_watch_sees_a_change_and_keeps_the_last_known_state(tmp_path: Path) 
     assert watch.current().generation == 1 and watch.unreadable
 
 
+def test_a_process_that_starts_on_a_damaged_state_knows_the_last_one(tmp_path: Path) -> None:
+    containment.replace(tmp_path, lambda state: containment.revoke(state, ["sha256:a"], "stolen"))
+    for damage in ("{", None):
+        if damage is None:
+            (tmp_path / containment.STATE_FILE).unlink()
+        else:
+            (tmp_path / containment.STATE_FILE).write_text(damage)
+        watch = containment.Watch(tmp_path)
+        assert watch.current().revoked == {"sha256:a": "stolen"} and watch.unreadable
+    (tmp_path / containment.STATE_FILE).write_bytes((tmp_path / containment.COPY_FILE).read_bytes())
+    watch = containment.Watch(tmp_path)
+    assert watch.current().revoked == {"sha256:a": "stolen"} and not watch.unreadable
+
+
 EMPTY = (
     '{"format": 1, "generation": 3, "revoked": {}, "superseded": {}, "disabled": {}, "read_only": "", "applied": ""}'
 )

@@ -31,6 +31,7 @@ from leadglass.terms import (
     UnknownDestination,
     Unsupported,
 )
+from leadglass.wire import uids
 from leadglass.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, storage_class_of
 
 CT, MR = (storage_class_of(f"{kind}ImageStorage") or "" for kind in ("CT", "MR"))
@@ -327,3 +328,24 @@ def test_a_subject_of_another_site_has_no_grants(tmp_path: Path) -> None:
     stranger = replace(subject(place, "CT1"), device=replace(place.devices["CT1"], name="CT9"))
     with pytest.raises(NotPermitted):
         decide(place, Containment(), stranger, Echo(stranger))
+
+
+def test_where_it_cannot_be_read_who_is_contained_only_what_stores_is_let_in(tmp_path: Path) -> None:
+    place = site(tmp_path, device("CT1"), flow("stores", "CT1", "store,find,commit"))
+    who = subject(place, "CT1")
+
+    def proposing(*keywords: str) -> Proposal:
+        return replace(who.proposal, abstract_syntaxes=tuple(str(getattr(uids, each, each)) for each in keywords))
+
+    known = Containment(revoked={PIN: "stolen"})
+    for proposal in (proposing(CT), proposing(CT, "VERIFICATION", "STORAGE_COMMITMENT_PUSH"), proposing("1.2.826.0.1")):
+        assert decide(place, Containment(), who, proposal, unreadable=True).rule == "stores"
+    for wanted in ("STUDY_ROOT_FIND", "PATIENT_ROOT_GET", "STUDY_ROOT_MOVE"):
+        assert decide(place, Containment(), who, proposing(CT, wanted)).rule == "stores"
+        with pytest.raises(Contained, match="only what stores is let in"):
+            decide(place, Containment(), who, proposing(CT, wanted), unreadable=True)
+    with pytest.raises(Contained, match="stolen"):
+        decide(place, known, replace(who, fingerprint=PIN), proposing(CT), unreadable=True)
+    assert decide(place, Containment(), who, request(who, Action.FIND), unreadable=True).rule == "stores", (
+        "care goes on"
+    )

@@ -241,6 +241,11 @@ class Index:
         row = self._one("SELECT coalesce(sum(size), 0) FROM versions WHERE received >= ?", (received_ns,))
         return int(row[0]) if row else 0
 
+    def newest_received_ns(self) -> int:
+        """When the newest version was received; 0 where there is none."""
+        row = self._one("SELECT coalesce(max(received), 0) FROM versions", ())
+        return int(row[0]) if row else 0
+
     def rows(self) -> Iterator[tuple[object, ...]]:
         """Everything but claims and applied offsets, in a canonical order: what two indexes are compared by."""
         for table, key in _KEYS.items():

@@ -58,6 +58,11 @@ CATALOGUE: Mapping[EventKind, Entry] = {
         "An operator asked for a change that no rule allows.",
         "Ask them; name their uid in [site] operators of leadglass.toml if they should be allowed.",
     ),
+    EventKind.CLOCK_STEPPED: Entry(
+        Severity.ALARM,
+        "This host's clock was set by more than a time service corrects: what ends by the clock ends sooner or later than it should.",
+        "Find out who set it and why, keep it with chrony or NTP, and read `leadglass status` for what it stops.",
+    ),
     EventKind.CONTAINMENT_UNREADABLE: Entry(
         Severity.ALARM,
         "The containment state cannot be read: the last known one holds, and only known devices may store.",

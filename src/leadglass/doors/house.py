@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +14,26 @@ from leadglass.gateway import Stages
 from leadglass.site.model import Site
 from leadglass.site.register import Register
 from leadglass.terms import Containment, Device, Subject
+
+
+class Worker(Protocol):
+    """One serving process. `generation`: of the containment state and site file it acts by; `pid` 0: none runs."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def connections(self) -> int: ...
+    @property
+    def generation(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What only a running site knows. `lag_seconds`: by consumer of the journal, since it had last read everything; `metrics`: where they are."""
+
+    workers: Callable[[], Sequence[Worker]]
+    lag_seconds: Callable[[], Mapping[str, float]]
+    metrics: str
 
 
 class Standings(Protocol):
@@ -42,12 +62,12 @@ class House:
     accepts: Callable[[Device, bytes | None], bool]
     containment_unreadable: Callable[[], bool]
     oldest_unsynced_seconds: Callable[[], float]
-    clock_note: Callable[[], str]
     recover: Callable[[str], None]
     recover_all: Callable[[], int]
     upkeep: Callable[[], None]
     anchors: Callable[[], list[str]]
     close: Callable[[], None]
+    serving: Serving | None = None
 
 
 Assemble = Callable[[Path], House]

@@ -1,11 +1,13 @@
 """What is contained right now? One small file, replaced atomically under its lock; its generation rises with every change.
 
-Every process looks at it at most 200 ms late. Where it cannot be read, the last known state holds and the watch says so. A state that was
-there once and is gone is not an empty one: the lock file remembers that there was one, so that removing it revokes no revocation.
+Every process looks at it at most 200 ms late. Where it cannot be read, the last known state holds and the watch says so; a process that starts
+then knows the last state from a copy. A state that was there once and is gone is not an empty one: the lock file remembers that there was
+one, so that removing it revokes no revocation.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -19,6 +21,7 @@ from pathlib import Path
 from leadglass.terms import Containment, Fault
 
 STATE_FILE = Path("state") / "containment.json"
+COPY_FILE = Path("state") / "containment.copy.json"
 LOCK_FILE = Path("state") / "containment.lock"
 FORMAT = 1
 LOOK_EVERY_SECONDS = 0.2
@@ -29,20 +32,24 @@ _WRITTEN = b"written\n"
 def read(site_dir: Path) -> Containment:
     """The state as it lies there; an empty one where none was ever written. Raises Fault."""
     try:
-        with (site_dir / STATE_FILE).open("rb") as file:
-            content = file.read(LENGTH_MAX_BYTES + 1)
+        content = _content(site_dir / STATE_FILE)
     except FileNotFoundError:
         if _was_written(site_dir):
             raise _damaged("it was there and is gone") from None
         return Containment()
     except OSError as error:
         raise Fault(f"the containment state cannot be read: {error}", hint="check the permissions of state/") from error
-    if len(content) > LENGTH_MAX_BYTES:
-        raise _damaged(f"it is longer than {LENGTH_MAX_BYTES} bytes")
     return _decoded(content)
 
 
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(LENGTH_MAX_BYTES + 1)
+
+
 def _decoded(content: bytes) -> Containment:
+    if len(content) > LENGTH_MAX_BYTES:
+        raise _damaged(f"it is longer than {LENGTH_MAX_BYTES} bytes")
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -65,7 +72,9 @@ def _decoded(content: bytes) -> Containment:
 
 
 def _damaged(how: str) -> Fault:
-    return Fault(f"the containment state is damaged: {how}", hint="restore state/ from the backup")
+    return Fault(
+        f"the containment state is damaged: {how}", hint=f"put {COPY_FILE}, or the one of the backup, in its place"
+    )
 
 
 def replace(site_dir: Path, edit: Callable[[Containment], Containment]) -> Containment:
@@ -76,7 +85,11 @@ def replace(site_dir: Path, edit: Callable[[Containment], Containment]) -> Conta
             fcntl.flock(lock, fcntl.LOCK_EX)
             old = read(site_dir)
             new = _with(edit(old), generation=old.generation + 1)
-            _write(site_dir / STATE_FILE, json.dumps({"format": FORMAT, **asdict(new)}).encode())
+            content = json.dumps({"format": FORMAT, **asdict(new)}).encode()
+            _write(site_dir / STATE_FILE, content)
+            _write(
+                site_dir / COPY_FILE, content
+            )  # the state acts already: a crash in between leaves the copy one behind
             if not lock.tell():  # after the state is durable: a crash in between forgets nothing that was promised
                 lock.write(_WRITTEN)
                 lock.flush()
@@ -131,7 +144,7 @@ def enable(state: Containment, device: str) -> Containment:
 class Watch:
     """The state for one process: a stat at most every 200 ms, a read only where the file was replaced. Thread-safe.
 
-    `unreadable`: what `current` gives is the last known state, or none was ever known; admit nobody new, and say so.
+    `unreadable`: what `current` gives is the last known state, which for a process that starts then is the copy; admit only what stores, and say so.
     """
 
     def __init__(self, site_dir: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -164,6 +177,12 @@ class Watch:
             self.unreadable = self._seen is not None or _was_written(self._site_dir)
         except (Fault, OSError):
             self.unreadable = True
+        if self.unreadable and self._seen is None:
+            self._take_copy()
+
+    def _take_copy(self) -> None:
+        with contextlib.suppress(Fault, OSError):
+            self._take(_decoded(_content(self._site_dir / COPY_FILE)))
 
     def _take(self, state: Containment) -> None:
         """An older state put back is no newer truth: what it forgot stays contained here."""

@@ -2,7 +2,7 @@
 
 Default deny: only a grant permits, grants have no order, and nothing here denies by rule. Every refusal says what an operator would change.
 The questions, in this order:
-    (1) is the certificate or the device contained?
+    (1) is the certificate or the device contained? Where that cannot be read any more: is this an association that stores, and nothing else?
     (2) is it still a device of this site, and let in?
     (3) does a flow to archive grant the action (any action, for an association), with the user identity it demands?
     (4) does one of those reach as far as what is asked: the SOP class that is stored, the destination of a C-MOVE?
@@ -31,13 +31,19 @@ from leadglass.terms import (
     UnknownDestination,
     Unsupported,
 )
-from leadglass.wire.uids import is_storage, keyword_of_class
+from leadglass.wire.uids import STORAGE_COMMITMENT_PUSH, VERIFICATION, is_storage, keyword_of_class
+
+_BESIDE_STORING = frozenset({VERIFICATION, STORAGE_COMMITMENT_PUSH})
 
 
-def decide(site: Site, containment: Containment, subject: Subject, request: Request | Proposal) -> Permit:
-    """Raises NotPermitted, Contained, UnknownDestination, Unsupported."""
+def decide(
+    site: Site, containment: Containment, subject: Subject, request: Request | Proposal, *, unreadable: bool = False
+) -> Permit:
+    """`unreadable`: the containment state is only the last known one. Raises NotPermitted, Contained, UnknownDestination, Unsupported."""
     # (1), (2)
     _not_contained(containment, subject)
+    if unreadable and isinstance(request, Proposal):
+        _only_stores(site, subject, request)
     _still_enrolled(site, containment, subject)
     lookup = compiled(site)
     grants = lookup.grants[subject.device.name]
@@ -82,6 +88,18 @@ def _still_enrolled(site: Site, containment: Containment, subject: Subject) -> N
         raise Contained(f"{name} is disabled in the site file: enabled = true lets it in", subject=subject)
     if device.certificates and all(pin in containment.revoked for pin in device.certificates):
         raise Contained(f"{name}: every pin of it is revoked: renew it, or enrol it again", subject=subject)
+
+
+def _only_stores(site: Site, subject: Subject, proposal: Proposal) -> None:
+    """New images are care, and a modality's memory is short; whoever wants to read waits until it is known who is contained."""
+    private = site.doors.dimse.private_sop_classes
+    for uid in proposal.abstract_syntaxes:
+        if not (is_storage(uid) or uid in private or uid in _BESIDE_STORING):
+            name, what = subject.device.name, keyword_of_class(uid)
+            raise Contained(
+                f"{name} asks for {what}, and the containment state cannot be read: only what stores is let in until then",
+                subject=subject,
+            )
 
 
 def _association(lookup: Compiled, grants: tuple[Grant, ...], subject: Subject, proposal: Proposal) -> Grant:

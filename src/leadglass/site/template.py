@@ -11,7 +11,8 @@ def new_site_file(name: str, *, loopback: bool, listen: str, key: str) -> str:
         "# Zones do not overlap; a device belongs to the zone that holds its network.\n"
         '# [zones.modalities]\n# networks = ["10.20.1.0/24"]\n# tags = ["phi"]\n'
     )  # fmt: skip
-    metrics = "" if loopback else '[doors.metrics]\nlisten = "127.0.0.1:9276"\n\n'
+    port = 0 if loopback else 9276  # one of its own for each of many trial sites; `leadglass status` says which
+    metrics = f'[doors.metrics]\nlisten = "127.0.0.1:{port}"\n\n'
     return f"""# Leadglass site file. Deny is the only default: no order, no deny rules to get wrong.
 # `leadglass check` proves it and says who gains and loses what; `leadglass apply` makes it act.
 # Devices enrolled by command lie in devices.d/, in the same form. Every key: docs/site-file.md.

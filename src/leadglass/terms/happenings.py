@@ -25,6 +25,7 @@ class EventKind(enum.StrEnum):
     CHANGE_COMPLETED = "change:completed"
     CHANGE_INTENDED = "change:intended"
     CHANGE_REFUSED = "change:refused"
+    CLOCK_STEPPED = "clock:stepped"
     CONTAINMENT_UNREADABLE = "containment:unreadable"
     INSTANCE_CONFLICTED = "instance:conflicted"
     INSTANCE_CORRUPTED = "instance:corrupted"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,8 +91,14 @@ class JournalReader:
         """Everything written after `since`, merged by time; each writer's events in their order."""
         yield from self._merged(self._positions(since or Cursors()))
 
-    def follow(self, poll_seconds: float, stop: threading.Event, since: Cursors | None = None) -> Iterator[Recorded]:
-        """As `read`, then what comes next, until `stop`. `poll_seconds`: how late at most."""
+    def follow(
+        self,
+        poll_seconds: float,
+        stop: threading.Event,
+        since: Cursors | None = None,
+        caught_up: Callable[[], None] = lambda: None,
+    ) -> Iterator[Recorded]:
+        """As `read`, then what comes next, until `stop`. `poll_seconds`: how late at most. `caught_up` is called whenever all was read."""
         since = since or Cursors()
         positions: dict[bytes, _Position] = {}
         while not stop.is_set():
@@ -102,6 +108,7 @@ class JournalReader:
                 yield recorded
                 if stop.is_set():
                     return
+            caught_up()
             stop.wait(poll_seconds)
 
     def end(self) -> Cursors:

@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator, Mapping
 
 import structlog
@@ -13,9 +14,11 @@ import structlog
 from leadglass.doors.command.desk import LINE_LENGTH_MAX_BYTES, Row, answers, changed
 from leadglass.doors.command.exits import Exit, Stopped
 from leadglass.doors.house import House, Question
-from leadglass.terms import ChangeKind
+from leadglass.policy import containment
+from leadglass.terms import ChangeKind, Fault
 
 COMMANDS_MAX = 32  # at once
+ACTS_WITHIN_SECONDS = 2.0
 _CREDENTIALS = struct.Struct("3i")
 
 log = structlog.get_logger()
@@ -55,12 +58,30 @@ def _one(
         room.release()
 
 
+def _until_it_acts(house: House) -> None:
+    """Until every worker serves by what was changed last, or one is too late to wait for."""
+    if house.serving is None:
+        return
+    try:
+        wanted = containment.read(house.site_dir).generation
+    except Fault:
+        return  # status and the alarm say so
+    end = time.monotonic() + ACTS_WITHIN_SECONDS
+    while late := [each.pid for each in house.serving.workers() if each.pid and each.generation < wanted]:
+        if time.monotonic() > end:
+            log.warning("workers do not serve by the last change yet", pids=late)
+            return
+        time.sleep(0.01)
+
+
 def _answer(house: House, questions: Mapping[str, Question], uid: int, line: bytes) -> Iterator[Row]:
     try:
         request = json.loads(line)
         if "change" in request:
             kind = ChangeKind(request["change"])
             yield {"row": changed(house, uid, kind, str(request["about"]), request["arguments"])}
+        elif "wait" in request:
+            _until_it_acts(house)
         else:
             for row in answers(house, questions, str(request["ask"]), request["arguments"]):
                 yield {"row": row}

@@ -57,17 +57,23 @@ class RemoteDesk:
 
     def __init__(self, site_dir: Path) -> None:
         self._path = str(site_dir / SOCKET)
+        self._changed = False
         self._connect().close()
 
     def ask(self, question: str, arguments: Row) -> Iterator[Row]:
         yield from self._rows({"ask": question, "arguments": arguments})
 
     def change(self, kind: ChangeKind, about: str, arguments: Row) -> Row:
+        self._changed = True
         rows = list(self._rows({"change": kind, "about": about, "arguments": arguments}))
         return rows[-1] if rows else {}
 
     def close(self) -> None:
-        return
+        """Whoever changed something leaves when every worker serves by it."""
+        if self._changed:
+            self._changed = False
+            with contextlib.suppress(Stopped):  # the change is done all the same
+                list(self._rows({"wait": "until it acts"}))
 
     def _connect(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

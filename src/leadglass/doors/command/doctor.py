@@ -22,6 +22,7 @@ from leadglass.site.load import load
 from leadglass.site.model import Site
 from leadglass.site.sitekey import SiteKey
 from leadglass.terms import Fault
+from leadglass.watch.clock import read_clock
 
 DESCRIPTORS_MIN = 4096
 BUILT = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)  # a clock before this is wrong
@@ -85,13 +86,12 @@ def _clock() -> Iterator[Finding]:
             "set it, and keep it with chrony or NTP",
         )
         return
-    synchronised = Path("/run/systemd/timesync/synchronized").exists() or Path("/run/chrony").exists()
-    text = f"{now:%Y-%m-%d %H:%M} UTC" + ("" if synchronised else ", kept by nothing that we can see")
+    clock = read_clock()
     yield Finding(
         "clock",
-        "ok" if synchronised else "amber",
-        text,
-        "" if synchronised else "run chrony or systemd-timesyncd; certificates and events need it",
+        "ok" if clock.kept else "amber",
+        f"{now:%Y-%m-%d %H:%M} UTC, {clock}",
+        "" if clock.kept else "run chrony or systemd-timesyncd; certificates and events need it",
     )
 
 

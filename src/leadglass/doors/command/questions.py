@@ -12,6 +12,7 @@ from leadglass.assets.inventory import Inventory
 from leadglass.audit.codec import to_json
 from leadglass.doors.house import House, Question
 from leadglass.terms import Device, Standing
+from leadglass.watch.clock import read_clock, stopped_by
 
 Row = Mapping[str, object]
 HELD_PAGE = 500
@@ -19,14 +20,16 @@ FOLLOW_POLL_SECONDS = 0.2
 
 
 def status(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
-    """One row: doors, archive, disk, certificates, containment."""
+    """One row: doors, workers, archive, disk, certificates, containment, clock."""
     site, containment = house.site(), house.containment()
     disk = shutil.disk_usage(house.site_dir)
-    counts = house.index.statistics()
+    counts, clock = house.index.statistics(), read_clock()
+    certificates = house.register.certificates()
     yield {
         "site": site.name,
         "dimse": f"{site.doors.dimse.host}:{site.doors.dimse.port}",
         "ae_title": site.doors.dimse.ae_title,
+        **_serving(house),
         "generation": containment.generation,
         "read_only": containment.read_only,
         "devices": len(site.devices),
@@ -41,7 +44,9 @@ def status(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
         "pending_commitments": len(house.register.pending_commitments()),
         "unfinished_changes": [str(each) for each in house.register.unfinished_changes()],
         "clock_utc": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "clock": house.clock_note(),
+        "clock": str(clock),
+        "clock_offset_seconds": clock.offset_seconds if clock.kept else None,
+        "clock_stops": list(stopped_by(time.time_ns(), house.index.newest_received_ns(), certificates)),
         "amber": list(_amber(house)),
     }
 
@@ -213,6 +218,21 @@ def _expiring(house: House) -> Iterator[Mapping[str, Any]]:
             yield {"device": each.device, "not_after": _iso(each.not_after_ns)}
 
 
+def _serving(house: House) -> Mapping[str, object]:
+    """Of a running site: who serves by which generation, and how far behind the journal its consumers are."""
+    if house.serving is None:
+        return {"workers": [], "open_associations": 0, "journal_lag_seconds": {}, "metrics": ""}
+    workers = house.serving.workers()
+    return {
+        "workers": [
+            {"pid": each.pid, "open_associations": each.connections, "generation": each.generation} for each in workers
+        ],
+        "open_associations": sum(each.connections for each in workers),
+        "journal_lag_seconds": house.serving.lag_seconds(),
+        "metrics": house.serving.metrics,
+    }
+
+
 def _days_until_full(house: House, free_bytes: int) -> int | None:
     """At the rate of the last seven days; None where nothing was stored in them."""
     stored = house.index.bytes_since(time.time_ns() - 7 * 86_400 * 1_000_000_000)
@@ -226,7 +246,7 @@ def _amber(house: House) -> Iterator[str]:
         yield "the site key lies on the same file system as the data: name one elsewhere in [site] key"
     yield "no person is enrolled: one operator changes the site alone"
     if house.containment_unreadable():
-        yield "the containment state cannot be read: only known devices may store"
+        yield "the containment state cannot be read: the last known one holds, and only what stores is let in"
 
 
 def _iso(nanoseconds: int) -> str:

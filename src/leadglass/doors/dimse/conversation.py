@@ -18,6 +18,7 @@ from leadglass import gateway
 from leadglass.doors.blocking import Entered, run
 from leadglass.doors.dimse.connection import Connection, ConnectionLost
 from leadglass.doors.dimse.reception import Next
+from leadglass.doors.dimse.supported import extended
 from leadglass.doors.replies import reply_to
 from leadglass.site.model import Limits
 from leadglass.terms import Fault, Malformed, NotIdentified, Peer, Proposal, Refused, Subject, Unsupported
@@ -207,7 +208,8 @@ class Conversation:
             raise
         self._admission, self.subject = admission, admitted.subject
         self._ended = "the peer went away without a release"
-        association.send(accept(rq, self.hall.supported, pdu_length_max_bytes=self.hall.limits.pdu_length_max_bytes))
+        length = self.hall.limits.pdu_length_max_bytes
+        association.send(accept(rq, self.hall.supported, pdu_length_max_bytes=length, extended=extended))
         self._write()
 
     # ---- messages

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from leadglass.wire import uids
 from leadglass.wire.negotiation import Supported
+from leadglass.wire.user_information import ExtendedNegotiation
 
 NATIVE = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)
 
@@ -15,18 +16,34 @@ STORED = frozenset(
     syntax.uid for syntax in uids.TRANSFER_SYNTAXES.values() if not syntax.deflated and not syntax.big_endian
 )
 
-_SERVICES = frozenset(
+
+_QUERY_RETRIEVE = frozenset(
     {
-        uids.VERIFICATION,
         uids.PATIENT_ROOT_FIND,
         uids.PATIENT_ROOT_MOVE,
         uids.PATIENT_ROOT_GET,
         uids.STUDY_ROOT_FIND,
         uids.STUDY_ROOT_MOVE,
         uids.STUDY_ROOT_GET,
-        uids.STORAGE_COMMITMENT_PUSH,
     }
 )
+_SERVICES = _QUERY_RETRIEVE | {uids.VERIFICATION, uids.STORAGE_COMMITMENT_PUSH}
+_EXTENDED_LENGTH_MAX_BYTES = 6  # of what PS3.4 C.5.1.1.1 and B.3.1 define
+# PS3.4 B.3.1: level 2, all attributes are kept; signature level 3, bit for bit; no element is coerced. Every second byte is reserved.
+_STORAGE_EXTENDED = bytes((2, 0, 3, 0, 0, 0))
+
+
+def extended(proposed: ExtendedNegotiation) -> bytes | None:
+    """What we say to SOP class extended negotiation (PS3.7 D.3.3.5), for `negotiation.accept`.
+
+    Of queries and retrievals every option that the peer asks for is declined, which is the baseline behaviour: hierarchical, no combined
+    date and time, names matched literally, times as they stand, multi-frame instances as they are.
+    """
+    if proposed.sop_class_uid in _QUERY_RETRIEVE:
+        return bytes(min(len(proposed.information), _EXTENDED_LENGTH_MAX_BYTES))
+    if uids.is_storage(proposed.sop_class_uid):
+        return _STORAGE_EXTENDED
+    return None
 
 
 def supported_by(private_sop_classes: tuple[str, ...]) -> Callable[[str], Supported | None]:

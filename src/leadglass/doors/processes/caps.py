@@ -1,4 +1,5 @@
-"""How many connections are open, over all workers? One shared map: each worker counts in its own row, everybody reads all rows.
+"""How many connections are open, over all workers, and what does each worker serve? One shared map: each worker writes its own row, everybody
+reads all rows.
 
 No lock crosses a process: a row has one writer, a sum may be a few connections stale, and a worker that died has its row zeroed by the
 supervisor. Addresses share a bucket by hash, so a full bucket may turn away a neighbour early, never late.
@@ -11,10 +12,22 @@ import os
 import struct
 import threading
 import zlib
+from dataclasses import dataclass
 
 BUCKETS = 1024
-_ROW_BYTES = 4 * (1 + BUCKETS)
+_CONNECTIONS, _GENERATION, _PID = range(3)  # the cells before the buckets
+_HEAD = 3
+_ROW_BYTES = 4 * (_HEAD + BUCKETS)
 _GATE = threading.Lock()  # between the accepting thread and the threads that let visitors go
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What one worker says of itself. `generation`: of the containment state and site file that it serves by; `pid` 0: none runs in that row."""
+
+    pid: int
+    connections: int
+    generation: int
 
 
 class SharedCaps:
@@ -36,28 +49,40 @@ class SharedCaps:
 
     def full(self) -> bool:
         """True where this worker should stop accepting: the site is at `associations_max`."""
-        return sum(self._at(row, 0) for row in range(self._rows)) >= self._total_max
+        return sum(self._at(row, _CONNECTIONS) for row in range(self._rows)) >= self._total_max
 
     def ahead(self) -> bool:
         """True where another worker has fewer connections than this one."""
-        mine = self._at(self._row, 0)
-        return any(self._at(row, 0) < mine for row in range(self._rows) if row != self._row)
+        mine = self._at(self._row, _CONNECTIONS)
+        return any(self._at(row, _CONNECTIONS) < mine for row in range(self._rows) if row != self._row)
 
     def enter(self, address: str) -> bool:
         """Counts a connection in; False where its address has as many as it may. Called by the accepting thread alone."""
-        bucket = 1 + zlib.crc32(address.encode()) % BUCKETS
+        bucket = _HEAD + zlib.crc32(address.encode()) % BUCKETS
         if sum(self._at(row, bucket) for row in range(self._rows)) >= self._address_max:
             return False
         self._add(bucket, 1)
-        self._add(0, 1)
+        self._add(_CONNECTIONS, 1)
         return True
 
     def leave(self, address: str) -> None:
-        self._add(1 + zlib.crc32(address.encode()) % BUCKETS, -1)
-        self._add(0, -1)
+        self._add(_HEAD + zlib.crc32(address.encode()) % BUCKETS, -1)
+        self._add(_CONNECTIONS, -1)
 
     def open_connections(self) -> int:
-        return sum(self._at(row, 0) for row in range(self._rows))
+        return sum(self._at(row, _CONNECTIONS) for row in range(self._rows))
+
+    def serves(self, generation: int) -> None:
+        """From now on this worker acts by that generation."""
+        self._put(_PID, os.getpid())
+        self._put(_GENERATION, generation)
+
+    def workers(self) -> tuple[Worker, ...]:
+        """Every row, in order."""
+        return tuple(
+            Worker(self._at(row, _PID), self._at(row, _CONNECTIONS), self._at(row, _GENERATION))
+            for row in range(self._rows)
+        )
 
     def clear(self, row: int) -> None:
         """After the worker of that row died."""
@@ -65,6 +90,9 @@ class SharedCaps:
 
     def _at(self, row: int, cell: int) -> int:
         return int(struct.unpack_from("<i", self._map, row * _ROW_BYTES + 4 * cell)[0])
+
+    def _put(self, cell: int, value: int) -> None:
+        struct.pack_into("<i", self._map, self._row * _ROW_BYTES + 4 * cell, value)
 
     def _add(self, cell: int, count: int) -> None:
         offset = self._row * _ROW_BYTES + 4 * cell

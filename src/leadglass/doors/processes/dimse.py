@@ -57,7 +57,7 @@ def serve(
         busy=lambda address: log.warning("too many connections from one address", address=address),
     )
     watch = threading.Thread(
-        target=_watch, args=(reception, generation, still_welcome, upkeep, stop, fatal), name="containment"
+        target=_watch, args=(reception, caps, generation, still_welcome, upkeep, stop, fatal), name="containment"
     )
     watch.start()
     door = threading.Thread(target=reception.run, name="reception")
@@ -72,6 +72,7 @@ def serve(
 
 def _watch(
     reception: Reception,
+    caps: SharedCaps,
     generation: Callable[[], int],
     still_welcome: Callable[[Subject], None],
     upkeep: Callable[[], None],
@@ -79,6 +80,7 @@ def _watch(
     fatal: threading.Event,
 ) -> None:
     seen = generation()
+    caps.serves(seen)
     while not stop.wait(WATCH_EVERY_SECONDS):
         if fatal.is_set():
             stop.set()
@@ -97,3 +99,4 @@ def _watch(
             except Refused as refusal:
                 log.info("association cut", device=subject.device.name, reason=refusal.reason)
                 visitor.cut(refusal.reason)
+        caps.serves(now)  # said when nobody is left whom it does not let in any more

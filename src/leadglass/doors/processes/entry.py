@@ -119,7 +119,11 @@ def serve_keeper(site_dir: Path, assemble: Assemble) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     handover.die_with_parent(stop)
     try:
-        return keeper.serve(house, commands, QUESTIONS, partial(_dial, house), stop, lambda: handover.tell(ready=True))
+        workers = SharedCaps(
+            handover.caps, handover.rows, 0, associations_max=0, associations_per_address_max=0
+        ).workers
+        dial = partial(_dial, house)
+        return keeper.serve(house, commands, QUESTIONS, dial, workers, stop, lambda: handover.tell(ready=True))
     finally:
         house.close()
 

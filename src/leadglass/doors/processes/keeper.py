@@ -6,7 +6,8 @@ import datetime as dt
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -18,11 +19,13 @@ from leadglass.doors.command.desk import changed
 from leadglass.doors.command.exits import Stopped
 from leadglass.doors.dimse.services.commitment import SUCCESS, report_there
 from leadglass.doors.dimse.services.move import Dial
-from leadglass.doors.house import House, Question
+from leadglass.doors.house import House, Question, Serving, Worker
 from leadglass.doors.processes.metrics import serve_metrics
 from leadglass.identity.doors import renew_door_if_due
 from leadglass.site.register import PendingCommitment
 from leadglass.terms import ChangeKind, Commitment, EventKind, Fault, Outcome, Peer, Proposal, Refused, Subject
+from leadglass.watch.clock import StepWatch
+from leadglass.watch.containment import ReadableWatch
 from leadglass.watch.expiry import ExpiryWatch
 
 TICK_SECONDS = 0.5
@@ -38,22 +41,35 @@ def serve(
     commands: socket.socket,
     questions: Mapping[str, Question],
     dial: Dial,
+    workers: Callable[[], Sequence[Worker]],
     stop: threading.Event,
     ready: Callable[[], None],
 ) -> int:
     """Until `stop`; 1 where acknowledging had to stop."""
+    renewals = Consumer()
+    house = replace(house, serving=Serving(workers, lambda: {"renewals": renewals.lag_seconds()}, ""))
+    metrics = serve_metrics(house)
+    if metrics is not None and house.serving is not None:
+        house = replace(house, serving=replace(house.serving, metrics="{}:{}".format(*metrics.server_address[:2])))
     answering = threading.Thread(target=answer_commands, args=(commands, house, questions, stop), name="commands")
     since = house.journal.end()
-    renewing = threading.Thread(target=_retire_renewed, args=(house, stop, since), name="renewals", daemon=True)
+    renewing = threading.Thread(
+        target=_retire_renewed, args=(house, stop, since, renewals), name="renewals", daemon=True
+    )
     answering.start()
     renewing.start()
-    metrics = serve_metrics(house)
-    reports, expiry = Reports(house, dial), ExpiryWatch()
+    reports, expiry, steps, containment = Reports(house, dial), ExpiryWatch(), StepWatch(), ReadableWatch()
     ready()
     watched = 0.0
     while not stop.wait(TICK_SECONDS) and not house.fatal.is_set():
         house.index.checkpoint()
         reports.send_due()
+        house.containment()
+        found = (
+            *steps.notice(time.time_ns(), time.monotonic_ns()),
+            *containment.notice(house.containment_unreadable()),
+        )
+        run(gateway.keep_watch(house.do, found))
         if time.monotonic() - watched >= WATCH_EVERY_SECONDS:
             watched = time.monotonic()
             run(gateway.keep_watch(house.do, expiry.notice(house.register.certificates(), time.time_ns())))
@@ -77,9 +93,23 @@ def _change(house: House, kind: ChangeKind, about: str, arguments: dict[str, obj
         log.error("a change by the keeper failed", kind=kind, about=about, reason=str(stopped))
 
 
-def _retire_renewed(house: House, stop: threading.Event, since: Cursors) -> None:
+class Consumer:
+    """How far behind is somebody who follows the journal?"""
+
+    def __init__(self) -> None:
+        self._caught_up = time.monotonic()
+
+    def caught_up(self) -> None:
+        self._caught_up = time.monotonic()
+
+    def lag_seconds(self) -> float:
+        """Since it had last read everything; a poll's length where it keeps up."""
+        return round(time.monotonic() - self._caught_up, 1)
+
+
+def _retire_renewed(house: House, stop: threading.Event, since: Cursors, consumer: Consumer) -> None:
     """A renewed certificate was used for the first time: the older ones of that device are superseded from then on."""
-    for recorded in house.journal.follow(TICK_SECONDS, stop, since):
+    for recorded in house.journal.follow(TICK_SECONDS, stop, since, consumer.caught_up):
         event = recorded.event
         if event.kind is not EventKind.ASSOCIATION_ADMITTED:
             continue

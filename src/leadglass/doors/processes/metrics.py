@@ -28,6 +28,8 @@ _NUMBERS = {
     "disk_total_bytes": "Size of the file system where the site lies",
     "generation": "Generation of the containment state",
     "pending_commitments": "Storage commitments not yet reported",
+    "open_associations": "Open connections, over all workers",
+    "clock_offset_seconds": "What the time service still has to correct; absent where nobody keeps the clock",
     "oldest_unsynced_seconds": "Age of the oldest event not yet durable",
 }
 
@@ -44,7 +46,20 @@ class SiteCollector:
             value = row.get(name)
             if isinstance(value, int | float):
                 yield GaugeMetricFamily(f"leadglass_{name}", meaning, value=float(value))
+        lag = GaugeMetricFamily(
+            "leadglass_journal_lag_seconds", "Since a consumer had read everything", labels=["consumer"]
+        )
+        for consumer, seconds in _table(row.get("journal_lag_seconds")).items():
+            lag.add_metric([str(consumer)], float(seconds))
+        yield lag
+        workers = row.get("workers")
+        running = sum(each["pid"] > 0 for each in workers) if isinstance(workers, list) else 0
+        yield GaugeMetricFamily("leadglass_workers", "DIMSE workers that serve", value=float(running))
         yield GaugeMetricFamily("leadglass_certificates_expiring", "Certificates about to expire", _count(row))
+
+
+def _table(value: object) -> dict[object, float]:
+    return dict(value) if isinstance(value, dict) else {}
 
 
 def _count(row: object) -> float:

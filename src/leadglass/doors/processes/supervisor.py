@@ -120,7 +120,7 @@ class Supervisor:
             report=report_write,
             parent=self._parent_read,
             listener=listener.fileno(),
-            caps=self._caps_fd if child.row >= 0 else -1,
+            caps=self._caps_fd,
             rows=self._rows,
             row=max(child.row, 0),
         )

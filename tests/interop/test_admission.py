@@ -1,0 +1,82 @@
+"""What is said when somebody comes in: extended negotiation is answered, and where nobody knows any more who is contained only stores are let in."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from pydicom.uid import CTImageStorage
+from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
+
+from leadglass.lab.peers import Archive, Identity, TurnedAway, associated, querying, storing
+from leadglass.policy import containment
+from tests.interop.test_pacs import Client
+from tests.running import RunningSite, running, until
+from tests.synthetic import image
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
+    with running(tmp_path_factory.mktemp("admission")) as site:
+        site.up()
+        site.enroll("CT1", "echo,store")
+        site.enroll("WS1", "echo,find")
+        site.enroll("GONE", "echo,store")
+        yield site
+        print(site.log())
+
+
+def asking(uid: str, information: bytes) -> SOPClassExtendedNegotiation:
+    item = SOPClassExtendedNegotiation()
+    item.sop_class_uid, item.service_class_application_information = uid, information
+    return item
+
+
+def test_extended_negotiation_is_answered(site: RunningSite) -> None:
+    """PS3.4 C.5.1.1.1: every option of a query is declined; B.3.1: everything is kept, bit for bit, and nothing coerced."""
+    find = asking(StudyRootQueryRetrieveInformationModelFind, b"\1\1\1")
+    with Client(site, "WS1", StudyRootQueryRetrieveInformationModelFind, Verification, ext_neg=[find]) as client:
+        answered = client.association.acceptor.sop_class_extended
+        assert answered == {StudyRootQueryRetrieveInformationModelFind: b"\0\0\0"}
+    store = [asking(CTImageStorage, b"\3\0\0\0\2\0"), asking(Verification, b"\1")]
+    with Client(site, "CT1", CTImageStorage, Verification, ext_neg=store) as client:
+        assert client.association.acceptor.sop_class_extended == {CTImageStorage: b"\2\0\3\0\0\0"}
+
+
+def test_an_unreadable_containment_state_lets_in_what_stores_and_nothing_else(site: RunningSite) -> None:
+    site.command("device", "revoke", "GONE", "--reason", "stolen")
+    image_of_now, state = image(random.Random(1)), site.directory / containment.STATE_FILE
+    reading, writing = (identity(site, name) for name in ("WS1", "CT1"))
+    archive = Archive("127.0.0.1", site.port)
+    kept = state.read_bytes()
+    try:
+        with associated(reading, archive, querying()) as session:
+            state.write_text("{")
+            assert until(lambda: not may(reading, archive)), "nobody new reads"
+            assert session.find("STUDY", {0x0020000D: ""})[0].status == 0, "whoever reads goes on"
+        site.down()
+        site.up()  # a process that starts now knows the last state too
+        assert not may(reading, archive)
+        with associated(writing, archive, storing([image_of_now])) as sender:
+            assert sender.store(image_of_now).status == 0
+        with pytest.raises(TurnedAway), associated(identity(site, "GONE"), archive, storing([image_of_now])):
+            pass
+        assert until(lambda: bool(site.events("containment:unreadable")))
+        assert any("cannot be read" in each for each in site.rows("status")[0]["amber"])
+    finally:
+        state.write_bytes(kept)
+    assert until(lambda: may(reading, archive))
+
+
+def identity(site: RunningSite, name: str) -> Identity:
+    return Identity(name, "127.0.0.1", site.bundles[name].directory)
+
+
+def may(who: Identity, archive: Archive) -> bool:
+    try:
+        with associated(who, archive, querying()):
+            return True
+    except TurnedAway:
+        return False
