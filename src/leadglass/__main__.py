@@ -213,6 +213,7 @@ class _Archive:
 
     def close(self) -> None:
         self.receiver.close()
+        self.commit.close()
         self.segments.close()
         self.barrier.close()
 

@@ -97,7 +97,7 @@ def permit(device: str = "CT1", action: Action = Action.STORE, sop_classes: froz
 class Process:
     """A serving process of the site: a writer of its own, and the steps. `die` leaves everything as a kill would."""
 
-    def __init__(self, place: Place, limits: ArchiveLimits) -> None:
+    def __init__(self, place: Place, limits: ArchiveLimits, publish_within_seconds: float = 0.0) -> None:
         self.place = place
         self.dead = False
         self.writer = Writer.create(place.site_dir)
@@ -113,7 +113,7 @@ class Process:
         parts = CommitParts(
             self.index, self.segments, self.keyring, self.reader, self.barrier, self.recovery.recover, limits
         )
-        self.commit = Commit(parts)
+        self.commit = Commit(parts, publish_within_seconds)
         self.conflicts = Conflicts(self.index, self.commit.claims, self.segments, self.keyring, self.barrier)
 
     def receive(self, uid: str, data: bytes, syntax: str = EXPLICIT, device: str = "CT1") -> Arrived:
@@ -158,6 +158,12 @@ class Process:
         if self.dead:
             return
         self.dead = True
+        publisher = self.commit._publisher
+        publisher._stop = True
+        publisher._wake.set()
+        publisher._hurry.set()
+        if publisher._thread.ident is not None:
+            publisher._thread.join()
         self.receiver.close()
         self.barrier.close()
         self.index.close()
@@ -178,8 +184,8 @@ class Place:
         self.journal: JournalSide = NoJournal()
         self.processes: list[Process] = []
 
-    def process(self) -> Process:
-        process = Process(self, self.limits)
+    def process(self, publish_within_seconds: float = 0.0) -> Process:
+        process = Process(self, self.limits, publish_within_seconds)
         self.processes.append(process)
         return process
 

@@ -308,7 +308,8 @@ class Receiver:
     # ---- what intakes borrow
 
     def new_arrival(self) -> SealedArrival:
-        seal = InstanceSeal(os.urandom(INSTANCE_ID_LENGTH_BYTES), os.urandom(KEY_LENGTH_BYTES))
+        secret = os.urandom(INSTANCE_ID_LENGTH_BYTES + KEY_LENGTH_BYTES)  # one system call for both
+        seal = InstanceSeal(secret[:INSTANCE_ID_LENGTH_BYTES], secret[INSTANCE_ID_LENGTH_BYTES:])
         return SealedArrival(self.pool, self.segments, seal)
 
     def stamp(self) -> Stamp:

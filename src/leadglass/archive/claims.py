@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from leadglass.archive.barrier import Barrier
 from leadglass.archive.index import Granted, Index, Known, Pending
 from leadglass.terms import Instance, Overloaded
 
@@ -23,13 +22,12 @@ class Claims:
     def __init__(
         self,
         index: Index,
-        barrier: Barrier,
         writer_id: bytes,
         recover: Callable[[bytes], object],
         flush: Callable[[], None],
         wait_seconds: float,
     ) -> None:
-        self._index, self._barrier, self._writer_id = index, barrier, writer_id
+        self._index, self._writer_id = index, writer_id
         self._recover, self._flush, self._wait_seconds = recover, flush, wait_seconds
         self._held: set[str] = set()
         self._left: set[str] = set()  # released here, perhaps not in the index
@@ -79,16 +77,14 @@ class Claims:
             return True
 
     def _ask(self, instance: Instance, digest: bytes) -> Granted | Known | Pending:
-        with self._barrier.writing():
-            return self._index.claim(instance, digest, self._writer_id)
+        return self._index.claim(instance, digest, self._writer_id)
 
     def _release_left(self) -> None:
         with self._lock:
             left = list(self._left)
         for uid in left:
             try:
-                with self._barrier.writing():
-                    self._index.release_claim(uid, self._writer_id)
+                self._index.release_claim(uid, self._writer_id)
             except Exception:  # whatever it is, the next claim meets it too, and tells its sender
                 return
             with self._lock:

@@ -1,15 +1,17 @@
 """THE COMMIT. Between an inspected instance and an answer of success lie these numbered steps, each with what a crash there costs.
 
-1  claim      SOP Instance UID -> digest, version, writer, in the index: the one place where workers meet
+1  claim      SOP Instance UID -> version, writer: the one place where workers meet
 2  keep       the record with its event in one append, then one sync: image and event are durable together or not at all
 3             (the gateway notes the event in the journal, for its consumers)
-4  publish    one index transaction for all that landed, in the order of record numbers
+4  publish    handed to the publisher: one index transaction for all that landed within a few milliseconds, in the order of their records;
+              whoever looks before it is done waits for it
 5             (the door answers; only a `Settled` can be answered with success)
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +26,13 @@ from leadglass.archive.renditions import is_rendition
 from leadglass.archive.segments import Entry, Segments, Unsure
 from leadglass.policy.standing import judge
 from leadglass.site.keyring import Keyring
-from leadglass.terms import Claimed, Event, Inspected, Location, Permit, Settled
+from leadglass.terms import Claimed, Event, Fault, Inspected, Location, Overloaded, Permit, Refused, Settled
+
+PUBLISH_WITHIN_SECONDS = 0.02  # how long what landed waits for company
+LOOKED_EVERY_SECONDS = 0.002  # whether somebody waits to find it
+TRIED_AGAIN_AFTER_SECONDS = 0.5
+UNPUBLISHED_MAX = 256
+PUBLISHED_TOGETHER_MAX = 256  # at once, so that no other worker waits long for its turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +51,12 @@ class CommitParts:
 class Commit:
     """The steps `claim`, `keep` and `publish`. Thread-safe; they block."""
 
-    def __init__(self, parts: CommitParts) -> None:
+    def __init__(self, parts: CommitParts, publish_within_seconds: float = PUBLISH_WITHIN_SECONDS) -> None:
         self._parts = parts
         self._writer = parts.segments.writer_id
-        self._publisher = Publisher(parts.index, parts.barrier)
+        self._publisher = Publisher(parts.index, parts.barrier, publish_within_seconds)
         self.claims = Claims(
             parts.index,
-            parts.barrier,
             self._writer,
             parts.recover,
             self._publisher.flush,
@@ -61,9 +68,10 @@ class Commit:
         """Step 1. Raises Overloaded where another claim does not settle in time, StoreFault; then the arrival is discarded."""
         instance, arrival = inspected.instance, inspected.arrival
         try:
-            # 1. One index transaction, outside any group and holding no other claim. A crash before it costs nothing: the sender
-            #    heard nothing and sends again. A crash after it leaves the claim of a dead writer, which its recovery drops, and
-            #    until then nobody is granted a version of this UID.
+            self._publisher.check_room()
+            # 1. One slot of the claims, then one look at the index, outside any group and holding no other claim. A crash before it
+            #    costs nothing: the sender heard nothing and sends again. A crash after it leaves the claim of a dead writer, which
+            #    its recovery drops, and until then nobody is granted a version of this UID.
             answer = self.claims.take(instance, arrival.digest)
             if isinstance(answer, Known):
                 settled = answer.settled
@@ -139,43 +147,93 @@ class Commit:
         )
 
     async def publish(self, settled: Settled) -> None:
-        """Step 4: findable when it returns. Raises StoreFault; the record stays, and the next publish or recovery makes up for it."""
+        """Step 4: whoever looks after it returns finds it. The record stays whatever becomes of it; recovery makes up for the index."""
         # 3. The gateway has noted the event. A crash here costs the journal its unsynced tail: recovery reads the event from the
         #    record's trailer and appends it.
-        # 4. One index transaction, never waiting for a claim. A crash before it leaves the claim of a dead writer: recovery publishes
-        #    what the index lacks, then drops the claims. A crash after it, before the answer, costs the sender a second transfer.
+        # 4. The sender may be answered: the claim says that this landed, and every look at what is kept waits for the transaction that
+        #    drops it. A crash before that leaves the claim of a dead writer: recovery publishes what the index lacks, then drops its
+        #    claims, and whoever looks meanwhile waits. A crash before the answer costs the sender a second transfer.
         self._publisher.publish(settled)
+
+    def close(self) -> None:
+        """Nothing is kept afterwards. Raises StoreFault where the index does not take what landed last."""
+        self._publisher.close()
 
 
 class Publisher:
-    """Publishes what landed, in record order and together: the applied offset in the index never runs past a record that it lacks."""
+    """Publishes what landed, in record order and together: the applied offset in the index never runs past a record that it lacks.
 
-    def __init__(self, index: Index, barrier: Barrier) -> None:
-        self._index, self._barrier = index, barrier
+    With `within_seconds` a thread of its own publishes what came together in that time, at once where somebody waits for it; with 0 whoever
+    calls `publish` does. Whatever is not published yet is marked as landed in the claims, so that nobody misses it.
+    """
+
+    def __init__(self, index: Index, barrier: Barrier, within_seconds: float) -> None:
+        self._index, self._barrier, self._within_seconds = index, barrier, within_seconds
         self.published: Callable[[Sequence[str]], None] = lambda uids: None
         self._landed: list[Settled] = []
         self._published = 0  # the last record number
+        self._failed = ""
         self._lock = threading.Lock()
         self._turn = threading.Lock()
+        self._wake, self._hurry, self._stop = threading.Event(), threading.Event(), False
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        if within_seconds:
+            self._thread.start()
+
+    def check_room(self) -> None:
+        """Raises Overloaded where so much waits for the index that no more may be kept."""
+        if len(self._landed) >= UNPUBLISHED_MAX:
+            raise Overloaded(f"{UNPUBLISHED_MAX} instances wait for the index: {self._failed or 'it is slow'}")
 
     def add(self, settled: Settled) -> None:
-        """Called in record order."""
+        """Called in record order, before anybody hears of it."""
+        self._index.land(settled.instance.sop_instance_uid, settled.writer)
         with self._lock:
             self._landed.append(settled)
 
     def publish(self, settled: Settled) -> None:
-        """Whoever comes first publishes for all who wait."""
-        with self._turn:
+        """To be found by whoever looks after this returns."""
+        if self._within_seconds:
+            self._wake.set()
+            return
+        with self._turn:  # whoever comes first publishes for all who wait
             if self._published < settled.location.record:
                 self._publish_landed()
 
     def flush(self) -> None:
+        """Published when it returns. Raises StoreFault."""
         with self._turn:
             self._publish_landed()
 
+    def close(self) -> None:
+        """What landed is published, if the index takes it; else recovery makes up for it."""
+        self._stop = True
+        self._wake.set()
+        self._hurry.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self.flush()
+
+    def _run(self) -> None:
+        while not self._stop:
+            self._wake.wait()
+            self._wake.clear()
+            end = time.monotonic() + self._within_seconds
+            while time.monotonic() < end and not self._stop and not self._index.wanted():
+                self._hurry.wait(LOOKED_EVERY_SECONDS)
+            if self._stop:
+                return  # what is left is `close`'s, or recovery's
+            try:
+                self.flush()
+                self._failed = ""
+            except (Fault, Refused) as failure:
+                self._failed = str(failure)
+                self._hurry.wait(TRIED_AGAIN_AFTER_SECONDS)
+                self._wake.set()
+
     def _publish_landed(self) -> None:
         with self._lock:
-            batch = self._landed[:]
+            batch = self._landed[:PUBLISHED_TOGETHER_MAX]
         if not batch:
             return
         with self._barrier.writing():

@@ -1,4 +1,4 @@
-"""Where do workers meet, and which versions are there? Claims, versions and what is current among them; derived, never precious.
+"""Which versions are there, and whose turn is it? Versions, what is current among them, and claims (`claimtable.py`); derived, never precious.
 
 Thread-safe: one connection writes behind a lock, a few read. A rebuilt index takes this one's place by a pointer file that every process
 looks at before each read and write.
@@ -10,7 +10,7 @@ import fcntl
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from leadglass.archive.claimtable import ClaimTable
 from leadglass.archive.projection import encode, encode_settled, exclude, include, settled_of
 from leadglass.archive.query import PAGE_ROWS, Rows, Selection
 from leadglass.archive.sqlite import Readers, Value, connect, patiently
@@ -48,6 +49,12 @@ _KEYS = {
     "counts": "study, series, sop_class",
     "instances": "study, series, number, sop",
 }
+CATCH_UP_SECONDS_MAX = 5.0
+# Every version of a UID, and whose study it says it belongs to: one statement, so one look at the index.
+_KEPT_OF = (
+    "SELECT version, standing, digest, settled, NULL, NULL FROM versions WHERE sop = ?"
+    " UNION ALL SELECT 0, '', NULL, NULL, raw_id, issuer FROM studies WHERE study = ?"
+)
 _location = msgspec.msgpack.Decoder(Location).decode
 
 
@@ -83,8 +90,11 @@ class Visibility:
 class Index:
     """One process's view of the index. Raises StoreFault where it does not answer, KeyFault where the key is another's."""
 
-    def __init__(self, path: Path, pointer: Path, key: bytes, seen: tuple[int, int]) -> None:
+    def __init__(
+        self, path: Path, pointer: Path, key: bytes, seen: tuple[int, int], claims: ClaimTable | None = None
+    ) -> None:
         self._path, self._pointer, self._key = path, pointer, key
+        self._table = claims  # None in one that is being rebuilt: nobody claims there
         self._gate = threading.Lock()
         self._writing = connect(path, key, write=True)
         self._readers = Readers(lambda: connect(self._path, key, write=False))
@@ -103,51 +113,68 @@ class Index:
         base.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         pointer = base.with_name(f"{base.name}.{POINTER}")
         seen = _mark(pointer)  # first: where it changes in between, it is followed
-        return cls(_pointed(base, pointer), pointer, key, seen)
+        return cls(_pointed(base, pointer), pointer, key, seen, ClaimTable(base.with_name(f"{base.name}.claims")))
+
+    @property
+    def _claims(self) -> ClaimTable:
+        assert self._table is not None
+        return self._table
 
     # ---- claims
 
     def claim(self, instance: Instance, digest: bytes, writer: bytes) -> Granted | Known | Pending:
-        """One transaction: what is kept, what is pending, else the claim."""
-        sop, study, patient = instance.sop_instance_uid, instance.study_instance_uid, instance.patient
-        with self._transaction() as db:
-            held = db.execute("SELECT writer FROM claims WHERE sop = ?", (sop,)).fetchone()
-            if held is not None:
-                return Pending(held[0])
-            newest = 0
-            current: tuple[bytes, bytes] | None = None
-            for version, standing, known, settled in db.execute(
-                "SELECT version, standing, digest, settled FROM versions WHERE sop = ?", (sop,)
+        """The claim, then what is kept: nobody else may publish this UID in between."""
+        rival = self._claims.take(instance, writer)
+        if rival is not None:
+            return Pending(rival)
+        sop = instance.sop_instance_uid
+        newest = 0
+        current: tuple[bytes, bytes] | None = None
+        owner: PatientIdentity | None = None
+        try:
+            for version, standing, known, settled, raw_id, issuer in self._all(
+                _KEPT_OF, (sop, instance.study_instance_uid)
             ):
+                if raw_id is not None:
+                    owner = PatientIdentity(raw_id, issuer)
+                    continue
                 if known == digest:
+                    self._claims.release([sop], writer)
                     return Known(settled_of(settled))
                 newest = max(newest, version)
                 current = (known, settled) if standing == Standing.CURRENT else current
-            rival = db.execute(
-                "SELECT writer FROM claims WHERE study = ? AND (patient_id <> ? OR issuer <> ?) LIMIT 1",
-                (study, patient.patient_id, patient.issuer),
-            ).fetchone()
-            if rival is not None:
-                return Pending(rival[0])
-            row = (sop, digest, writer, newest + 1, study, patient.patient_id, patient.issuer)
-            db.execute("INSERT INTO claims VALUES(?,?,?,?,?,?,?)", row)
-            owner = db.execute("SELECT raw_id, issuer FROM studies WHERE study = ?", (study,)).fetchone()
+        except BaseException:
+            self._claims.release([sop], writer)
+            raise
         facts = StudyFacts(
-            PatientIdentity(*owner) if owner is not None else None,
+            owner,
             current[0] if current else None,
             settled_of(current[1]).instance.transfer_syntax_uid if current else None,
         )
         return Granted(newest + 1, facts)
 
     def release_claim(self, sop_instance_uid: str, writer: bytes) -> None:
-        with self._transaction() as db:
-            db.execute("DELETE FROM claims WHERE sop = ? AND writer = ?", (sop_instance_uid, writer))
+        self._claims.release([sop_instance_uid], writer)
 
     def drop_claims(self, writer: bytes) -> int:
         """All of a writer that is dead and recovered: how many."""
-        with self._transaction() as db:
-            db.execute("DELETE FROM claims WHERE writer = ?", (writer,))
-            return int(db.changes())
+        return self._claims.drop([writer])
+
+    def keep_claims(self, writers: Iterable[bytes]) -> int:
+        """Drops all but these writers', who live: how many."""
+        return self._claims.drop(but=writers)
+
+    def land(self, sop_instance_uid: str, writer: bytes) -> None:
+        """Durable, and not yet published: from now on `catch_up` waits for it."""
+        self._claims.land(sop_instance_uid, writer)
+
+    def catch_up(self) -> None:
+        """Returns when what any worker answered before is published. Raises StoreFault where that takes too long."""
+        self._claims.catch_up(CATCH_UP_SECONDS_MAX)
+
+    def wanted(self) -> bool:
+        """Whether somebody waits in `catch_up`; asking takes the wish."""
+        return self._claims.wanted()
 
     # ---- publishing
 
@@ -162,10 +189,12 @@ class Index:
                     " WHERE excluded.record > record",
                     (writer, last.location.record, encode(last.location)),
                 )
+        if self._table is not None:
+            for each in settled:
+                self._table.release([each.instance.sop_instance_uid], each.writer)
 
     def _publish(self, db: apsw.Connection, each: Settled) -> None:
         sop = each.instance.sop_instance_uid
-        db.execute("DELETE FROM claims WHERE sop = ? AND writer = ?", (sop, each.writer))
         row = (
             sop,
             each.version,
@@ -247,7 +276,7 @@ class Index:
         return int(row[0]) if row else 0
 
     def rows(self) -> Iterator[tuple[object, ...]]:
-        """Everything but claims and applied offsets, in a canonical order: what two indexes are compared by."""
+        """Everything but applied offsets, in a canonical order: what two indexes are compared by."""
         for table, key in _KEYS.items():
             width = key.count(",") + 1
             marks = ", ".join("?" * width)
@@ -282,10 +311,7 @@ class Index:
         return fresh
 
     def exchange(self, fresh: Index) -> None:
-        """The fresh one serves from now on, pending claims included, and is closed; nobody writes meanwhile (the caller holds the barrier)."""
-        with self._transaction() as db, fresh._transaction(follow=False) as new:
-            for row in db.execute("SELECT * FROM claims"):
-                new.execute("INSERT OR IGNORE INTO claims VALUES(?,?,?,?,?,?,?)", row)
+        """The fresh one serves from now on, and is closed; nobody writes meanwhile (the caller holds the barrier)."""
         fresh._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         part = self._pointer.with_name(f".{self._pointer.name}")
         with part.open("w") as file:
@@ -311,6 +337,8 @@ class Index:
             self._readers.renew()
             with suppress(apsw.Error):
                 self._writing.close()
+            if self._table is not None:
+                self._table.close()
             if self._rebuilding is not None:
                 os.close(self._rebuilding)
                 self._rebuilding = None

@@ -42,9 +42,6 @@ COLUMNS = {
 # What cannot be made again from the other tables: it is replayed from segments.
 # `versions` has a rowid because its rows are long: without one, all beyond 1,002 bytes takes an overflow page each.
 KEPT_TABLES = """
-CREATE TABLE claims(sop TEXT PRIMARY KEY, digest BLOB NOT NULL, writer BLOB NOT NULL, version INTEGER NOT NULL,
-    study TEXT NOT NULL, patient_id TEXT NOT NULL, issuer TEXT NOT NULL) WITHOUT ROWID;
-CREATE INDEX claims_study ON claims(study);
 CREATE TABLE applied(writer BLOB PRIMARY KEY, record INTEGER NOT NULL, location BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE versions(sop TEXT NOT NULL, version INTEGER NOT NULL, standing TEXT NOT NULL, holds TEXT NOT NULL, digest BLOB NOT NULL,
     received INTEGER NOT NULL, size INTEGER NOT NULL, settled BLOB NOT NULL, PRIMARY KEY(sop, version));

@@ -171,7 +171,12 @@ def _projected(db: apsw.Connection) -> None:
         include(db, _current(db, sop))
 
 
+def _claims_gone(db: apsw.Connection) -> None:
+    db.execute("DROP TABLE IF EXISTS claims")
+
+
 MIGRATIONS: tuple[Migration[apsw.Connection], ...] = (
     Migration(1, "claims and versions", _kept),
     Migration(2, "what is current, with counts by SOP class and names by group", _projected),
+    Migration(3, "claims lie in a file of their own", _claims_gone),
 )

@@ -97,6 +97,8 @@ class Recovery:
         done += [
             self._replay(writer_id) for writer_id in unheard
         ]  # the index was lost: it is derived, so it is made again
+        # What a power cut left in the claims, of nobody who lives.
+        self.index.keep_claims(state.id for state in writers(self.site_dir) if state.alive)
         return [each for each in done if each is not None]
 
     # ---- one writer, its lock held (or sealed, and then only read)
@@ -119,8 +121,7 @@ class Recovery:
         self.index.checkpoint()  # a sealed writer is not replayed at the next start: what was published must outlive a power cut
         # 4. Only now may others be granted what this writer had claimed: its versions are all in the index. A crash here costs
         #    waiting claimants another recovery.
-        with self.barrier.writing():
-            dropped = self.index.drop_claims(writer_id)
+        dropped = self.index.drop_claims(writer_id)
         # 5. Nothing is ever appended again.
         for walked in segments:
             if walked.records:

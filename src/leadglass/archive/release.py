@@ -90,6 +90,7 @@ class Release:
 
     async def open(self, request: Request, permit: Permit) -> Answer:
         """Raises StoreFault where the index does not answer."""
+        self._index.catch_up()  # whatever was answered with success before this is found, whoever kept it
         progress = Progress()
         match request:
             case Retrieval():

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import msgspec
 
@@ -196,5 +197,9 @@ def _journal_box(keyring: Keyring) -> StudyKey:
 
 
 def _token(keyring: Keyring, what: bytes, value: str) -> bytes:
-    key = keyring.site_key.derive("search-token")
+    return _tokenised(keyring.site_key.derive("search-token"), what, value)
+
+
+@lru_cache(maxsize=4096)  # a study's events come together
+def _tokenised(key: bytes, what: bytes, value: str) -> bytes:
     return hmac.digest(key, what + b"\0" + value.encode(), hashlib.sha256)[:TOKEN_LENGTH_BYTES]

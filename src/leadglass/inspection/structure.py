@@ -37,11 +37,7 @@ def _inspect(arrived: Arrived) -> Inspected:
             raise Malformed(f"the {name} is absent or not a UID: {problem}")
         if warning := uid_warning(uid):
             warnings.append(f"{name}: {warning}")
-    attributes = {
-        tag: text[:ATTRIBUTE_LENGTH_MAX_CHARACTERS]
-        for tag in tags.INDEXED
-        if tag in header.values and (text := header.text(tag))
-    }
+    attributes = {tag: text[:ATTRIBUTE_LENGTH_MAX_CHARACTERS] for tag, text in header.texts(tags.INDEXED) if text}
     instance = Instance(
         sop_instance_uid=offer.sop_instance_uid,
         sop_class_uid=offer.sop_class_uid,

@@ -15,6 +15,9 @@ from functools import lru_cache
 TEXT_VRS = frozenset(
     ("LO", "LT", "PN", "SH", "ST", "UC", "UT")
 )  # the VRs that Specific Character Set is about (PS3.5 6.1.2.2)
+STRIPPED_VRS = frozenset(
+    ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "PN", "SH", "TM", "UC", "UI", "UR")
+)  # character strings of which spaces at both ends mean nothing (PS3.5 6.2)
 REPLACEMENT = "�"
 
 # Defined term -> Python codec; single-byte sets with G0 = ASCII (PS3.3 table C.12-2)

@@ -10,13 +10,14 @@ data, with a VR of another kind or of undefined length. What is merely odd is ke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
 
 from leadglass.wire import tags
-from leadglass.wire.charset import decode_value
+from leadglass.wire.charset import STRIPPED_VRS, decode_value
 from leadglass.wire.dictionary import choices_of, sequences, vr_of
 from leadglass.wire.errors import RemoteProtocolError
 from leadglass.wire.uids import TRANSFER_SYNTAXES
@@ -112,6 +113,15 @@ class Header:
             return ""
         return decode_value(value, self.vrs.get(tag) or vr_of(tag), self.specific_character_set)
 
+    def texts(self, wanted: frozenset[int]) -> Iterator[tuple[int, str]]:
+        """`text` of each wanted one that is there. Most values are one plain string, which needs neither table nor codec."""
+        vrs, plain = self.vrs, _plain(wanted)
+        for tag, value in self.values.items():
+            if tag in plain and tag not in vrs and value.isascii() and not _PARTED.search(value):
+                yield tag, value.decode("ascii").strip(" \0")
+            elif tag in wanted:
+                yield tag, self.text(tag)
+
     def uid(self, tag: int) -> str:
         return self.values.get(tag, b"").rstrip(b"\0 ").decode("ascii", "replace")
 
@@ -122,6 +132,15 @@ class Header:
     def number(self, tag: int) -> int | None:
         """The first value of an IS or of a binary integer; None where there is none."""
         return integer_of(self.text(tag).partition("\\")[0])
+
+
+_PARTED = re.compile(rb"[\x1b\\]")  # an escape of ISO 2022, or several values
+
+
+@lru_cache(maxsize=16)
+def _plain(wanted: frozenset[int]) -> frozenset[int]:
+    """Those whose VR is character strings of which spaces at both ends mean nothing."""
+    return frozenset(tag for tag in wanted if vr_of(tag) in STRIPPED_VRS)
 
 
 @lru_cache(maxsize=16)

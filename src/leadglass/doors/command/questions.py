@@ -128,6 +128,7 @@ def events(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
 
 def conflicts(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
     """Held versions, with what is current instead."""
+    _caught_up(house)
     after: tuple[str, int] | None = None
     while page := house.index.held(HELD_PAGE, after):
         for held in page:
@@ -151,6 +152,7 @@ def conflicts(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
 
 def versions(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
     """Every kept version of one SOP instance."""
+    _caught_up(house)
     for each in house.index.versions(str(arguments["sop_instance_uid"])):
         yield {
             "version": each.version,
@@ -167,8 +169,15 @@ def versions(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
 
 def index_rows(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
     """The index as canonical rows: what a rebuilt one is compared with."""
+    _caught_up(house)
     for row in house.index.rows():
         yield {"row": repr(row)}
+
+
+def _caught_up(house: House) -> None:
+    """What was answered before this question is in its answer; where nothing runs, nobody would publish what a crash left."""
+    if house.serving is not None:
+        house.index.catch_up()
 
 
 QUESTIONS: Mapping[str, Question] = {
