@@ -12,13 +12,16 @@ import pytest
 
 from leadglass.doors.dimse.reception import Next, Reception
 from leadglass.doors.processes.caps import SharedCaps
+from leadglass.site.model import Limits
+
+GO_ON = threading.Event()
 
 
 class Echoing:
     """A visitor that sends back what it hears and leaves at the end of the stream, or when it has waited too long."""
 
     def __init__(self, sock: socket.socket, patience: float = 60.0) -> None:
-        self.sock, self.expired, self.left = sock, False, threading.Event()
+        self.sock, self.expired, self.left, self.busy = sock, False, threading.Event(), False
         self._deadline = time.monotonic() + patience
         sock.setblocking(False)
 
@@ -32,6 +35,10 @@ class Echoing:
             return Next.PARK
         if not data:
             return Next.LEAVE
+        if data == b"wait":
+            self.busy = True
+            GO_ON.wait(30)
+            self.busy = False
         self.sock.sendall(data)
         return Next.PARK
 
@@ -50,17 +57,42 @@ class Echoing:
         self.sock.shutdown(socket.SHUT_RDWR)
 
 
+ZONES = {"127.0.0.1": "modalities", "127.0.1.1": "clinical"}
+
+
 class House:
-    def __init__(self, *, total: int = 50, address: int = 50, patience: float = 60.0) -> None:
+    def __init__(
+        self,
+        *,
+        total: int = 50,
+        address: int = 50,
+        zone: int = 50,
+        strangers: int = 50,
+        patience: float = 60.0,
+        threads_per_zone: int = 4,
+    ) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.visitors: list[Echoing] = []
-        self.turned_away: list[str] = []
+        self.turned_away: list[tuple[str, str]] = []
         self.calls: list[socket.socket] = []
         caps_fd = SharedCaps.create(2)
-        self.caps = SharedCaps(caps_fd, 2, 0, associations_max=total, associations_per_address_max=address)
-        self.other = SharedCaps(caps_fd, 2, 1, associations_max=total, associations_per_address_max=address)
+        limits = Limits(
+            associations_max=total,
+            associations_per_address_max=address,
+            associations_per_zone_max=zone,
+            associations_of_strangers_max=strangers,
+        )
+        self.caps, self.other = (SharedCaps(caps_fd, 2, row, limits) for row in (0, 1))
         self.patience = patience
-        self.reception = Reception(self.listener, self._welcome, self.caps, threads_max=4, busy=self.turned_away.append)
+        self.reception = Reception(
+            self.listener,
+            self._welcome,
+            self.caps,
+            threads_max=4,
+            threads_per_zone_max=threads_per_zone,
+            zone_of=lambda address: ZONES.get(address, ""),
+            busy=lambda address, limit: self.turned_away.append((address, limit)),
+        )
         self.thread = threading.Thread(target=self.reception.run)
         self.thread.start()
 
@@ -69,8 +101,8 @@ class House:
         self.visitors.append(visitor)
         return visitor
 
-    def call(self) -> socket.socket:
-        sock = socket.create_connection(self.listener.getsockname(), timeout=5)
+    def call(self, source: str = "127.0.0.1") -> socket.socket:
+        sock = socket.create_connection(self.listener.getsockname(), 5, (source, 0))
         self.calls.append(sock)
         return sock
 
@@ -122,12 +154,12 @@ def test_a_deadline_ends_a_silent_connection() -> None:
 def test_an_address_has_its_share_over_all_workers() -> None:
     house = House(address=2)
     try:
-        assert house.other.enter("127.0.0.1"), "another worker already serves this address"
+        assert not house.other.enter("127.0.0.1", "modalities"), "another worker already serves this address"
         first, second = house.call(), house.call()
         first.sendall(b"x")
         assert first.recv(4) == b"x"
         assert second.recv(4) == b"", "one too many"
-        assert house.turned_away == ["127.0.0.1"]
+        assert house.turned_away == [("127.0.0.1", "associations_per_address_max")]
     finally:
         house.close()
 
@@ -151,8 +183,8 @@ def test_a_full_site_lets_the_queue_wait_instead_of_refusing() -> None:
 
 def test_a_dead_workers_row_is_cleared() -> None:
     descriptor = SharedCaps.create(2)
-    one, two = (SharedCaps(descriptor, 2, row, associations_max=9, associations_per_address_max=9) for row in (0, 1))
-    assert one.enter("10.0.0.1") and two.enter("10.0.0.1")
+    one, two = (SharedCaps(descriptor, 2, row, Limits()) for row in (0, 1))
+    assert not one.enter("10.0.0.1", "") and not two.enter("10.0.0.1", "")
     two.clear(0)
     assert two.open_connections() == 1
     os.close(descriptor)
@@ -164,3 +196,41 @@ def test_stopping_cuts_who_stays(house: House) -> None:
     assert sock.recv(4) == b"x"
     house.reception.stop(0.5)
     assert sock.recv(4) == b""
+
+
+def test_a_storm_from_one_zone_leaves_room_for_another_and_strangers_get_least() -> None:
+    house = House(total=10, zone=3, strangers=1)
+    try:
+        inside = [house.call() for _ in range(4)]
+        assert inside[3].recv(4) == b"", "one too many of that zone"
+        stranger, another = house.call("127.0.9.9"), house.call("127.0.9.8")
+        assert another.recv(4) == b"", "one too many of no zone"
+        for sock in (*inside[:3], stranger, house.call("127.0.1.1")):
+            sock.sendall(b"x")
+            assert sock.recv(4) == b"x"
+        assert [limit for _, limit in house.turned_away] == [
+            "associations_per_zone_max",
+            "associations_of_strangers_max",
+        ]
+    finally:
+        house.close()
+
+
+def test_a_zone_that_keeps_its_threads_busy_does_not_keep_another_waiting() -> None:
+    house = House(threads_per_zone=2)
+    try:
+        slow = [house.call() for _ in range(6)]
+        for sock in slow:
+            sock.sendall(b"wait")
+        assert until(lambda: sum(visitor.busy for visitor in house.visitors) == 2), "two of its own, and no more"
+        other = house.call("127.0.1.1")
+        other.sendall(b"x")
+        assert other.recv(4) == b"x"
+        assert sum(visitor.busy for visitor in house.visitors) == 2
+        GO_ON.set()
+        for sock in slow:
+            assert sock.recv(8) == b"wait", "whoever waited is heard"
+    finally:
+        GO_ON.set()
+        house.close()
+        GO_ON.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
 from leadglass.terms import Action, Device
@@ -38,10 +38,13 @@ class Limits:
 
     associations_max: int = 1000
     associations_per_address_max: int = 64
+    associations_per_zone_max: int = 600
+    associations_of_strangers_max: int = 64
     handshake_seconds: float = 10.0
     artim_seconds: float = 30.0
     idle_seconds: float = 600.0
     stall_seconds: float = 30.0
+    slowest_bytes_per_second: int = 1024
     pdu_length_max_bytes: int = 131_072
     arrival_memory_max_bytes: int = 33_554_432
     instance_length_max_bytes: int = 4_294_967_296
@@ -97,6 +100,9 @@ class Zone:
     networks: tuple[Network, ...]
     tags: frozenset[str] = frozenset()
     isolated: bool = False
+
+    def holds(self, address: IPv4Address | IPv6Address) -> bool:
+        return any(address in network for network in self.networks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +185,15 @@ class Site:
     limits: Limits
     operators: tuple[str, ...] = ()
     roles: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+    def zone_of(self, address: str) -> str:
+        """The zone whose networks hold an address, "" where none does."""
+        try:
+            found = ip_address(address.partition("%")[0])
+        except ValueError:
+            return ""
+        mapped = getattr(found, "ipv4_mapped", None)
+        return next((zone.name for zone in self.zones.values() if zone.holds(mapped or found)), "")
 
     @property
     def key_beside_data(self) -> bool:

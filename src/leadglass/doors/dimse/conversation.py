@@ -78,7 +78,10 @@ class Conversation:
         self._ended = "the peer went away without a release"
         self._released = False
         now = time.monotonic()
-        self._since = now
+        self._since = self._asked = (
+            now  # `_asked`: when the message that is being heard began; `_heard`: its bytes so far
+        )
+        self._heard = 0
         self._handshake_by = now + hall.limits.handshake_seconds
 
     # ---- Visitor
@@ -255,18 +258,32 @@ class Conversation:
         while not self._items:
             event = association.next_event()
             if event is None:
+                self._not_too_slow(wait)
                 count = connection.read(association.buffer(), wait=wait)
                 if count is None:
                     return None
                 if count == 0:
                     association.receive_eof(time.monotonic())
                 else:
+                    self._heard += count
                     association.received(count, time.monotonic())
             elif isinstance(event, DataFragment):
                 self._feed(event)
             else:
                 return event
         return self._items.popleft()
+
+    def _not_too_slow(self, wait: bool) -> None:
+        """A byte now and then keeps a thread busy for ever: in the middle of a message there is a least rate. Raises ConnectionLost."""
+        limits, now = self.hall.limits, time.monotonic()
+        if not wait:
+            self._asked, self._heard = now, 0
+        elif (
+            taken := now - self._asked
+        ) > limits.stall_seconds and self._heard < taken * limits.slowest_bytes_per_second:
+            raise ConnectionLost(
+                f"the peer sends a message at less than limits.slowest_bytes_per_second = {limits.slowest_bytes_per_second}"
+            )
 
     def _feed(self, fragment: DataFragment) -> None:
         assert self._association is not None

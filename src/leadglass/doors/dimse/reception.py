@@ -12,6 +12,7 @@ import select
 import socket
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -40,16 +41,19 @@ class Visitor(Protocol):
 
 
 class Caps(Protocol):
-    """Counts what is open, over all workers of the site, per address and in total. Before identity."""
+    """Counts what is open, over all workers of the site, per address, per zone and in total. `enter` names the limit that says no. Before identity."""
 
-    def enter(self, address: str) -> bool: ...
-    def leave(self, address: str) -> None: ...
+    def enter(self, address: str, zone: str) -> str: ...
+    def leave(self, address: str, zone: str) -> None: ...
     def full(self) -> bool: ...
     def ahead(self) -> bool: ...
 
 
 class Reception:
-    """Accepts, parks and wakes visitors until `stop`; then lets the busy ones finish for `drain_seconds`."""
+    """Accepts, parks and wakes visitors until `stop`; then lets the busy ones finish for `drain_seconds`.
+
+    Of `threads_max` threads one zone gets `threads_per_zone_max`: what its visitors have to say beyond that waits for its own kind.
+    """
 
     def __init__(
         self,
@@ -58,12 +62,17 @@ class Reception:
         caps: Caps,
         *,
         threads_max: int,
-        busy: Callable[[str], None],
+        threads_per_zone_max: int,
+        zone_of: Callable[[str], str],
+        busy: Callable[[str, str], None],
     ) -> None:
         self._listener, self._welcome, self._caps, self._busy = listener, welcome, caps, busy
+        self._zone_of, self._threads_per_zone_max = zone_of, threads_per_zone_max
+        self._at_work: Counter[str] = Counter()  # threads, by zone
+        self._queued: dict[str, deque[tuple[int, Visitor, bool]]] = {}
         self._epoll = select.epoll()
         self._visitors: dict[int, Visitor] = {}
-        self._addresses: dict[int, str] = {}
+        self._from: dict[int, tuple[str, str]] = {}  # address and zone
         self._stepping: set[int] = set()
         self._lock = threading.Lock()
         self._stopping = False
@@ -137,19 +146,20 @@ class Reception:
             except OSError:
                 return
             address = name[0]
-            if not self._caps.enter(address):
-                self._busy(address)
+            zone = self._zone_of(address)
+            if limit := self._caps.enter(address, zone):
+                self._busy(address, limit)
                 sock.close()
                 continue
             try:
                 visitor = self._welcome(sock, (address, name[1]))
             except OSError:
-                self._caps.leave(address)
+                self._caps.leave(address, zone)
                 sock.close()
                 continue
             with self._lock:
                 self._visitors[visitor.fileno()] = visitor
-                self._addresses[visitor.fileno()] = address
+                self._from[visitor.fileno()] = (address, zone)
             self._epoll.register(visitor.fileno(), select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT)
             if self._caps.full():
                 return
@@ -172,8 +182,28 @@ class Reception:
             if visitor is None or fd in self._stepping:
                 return
             self._stepping.add(fd)
+            zone = self._from[fd][1]
+            if self._at_work[zone] >= self._threads_per_zone_max:
+                self._queued.setdefault(zone, deque()).append((fd, visitor, expired))
+                return
+            self._at_work[zone] += 1
+        self._submit(zone, fd, visitor, expired)
+
+    def _submit(self, zone: str, fd: int, visitor: Visitor, expired: bool) -> None:
         with contextlib.suppress(RuntimeError):  # the pool is closed: stop() takes care of who is left
-            self._threads.submit(self._step, fd, visitor, expired)
+            self._threads.submit(self._work, zone, fd, visitor, expired)
+
+    def _work(self, zone: str, fd: int, visitor: Visitor, expired: bool) -> None:
+        try:
+            self._step(fd, visitor, expired)
+        finally:
+            with self._lock:
+                queue = self._queued.get(zone)
+                following = queue.popleft() if queue else None
+                if following is None:
+                    self._at_work[zone] -= 1
+            if following is not None:
+                self._submit(zone, *following)
 
     def _step(self, fd: int, visitor: Visitor, expired: bool) -> None:
         wants = Next.LEAVE
@@ -191,11 +221,11 @@ class Reception:
     def _gone(self, fd: int) -> None:
         with self._lock:
             visitor = self._visitors.pop(fd, None)
-            address = self._addresses.pop(fd, "")
+            address, zone = self._from.pop(fd, ("", ""))
             self._stepping.discard(fd)
         if visitor is None:
             return
         with contextlib.suppress(OSError, ValueError):
             self._epoll.unregister(fd)
         visitor.leave()
-        self._caps.leave(address)
+        self._caps.leave(address, zone)

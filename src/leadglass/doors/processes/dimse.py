@@ -9,12 +9,15 @@ from collections.abc import Callable
 
 import structlog
 
+from leadglass import gateway
+from leadglass.doors.blocking import run
 from leadglass.doors.dimse.conversation import Conversation, Hall
 from leadglass.doors.dimse.reception import Reception
 from leadglass.doors.processes.caps import SharedCaps
 from leadglass.doors.processes.handover import Handover
-from leadglass.terms import Refused, Subject
+from leadglass.terms import Overloaded, Peer, Refused, Subject
 
+THREADS_PER_ZONE_MAX = 96  # of them: a zone whose devices all send at once leaves room for the others
 THREADS_MAX = 128  # associations in the middle of a message; the others are parked
 WATCH_EVERY_SECONDS = 0.2  # how late a worker may look at the containment state
 DRAIN_SECONDS = 20.0
@@ -27,6 +30,7 @@ def serve(
     listener: socket.socket,
     handover: Handover,
     *,
+    zone_of: Callable[[str], str],
     generation: Callable[[], int],
     still_welcome: Callable[[Subject], None],
     upkeep: Callable[[], None],
@@ -41,20 +45,15 @@ def serve(
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor, which says SIGTERM
     handover.die_with_parent(stop)
-    limits = hall.limits
-    caps = SharedCaps(
-        handover.caps,
-        handover.rows,
-        handover.row,
-        associations_max=limits.associations_max,
-        associations_per_address_max=limits.associations_per_address_max,
-    )
+    caps = SharedCaps(handover.caps, handover.rows, handover.row, hall.limits)
     reception = Reception(
         listener,
         lambda sock, name: Conversation(hall, sock, name),
         caps,
         threads_max=THREADS_MAX,
-        busy=lambda address: log.warning("too many connections from one address", address=address),
+        threads_per_zone_max=THREADS_PER_ZONE_MAX,
+        zone_of=zone_of,
+        busy=lambda address, limit: _turn_away(hall, address, limit),
     )
     watch = threading.Thread(
         target=_watch, args=(reception, caps, generation, still_welcome, upkeep, stop, fatal), name="containment"
@@ -68,6 +67,12 @@ def serve(
     door.join()
     watch.join()
     return 1 if fatal.is_set() else 0
+
+
+def _turn_away(hall: Hall, address: str, limit: str) -> None:
+    """Before identity, so within the budget of what strangers make us write."""
+    refusal = Overloaded(f"more connections than limits.{limit} from there: find out what calls so often")
+    run(gateway.turn_away(hall.do, Peer(address, 0, hall.door), refusal))
 
 
 def _watch(

@@ -99,6 +99,7 @@ def serve_dimse(site_dir: Path, assemble: Assemble) -> int:
             hall,
             listener,
             handover,
+            zone_of=lambda address: house.site().zone_of(address),
             generation=lambda: house.containment().generation,
             still_welcome=house.still_welcome,
             upkeep=house.upkeep,
@@ -119,9 +120,7 @@ def serve_keeper(site_dir: Path, assemble: Assemble) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     handover.die_with_parent(stop)
     try:
-        workers = SharedCaps(
-            handover.caps, handover.rows, 0, associations_max=0, associations_per_address_max=0
-        ).workers
+        workers = SharedCaps(handover.caps, handover.rows, 0, house.site().limits).workers
         dial = partial(_dial, house)
         return keeper.serve(house, commands, QUESTIONS, dial, workers, stop, lambda: handover.tell(ready=True))
     finally:

@@ -22,6 +22,7 @@ import structlog
 from leadglass.doors.processes.caps import SharedCaps
 from leadglass.doors.processes.handover import Handover
 from leadglass.doors.processes.notify import notify
+from leadglass.site.model import Limits
 from leadglass.terms import Detection, EventKind, Severity
 
 READY_SECONDS_MAX = 60.0
@@ -62,7 +63,7 @@ class Supervisor:
     ) -> None:
         self._site_dir, self._listeners, self._recover, self._happened = site_dir, listeners, recover, happened
         self._caps_fd = SharedCaps.create(workers)
-        self._caps = SharedCaps(self._caps_fd, workers, 0, associations_max=0, associations_per_address_max=0)
+        self._caps = SharedCaps(self._caps_fd, workers, 0, Limits())
         self._rows = workers
         self._children = [Child("keeper", -1)] + [Child("dimse", row) for row in range(workers)]
         self._parent_read, self._parent_write = os.pipe()
