@@ -55,10 +55,12 @@ STORED = (
     ("-xe", "CT_small.dcm"),
     ("-xe", "rtplan.dcm"),
     ("-xe", "reportsi.dcm"),
-    ("-xr", "MR_small_RLE.dcm"),
-    ("-xv", "JPEG2000.dcm"),
-    ("-xs", "JPEG-LL.dcm"),
-    ("-xy", "SC_rgb_jpeg_gdcm.dcm"),
+    ("-xr", "SC_rgb_rle.dcm"),
+    ("-xv", "MR_small_jp2klossless.dcm"),
+    ("-xw", "JPEG2000.dcm"),
+    ("-xs", "SC_rgb_jpeg_gdcm.dcm"),
+    ("-xy", "SC_jpeg_no_color_transform.dcm"),
+    ("-xt", "MR_small_jpeg_ls_lossless.dcm"),
 )
 
 
@@ -334,9 +336,7 @@ def _orthanc(scene: Scene) -> None:
 
 
 def _orthanc_asks(web: int) -> None:
-    stored = [
-        _ask(web, "/instances", (FILES / name).read_bytes())["ID"] for name in ("MR_small.dcm", "JPEG2000.dcm")
-    ]
+    stored = [_ask(web, "/instances", (FILES / name).read_bytes())["ID"] for name in ("MR_small.dcm", "JPEG2000.dcm")]
     _ask(web, "/modalities/site/echo", b"{}")
     _ask(web, "/modalities/site/store", json.dumps(stored).encode())
     wanted = {"Level": "Study", "Query": {"PatientID": "*", "StudyInstanceUID": ""}}
