@@ -60,26 +60,30 @@ class Door:
     def feed(self, data: bytes, sizes: Iterator[int]) -> None:
         """The peer's bytes in pieces; our user acts exactly where the script says, whatever the pieces are."""
         view, at, end = memoryview(data), 0, len(data)
-        while at < end:
+        while at < end and not self.over:
             self._act()
-            stop = min(at + next(sizes), end, *(at + each - self._position for each in self._script))
-            if not self.over:
-                self.association.receive_data(view[at:stop], 0.0)
-                self._listen()
-                self._hold_to_the_bounds()
+            stop = min(at + next(sizes), end)
+            for each in self._script:
+                stop = min(stop, at + each - self._position)
+            self.association.receive_data(view[at:stop], 0.0)
+            self._listen()
+            self._hold_to_the_bounds()
             self._position += stop - at
             at = stop
 
     def close(self) -> Heard:
         """The peer closes the transport."""
-        self._act()
+        if not self.over:
+            self._act()
         self.association.receive_eof(1.0)
         self._listen()
         self.heard.events.append((self.association.state, self.association.close_due))
         return self.heard
 
     def _act(self) -> None:
-        match self._script.pop(self._position, ""):
+        if self._position not in self._script:
+            return
+        match self._script.pop(self._position):
             case "release" if TRANSITIONS[Evt.EVT11][self.association.state] is not None:
                 self.association.send(ReleaseRQ(), 0.0)
             case "abort":

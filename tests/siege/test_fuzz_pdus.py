@@ -24,7 +24,7 @@ from tests.siege.recordings import Conversation, pdus, record
 pytestmark = pytest.mark.xdist_group("fuzzed-pdus")  # one recording is enough
 MUTANTS_A_SEED = 5_000
 PAST_HEADER_MIN = 0.30
-BYTE_BY_BYTE_MAX_BYTES = 1_200
+BYTE_BY_BYTE_MAX_BYTES = 800
 LONG_REQUEST_BYTES = 2_000  # such a request is mutated itself, and seldom read only to come to what follows it
 # Reads split a command set too, and this compares reads of one byte: their number is not what is asked here.
 LIMITS = AssociationLimits(command_fragments_max=1 << 20)
@@ -144,9 +144,9 @@ def entrances(monkeypatch: pytest.MonkeyPatch) -> Entrances:
 
 def pieces(rng: random.Random, total: int) -> Iterator[int]:
     """Sizes of reads: every byte alone where there are few, else anything."""
-    if total <= BYTE_BY_BYTE_MAX_BYTES and rng.random() < 0.5:
+    if total <= BYTE_BY_BYTE_MAX_BYTES and rng.random() < 0.3:
         return repeat(1)
-    longest = max(8, total // rng.choice((3, 8, 30)))
+    longest = max(8, total // rng.choice((2, 3, 8, 20)))
     return iter(lambda: rng.randint(1, longest), 0)
 
 
@@ -164,7 +164,7 @@ def in_pieces(mutant: Mutant, rng: random.Random, entrances: Entrances) -> tuple
     entrances.entered, entrances.armed = 0, True
     door.feed(mutant.pdu, sizes)
     entered, entrances.armed = entrances.entered > 0, False
-    door.feed(mutant.after, sizes if len(mutant.after) < BYTE_BY_BYTE_MAX_BYTES else repeat(WHOLE))
+    door.feed(mutant.after, sizes if len(mutant.after) < BYTE_BY_BYTE_MAX_BYTES else pieces(rng, len(mutant.after)))
     return door.close(), entered
 
 
