@@ -308,3 +308,178 @@ def _mutated_once(rng: random.Random, pdu: bytes, pool: Sequence[bytes]) -> byte
     else:
         body = blunt(rng, body)
     return PDU_HEADER.pack(kind, len(body)) + body
+
+
+# ---- data sets
+
+_UNDEFINED = 0xFFFFFFFF
+_LONG_VRS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+_SHORT_VRS = (b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI",
+              b"UL", b"US")  # fmt: skip
+_TAGS = (0x00020010, 0x00080000, 0x00080001, 0x00080005, 0x00080016, 0x00080018, 0x00080060, 0x00081140, 0x00090010, 0x00091010, 0x00100010, 0x00100020,
+         0x0020000D, 0x0020000E, 0x00280010, 0x00280103, 0x50003000, 0x54000100, 0x60003000, 0x7FE00001, 0x7FE00008, 0x7FE00010, 0xFFFCFFFC,
+         0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD, 0xFFFFFFFF)  # fmt: skip
+_CHARACTER_SETS = (b"ISO_IR 100", b"ISO_IR 192", b"GB18030", b"\\ISO 2022 IR 87", b"ISO 2022 IR 13\\ISO 2022 IR 87", b"\\ISO 2022 IR 149", b"ISO_IR 13",
+                   b"ISO 2022 IR 58", b"ISO_IR 999", b"\xff\xff", b"ISO_IR 192\\ISO 2022 IR 6", b"\\" * 20)  # fmt: skip
+_ITEM_TAG, _ITEM_END, _SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\x0d\xe0\0\0\0\0", b"\xfe\xff\xdd\xe0\0\0\0\0"
+_WORDS = Struct("<HH")
+_LENGTH = Struct("<L")
+
+
+def head(tag: int, vr: bytes, length: int, *, explicit: bool) -> bytes:
+    """An element's header; a length that has no room in a short VR loses its upper half."""
+    start = _WORDS.pack(tag >> 16, tag & 0xFFFF)
+    if not explicit:
+        return start + _LENGTH.pack(length)
+    if vr in _LONG_VRS:
+        return start + vr + b"\0\0" + _LENGTH.pack(length)
+    return start + vr + (length & 0xFFFF).to_bytes(2, "little")
+
+
+def top_level(data: bytes, *, explicit: bool) -> list[bytes]:
+    """The elements of the top level with their headers, as far as their lengths are defined; the rest as one piece."""
+    found, offset = [], 0
+    while offset < len(data):
+        end = len(data)
+        if offset + 12 <= len(data):
+            vr, start = data[offset + 4 : offset + 6], offset + 8
+            if not explicit:
+                length = _LENGTH.unpack_from(data, offset + 4)[0]
+            elif vr in _LONG_VRS:
+                start, length = offset + 12, _LENGTH.unpack_from(data, offset + 8)[0]
+            else:
+                length = int.from_bytes(data[offset + 6 : offset + 8], "little")
+            end = min(end, start + length)
+        found.append(data[offset:end])
+        offset = end
+    return found
+
+
+def _parted(element: bytes, *, explicit: bool) -> tuple[int, bytes, bytes] | None:
+    """Tag, VR and value; None where there is not even a header."""
+    if len(element) < 12:
+        return None
+    group, number = _WORDS.unpack_from(element)
+    vr = element[4:6] if explicit else b"UN"
+    return group << 16 | number, vr, element[12 if explicit and vr in _LONG_VRS else 8 :]
+
+
+def _nested(rng: random.Random, inner: bytes, *, explicit: bool) -> bytes:
+    """Elements as items of a sequence, once or very deep, with lengths, delimiters, or half of each."""
+    depth = rng.choice((1, 1, 2, 3, 63, 64, 65, 70, 200))
+    for _ in range(depth):
+        defined, vr = rng.random() < 0.4, rng.choice((b"SQ", b"SQ", b"SQ", b"UN"))
+        item_length = len(inner) if defined else _UNDEFINED
+        item = _ITEM_TAG + _LENGTH.pack(item_length) + inner + (b"" if defined else _ITEM_END)
+        tag, whole = rng.choice((0x00081140, 0x00081140, 0x00091010)), rng.random() < 0.4
+        if whole:
+            inner = head(tag, vr, len(item), explicit=explicit) + item
+        else:
+            inner = head(tag, vr, _UNDEFINED, explicit=explicit) + item + _SEQUENCE_END
+    return inner
+
+
+def _mutated_data_element(rng: random.Random, element: bytes, *, explicit: bool) -> bytes:
+    parted = _parted(element, explicit=explicit)
+    if parted is None:
+        return blunt(rng, element)
+    tag, vr, value = parted
+    match rng.randrange(11):
+        case 0:
+            tag = rng.choice(_TAGS)
+        case 1:
+            vr = rng.choice((*_LONG_VRS, *_SHORT_VRS, b"ZZ", b"\0\0"))
+        case 2:
+            return head(tag, vr, near(rng, len(value), 4), explicit=explicit) + value
+        case 3:
+            end = rng.choice((b"", _SEQUENCE_END, _ITEM_END, _ITEM_END + _SEQUENCE_END))
+            return head(tag, rng.choice((vr, b"SQ", b"UN", b"OB")), _UNDEFINED, explicit=explicit) + value + end
+        case 4:
+            return _nested(rng, element, explicit=explicit)
+        case 5:
+            value = rng.choice(_TEXTS)
+        case 6:
+            tag, vr, value = 0x00080005, b"CS", rng.choice(_CHARACTER_SETS)
+        case 7:
+            value += rng.choice(
+                (b"\x1b$B\x30\x21", b"\x1b(J~", b"\x1b$)C\xb1\xe8", b"\xe4\xff\xfe", b"\x1b", b"\x1b-F\xcc^\xcc")
+            )
+        case 8:
+            value = rng.choice((_ITEM_TAG + bytes(4), _ITEM_TAG + b"\xff" * 4, _ITEM_END, _SEQUENCE_END)) + value
+        case _:
+            value = blunt(rng, value)
+    return head(tag, vr, len(value), explicit=explicit) + value
+
+
+def mutated_data_set(rng: random.Random, data: bytes, other: bytes, *, explicit: bool) -> bytes:
+    """A data set, mutated once or more. `other`: one in the same kind of VR, to splice from."""
+    while True:
+        parts, chance = top_level(data, explicit=explicit), rng.random()
+        if chance < 0.15:
+            data = b"".join(shuffled(rng, parts, top_level(other, explicit=explicit)))
+        elif chance < 0.20:
+            data = blunt(rng, data)
+        elif chance < 0.25:
+            data = data[: rng.randrange(len(data) + 1)] + other[rng.randrange(len(other) + 1) :]
+        else:
+            data = b"".join(_changed(rng, parts, lambda each: _mutated_data_element(rng, each, explicit=explicit)))
+        if rng.random() < 0.6:
+            return data
+
+
+def mutated_json(rng: random.Random, model: object) -> object:
+    """A value of the DICOM JSON Model, changed somewhere."""
+    if isinstance(model, dict) and model and rng.random() < 0.9:
+        changed = dict(model)
+        key = rng.choice(list(changed))
+        match rng.randrange(6):
+            case 0:
+                del changed[key]
+            case 1:
+                changed[
+                    rng.choice(
+                        (
+                            "vr",
+                            "Value",
+                            "InlineBinary",
+                            "BulkDataURI",
+                            "00080005",
+                            "7FE00010",
+                            "0008000g",
+                            "",
+                            "00020010",
+                        )
+                    )
+                ] = changed[key]
+            case _:
+                changed[key] = mutated_json(rng, changed[key])
+        return changed
+    if isinstance(model, list) and model and rng.random() < 0.9:
+        at = rng.randrange(len(model))
+        return [*model[:at], mutated_json(rng, model[at]), *model[at + 1 :]]
+    return rng.choice(
+        (
+            None,
+            True,
+            0,
+            -1,
+            1 << 70,
+            1e300,
+            float("nan"),
+            "",
+            "SQ",
+            "OB",
+            "PN",
+            "US",
+            "=",
+            "\\",
+            "ä",
+            "AA==",
+            "!",
+            [],
+            [[]],
+            {},
+            {"Alphabetic": 1},
+            [None],
+        )
+    )
