@@ -82,11 +82,28 @@ def private(inner: DataSet | None) -> DataSet:
     return DataSet([Element(0x00090010, "LO", b"ACME"), Element(0x00091010, "SQ", items)])
 
 
+def with_lengths(data_set: DataSet) -> bytes:
+    """In implicit VR, every sequence and item with its length: nothing tells a private sequence from bytes."""
+    written = b""
+    for tag, _, value in data_set:
+        assert isinstance(value, bytes | tuple)
+        items = () if isinstance(value, bytes) else map(with_lengths, value)
+        body = (
+            value
+            if isinstance(value, bytes)
+            else b"".join(struct.pack("<HHL", 0xFFFE, 0xE000, len(each)) + each for each in items)
+        )
+        written += struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(body)) + body
+    return written
+
+
 @pytest.mark.parametrize("inner", [None, DataSet(), DataSet([Element(0x00091030, "LO", b"AB")])])
 def test_private_sequences_are_canonical_though_implicit_vr_hides_them(inner: DataSet | None) -> None:
     data_set = private(inner)
-    assert canonical(encode(data_set, IMPLICIT), IMPLICIT) == canonical(encode(data_set, EXPLICIT), EXPLICIT)
-    hidden = Element(0x00091010, "UN", encode(data_set, IMPLICIT)[encode(data_set, IMPLICIT).index(b"ACME") + 12 :])
+    bare = with_lengths(data_set)
+    for implicit in (encode(data_set, IMPLICIT), bare):
+        assert canonical(implicit, IMPLICIT) == canonical(encode(data_set, EXPLICIT), EXPLICIT)
+    hidden = Element(0x00091010, "UN", bare[bare.index(b"ACME") + 12 :])
     unknown = DataSet([Element(0x00090010, "LO", b"ACME"), hidden])
     assert canonical(encode(unknown, EXPLICIT), EXPLICIT) == canonical(encode(data_set, EXPLICIT), EXPLICIT)
 
@@ -222,3 +239,14 @@ def test_mutated_real_data_sets() -> None:
         except RemoteProtocolError:
             refused += 1
     assert refused > 50, "mutants that are never refused are none"
+
+
+@pytest.mark.parametrize("levels", [20, 40, 60, 64, 65, 80])
+def test_the_canonical_form_of_hidden_nests_is_its_own(levels: int) -> None:
+    """Sequences in UN in sequences in UN: each is found as deep as a reader of what is written would go, and no deeper."""
+    nest = DataSet([Element(tags.PATIENT_ID, "LO", b"AB")])
+    for _ in range(levels):
+        nest = DataSet([Element(0x00091010, "SQ", (nest,))])
+    written = canonical(with_lengths(nest), IMPLICIT)
+    assert canonical(written, IMPLICIT) == written
+    assert written.count(struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)) == min(levels, 64)
