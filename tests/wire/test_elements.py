@@ -126,3 +126,11 @@ def test_our_own_faults_are_told_apart() -> None:
         encode(data_set, EXPLICIT)
     with pytest.raises(UnsupportedTransferSyntax):
         parse(b"", uids.EXPLICIT_VR_BIG_ENDIAN)
+
+
+@pytest.mark.parametrize("items", [(), (DataSet([Element(tags.PATIENT_ID, "LO", b"AB")]), DataSet())])
+def test_a_private_sequence_stays_one_in_implicit_vr(items: tuple[DataSet, ...]) -> None:
+    """No dictionary says that it is one: with a defined length it would read as bytes."""
+    whole = DataSet([Element(0x00091010, "SQ", items), Element(tags.PATIENT_ID, "LO", b"1 ")])
+    for syntax in (IMPLICIT, EXPLICIT):
+        assert parse(encode(whole, syntax), syntax) == whole
