@@ -34,6 +34,13 @@ MUTANTS_A_SEED = 2_000
 PAST_HEADER_MIN = 0.30
 LENGTH_MAX_BYTES = 6_000  # a mutation in pixels is a mutation of nothing
 PIXELS_KEPT_BYTES = 64
+IDENTIFYING = (
+    tags.SOP_CLASS_UID,
+    tags.SOP_INSTANCE_UID,
+    tags.STUDY_INSTANCE_UID,
+    tags.SERIES_INSTANCE_UID,
+    tags.PATIENT_ID,
+)
 NATIVE = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 
 
@@ -199,11 +206,39 @@ def check_part10(original: Original, data: bytes, rng: random.Random) -> None:
         assert read_part10(mutated).data_set_offset <= len(mutated)
 
 
+def told_by_pydicom(original: Original, data: bytes) -> dict[int, bytes] | None:
+    """The raw values of identifying attributes; None where pydicom does not read the data set, or only with a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            file = io.BytesIO(write_part10("1.2", "1.2", original.syntax) + data)
+            oracle = pydicom.dcmread(file, stop_before_pixels=True)
+            found = {tag: oracle.get_item(tag) for tag in IDENTIFYING if tag in oracle}
+        except Exception:  # whatever an oracle raises: it has no opinion then
+            return None
+    return {tag: _raw(each.value) for tag, each in found.items() if each is not None}
+
+
+def _raw(value: object) -> bytes:
+    """Most are raw as they were read; an empty one may have been made into a value already."""
+    return value.rstrip(b"\0 ") if isinstance(value, bytes) else str(value or "").encode()
+
+
+def check_oracle(original: Original, data: bytes, header: Header) -> bool:
+    told = told_by_pydicom(original, data)
+    if told is None:
+        return False
+    assert {tag: header.values[tag].rstrip(b"\0 ") for tag in IDENTIFYING if tag in header.values} == told
+    return True
+
+
 def check(original: Original, data: bytes, rng: random.Random, counts: Counter[str]) -> None:
     header = check_scanner(original, data, rng)
-    read = check_elements(original, data)
+    read = check_elements(original, data if header is None else data[: header.length])
     if read is not None:
         check_json(read, rng)
+    if header is not None:
+        counts["compared"] += check_oracle(original, data, header)
     counts["transcoded"] += check_transcode(original, data, rng)
     check_text(data, rng)
     check_part10(original, data, rng)
