@@ -250,3 +250,31 @@ def test_the_canonical_form_of_hidden_nests_is_its_own(levels: int) -> None:
     written = canonical(with_lengths(nest), IMPLICIT)
     assert canonical(written, IMPLICIT) == written
     assert written.count(struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)) == min(levels, 64)
+
+
+def test_many_small_elements_come_out_in_pieces() -> None:
+    data = encode(DataSet(Element(0x00091000 + number, "LO", b"A" * 1000) for number in range(16, 250)), EXPLICIT)
+    lengths = [len(piece) for piece in reencode([data], EXPLICIT, IMPLICIT)]
+    assert sum(lengths) == len(data) and max(lengths) < 70_000
+
+
+def test_a_hidden_nest_of_sequences_that_would_go_too_deep_stays_hidden() -> None:
+    nest = DataSet([Element(tags.PATIENT_ID, "LO", b"AB")])
+    for _ in range(30):
+        nest = DataSet([Element(0x00081140, "SQ", (nest,))])
+    value = with_lengths(DataSet([Element(0x00091010, "SQ", (nest,))]))[8:]
+    for depth, found in ((30, True), (40, False)):
+        data = encode(DataSet([Element(0x00091010, "UN", value)]), IMPLICIT)
+        for _ in range(depth):
+            item = struct.pack("<HHL", 0xFFFE, 0xE000, len(data)) + data
+            data = struct.pack("<HHL", 0x0008, 0x1140, len(item)) + item
+        written = canonical(data, IMPLICIT)
+        assert (value not in written) is found
+        assert canonical(written, IMPLICIT) == written
+
+
+def test_a_hidden_group_length_that_holds_items_stays_hidden() -> None:
+    item = DataSet([Element(0x00090000, "SQ", (DataSet(),))])
+    hidden = encode(DataSet([Element(0x00091010, "SQ", (item,))]), IMPLICIT)[8:-8]
+    data = encode(DataSet([Element(0x00091010, "UN", hidden)]), IMPLICIT)
+    assert canonical(data, IMPLICIT) == data
