@@ -127,13 +127,15 @@ def _mutated_item(rng: random.Random, item: bytes, others: Sequence[bytes]) -> b
         return blunt(rng, item)
     kind, body = item[0], item[4:]
     head = _item_head(kind)
-    match rng.randrange(7):
+    match rng.randrange(8):
         case 0:
             kind = rng.choice((0x10, 0x20, 0x21, 0x30, 0x40, 0x50, *range(0x51, 0x5A), rng.randrange(256)))
         case 1:
             return _ITEM.pack(kind, near(rng, len(body), 2)) + body
         case 2:
             body = rng.choice(_TEXTS)
+        case 7:  # shorter than its fixed fields
+            body = body[: rng.randrange(6)]
         case 3 if head < 0:
             body = blunt(rng, body)
         case _ if head >= 0:

@@ -239,6 +239,11 @@ def check(original: Original, data: bytes, rng: random.Random, counts: Counter[s
         check_json(read, rng)
     if header is not None:
         counts["compared"] += check_oracle(original, data, header)
+        if (
+            read is not None
+        ):  # two readers of ours, written apart: the same attributes, and nothing else behind the header's end
+            assert header.values == {each.tag: each.value for each in read if each.tag in header.values}
+            assert not tags.INDEXED & {each.tag for each in read} - set(header.values)
     counts["transcoded"] += check_transcode(original, data, rng)
     check_text(data, rng)
     check_part10(original, data, rng)
