@@ -399,7 +399,7 @@ def _mutated_data_element(rng: random.Random, element: bytes, *, explicit: bool)
         case 4:
             return _nested(rng, element, explicit=explicit)
         case 5:
-            value = rng.choice(_TEXTS)
+            value, vr = rng.choice(_TEXTS), rng.choice((vr, vr, b"DS", b"IS", b"PN"))
         case 6:
             tag, vr, value = 0x00080005, b"CS", rng.choice(_CHARACTER_SETS)
         case 7:
@@ -419,9 +419,12 @@ def mutated_data_set(rng: random.Random, data: bytes, other: bytes, *, explicit:
         parts, chance = top_level(data, explicit=explicit), rng.random()
         if chance < 0.15:
             data = b"".join(shuffled(rng, parts, top_level(other, explicit=explicit)))
-        elif chance < 0.20:
+        elif chance < 0.19:
             data = blunt(rng, data)
-        elif chance < 0.25:
+        elif chance < 0.22 and parts:  # the end comes in the middle of a header
+            at = rng.randrange(len(parts))
+            data = b"".join(parts[:at]) + parts[at][: rng.randrange(13)]
+        elif chance < 0.26:
             data = data[: rng.randrange(len(data) + 1)] + other[rng.randrange(len(other) + 1) :]
         else:
             data = b"".join(_changed(rng, parts, lambda each: _mutated_data_element(rng, each, explicit=explicit)))

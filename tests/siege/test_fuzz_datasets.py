@@ -16,10 +16,10 @@ import pydicom
 import pytest
 
 from leadglass.wire import tags
-from leadglass.wire.charset import decode_text, decode_value, normalise_for_matching
-from leadglass.wire.dataset import Header, MalformedDataSet, Scanner
+from leadglass.wire.charset import _ESCAPES, decode_text, decode_value, normalise_for_matching
+from leadglass.wire.dataset import LONG_VRS, SHORT_VRS, Header, MalformedDataSet, Scanner
 from leadglass.wire.dicomjson import from_json, to_json
-from leadglass.wire.elements import DataSet, ElementLimits, _Open, _Parser, encode, padded, parse
+from leadglass.wire.elements import DataSet, Element, ElementLimits, _Open, _Parser, encode, padded, parse
 from leadglass.wire.part10 import read_part10, write_part10
 from leadglass.wire.transcode import canonical, reencode
 from leadglass.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
@@ -34,6 +34,8 @@ MUTANTS_A_SEED = 2_000
 PAST_HEADER_MIN = 0.30
 LENGTH_MAX_BYTES = 6_000  # a mutation in pixels is a mutation of nothing
 PIXELS_KEPT_BYTES = 64
+VRS = tuple(vr.decode() for vr in sorted(SHORT_VRS | LONG_VRS) if vr != b"SQ")
+CHARACTER_SETS = (b"", b"\\ISO 2022 IR 87", b"ISO_IR 13\\ISO 2022 IR 149", b"ISO 2022 IR 149", b"ISO_IR 192")
 IDENTIFYING = (
     tags.SOP_CLASS_UID,
     tags.SOP_INSTANCE_UID,
@@ -185,14 +187,17 @@ def check_transcode(original: Original, data: bytes, rng: random.Random) -> bool
 
 
 def check_text(data: bytes, rng: random.Random) -> None:
-    """Text never fails: whatever the bytes, whatever the character set says."""
+    """Text never fails: whatever the bytes, whatever the character set says. Nor does its JSON."""
     at = rng.randrange(len(data) + 1)
-    value, character_set = (
-        data[at : at + 40],
-        rng.choice((b"", b"\\ISO 2022 IR 87", b"ISO_IR 13\\ISO 2022 IR 149", data[-20:])),
-    )
-    for vr in ("PN", "LO", "UT", "DS", "US", "FD", "UN", "UI"):
-        assert isinstance(decode_value(value, vr, character_set), str)
+    value, character_set = data[at : at + 40], rng.choice((*CHARACTER_SETS, data[-20:]))
+    for _ in range(rng.randrange(4)):
+        value = (
+            rng.choice((b"\x1b" + rng.choice(tuple(_ESCAPES)), rng.randbytes(3), b"^=\\", b"1e999", value[:3])) + value
+        )
+    for vr in VRS:
+        text = decode_value(value, vr, character_set)
+        json.dumps(to_json(DataSet([Element(0x00091010, vr, value)]), character_set=character_set), allow_nan=False)
+        normalise_for_matching(text)
     assert isinstance(decode_text(value, "PN", character_set), str)
 
 
