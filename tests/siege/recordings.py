@@ -317,6 +317,9 @@ def _orthanc(scene: Scene) -> None:
         "IndexDirectory": str(place),
         "DicomServerEnabled": False,
         "HttpPort": web,
+        "HttpBindAddresses": [
+            "127.0.0.1"
+        ],  # an older one that does not know it listens everywhere, and refuses who is not local
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
         "HttpDescribeErrors": False,
