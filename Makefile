@@ -1,6 +1,6 @@
 # `make` prints this help. Two commands matter to a newcomer: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak dev lock clean
+.PHONY: help demo test check cover bench soak dev lock clean
 
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
@@ -42,8 +42,19 @@ check: $(VENV)/dev  ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: check  ## everything that CI runs
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+# The tests of the wire are run once, measured; the other tests without them, unmeasured, for measuring slows them down.
+BRANCHES_MIN := 95
+
+test: check cover  ## everything that CI runs
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore=tests/wire
+
+cover: $(VENV)/dev  ## tests/wire, and how many branches of src/leadglass/wire it takes: 95 % at least
+	$(BIN)/coverage run --branch --source=src/leadglass/wire -m pytest -q tests/wire
+	@$(BIN)/coverage report --show-missing
+	@$(BIN)/coverage json -q -o - | $(BIN)/python -c 'import json, sys; totals = json.load(sys.stdin)["totals"]; \
+		taken, of = totals["covered_branches"], totals["num_branches"]; \
+		print(f"branch coverage of src/leadglass/wire: {100 * taken / of:.1f} % ({taken} of {of}), $(BRANCHES_MIN) % at least"); \
+		sys.exit(100 * taken < $(BRANCHES_MIN) * of)'
 
 bench: $(VENV)/dev  ## interleaved with Orthanc and storescp (Debian's orthanc and dcmtk); about an hour, ARGS="--rounds 1" for less
 	$(BIN)/python -m bench $(ARGS)

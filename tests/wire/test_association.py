@@ -564,6 +564,18 @@ def test_the_buffer_moves_what_is_left_to_its_front() -> None:
     assert joined(drain(pair.acceptor)) == [(1, False, b"ab")]
 
 
+def test_a_buffer_that_was_read_to_its_middle_begins_again() -> None:
+    association = ConnectionPair().associate().acceptor
+    space = association.buffer()
+    half = len(space) // 2 + 1
+    whole = encode(PData((PresentationDataValue(1, False, False, bytes(half - 12 - 3)),)))
+    association.receive_data(whole + b"\4\0\0", 0.0)
+    drain(association)
+    assert len(association.buffer()) == len(association._bytes) - 3
+    association.receive_data(b"\0\0\x08\0\0\0\4\1\2ab", 0.0)
+    assert joined(drain(association)) == [(1, False, b"ab")]
+
+
 # ---- whatever the bytes
 
 

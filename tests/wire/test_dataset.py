@@ -353,3 +353,33 @@ def test_every_transfer_syntax_that_is_offered_has_a_scanner() -> None:
     for uid, syntax in TRANSFER_SYNTAXES.items():
         if not syntax.deflated and not syntax.big_endian:
             Scanner(uid)
+
+
+def test_what_is_kept_is_bounded_in_either_kind_of_vr() -> None:
+    value = b"A" * 60
+    wanted = ((tags.PATIENT_NAME, "PN"), (tags.PATIENT_ID, "LO"))
+    explicit = b"".join(element(tag, vr, value) for tag, vr in wanted)
+    implicit = b"".join(struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(value)) + value for tag, _ in wanted)
+    for data, syntax in ((explicit, EXPLICIT_VR_LITTLE_ENDIAN), (implicit, IMPLICIT_VR_LITTLE_ENDIAN)):
+        assert scan(data, syntax, kept_max_bytes=120).text(tags.PATIENT_ID) == "A" * 60
+        with pytest.raises(MalformedDataSet, match="more than 119 bytes"):
+            scan(data, syntax, kept_max_bytes=119)
+
+
+def test_another_vr_of_the_dictionary_s_choice_is_read_as_what_it_says() -> None:
+    tag = 0x00280106  # Smallest Image Pixel Value: US or SS
+    scanner = Scanner(EXPLICIT_VR_LITTLE_ENDIAN, frozenset((tag,)))
+    scanner.feed(element(tag, "SS", b"\xff\xff"))
+    header = scanner.finish()
+    assert (header.number(tag), header.warnings) == (-1, ())
+
+
+def test_fragments_of_an_icon_stay_within_their_item() -> None:
+    """An icon's fragments lie in an item whose length is said: what reaches beyond it would swallow what follows."""
+    fragment = struct.pack("<HHL", 0xFFFE, 0xE000, 4) + b"ABCD"
+    icon = undefined(tags.PIXEL_DATA, "OB") + fragment + SEQUENCE_END
+    item = struct.pack("<HHL", 0xFFFE, 0xE000, len(icon)) + icon
+    after = element(0x00880904, "LO", b"After ")
+    assert scan(element(0x00880200, "SQ", item) + after, JPEG).warnings == ()
+    with pytest.raises(MalformedDataSet, match="a fragment of 64 bytes reaches beyond its item"):
+        scan(element(0x00880200, "SQ", item.replace(b"\4\0\0\0ABCD", b"\x40\0\0\0ABCD")) + after * 9, JPEG)

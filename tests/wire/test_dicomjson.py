@@ -127,6 +127,7 @@ def test_values_that_json_has_no_word_for(vr: str, value: bytes, told: list[obje
         {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "A=B"}]}},
         {"00100020": {"vr": "LO", "Value": ["A\\B"]}},
         {"00100020": {"vr": "LO", "Value": [1]}},
+        {"00104000": {"vr": "LT", "Value": ["A", "B"]}},
         {"00100020": {"vr": "LO", "Value": ["\ud800"]}},
         {"00080060": {"vr": "CS", "Value": ["é"]}},
         {"00280010": {"vr": "US", "Value": [70000]}},

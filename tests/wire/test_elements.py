@@ -80,6 +80,8 @@ def test_an_icon_in_fragments_goes_there_and_back() -> None:
         parse(encode(whole, EXPLICIT), EXPLICIT)
     with pytest.raises(MalformedDataSet, match="not held here"):
         parse(encode(icon, JPEG), JPEG)
+    with pytest.raises(MalformedDataSet, match="a fragment claims 64 bytes"):
+        parse(encode(whole, JPEG).replace(b"\4\0\0\0ABCD", b"\x40\0\0\0ABCD"), JPEG)
 
 
 @pytest.mark.parametrize(
@@ -126,3 +128,19 @@ def test_our_own_faults_are_told_apart() -> None:
         encode(data_set, EXPLICIT)
     with pytest.raises(UnsupportedTransferSyntax):
         parse(b"", uids.EXPLICIT_VR_BIG_ENDIAN)
+    with pytest.raises(UnsupportedTransferSyntax):
+        encode(DataSet(), uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
+
+
+@pytest.mark.parametrize("items", [(), (DataSet([Element(tags.PATIENT_ID, "LO", b"AB")]), DataSet())])
+def test_a_private_sequence_stays_one_in_implicit_vr(items: tuple[DataSet, ...]) -> None:
+    """No dictionary says that it is one: with a defined length it would read as bytes."""
+    whole = DataSet([Element(0x00091010, "SQ", items), Element(tags.PATIENT_ID, "LO", b"1 ")])
+    for syntax in (IMPLICIT, EXPLICIT):
+        assert parse(encode(whole, syntax), syntax) == whole
+
+
+def test_equal_data_sets_are_one_in_a_set() -> None:
+    first, second = DataSet([Element(tags.PATIENT_ID, "LO", b"AB")]), DataSet([Element(tags.PATIENT_ID, "LO", b"AB")])
+    assert len({first, second, DataSet()}) == 2
+    assert repr(first) == "DataSet(1 elements)"  # never its values: they are a patient's

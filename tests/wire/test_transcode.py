@@ -82,11 +82,28 @@ def private(inner: DataSet | None) -> DataSet:
     return DataSet([Element(0x00090010, "LO", b"ACME"), Element(0x00091010, "SQ", items)])
 
 
+def with_lengths(data_set: DataSet) -> bytes:
+    """In implicit VR, every sequence and item with its length: nothing tells a private sequence from bytes."""
+    written = b""
+    for tag, _, value in data_set:
+        assert isinstance(value, bytes | tuple)
+        items = () if isinstance(value, bytes) else map(with_lengths, value)
+        body = (
+            value
+            if isinstance(value, bytes)
+            else b"".join(struct.pack("<HHL", 0xFFFE, 0xE000, len(each)) + each for each in items)
+        )
+        written += struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(body)) + body
+    return written
+
+
 @pytest.mark.parametrize("inner", [None, DataSet(), DataSet([Element(0x00091030, "LO", b"AB")])])
 def test_private_sequences_are_canonical_though_implicit_vr_hides_them(inner: DataSet | None) -> None:
     data_set = private(inner)
-    assert canonical(encode(data_set, IMPLICIT), IMPLICIT) == canonical(encode(data_set, EXPLICIT), EXPLICIT)
-    hidden = Element(0x00091010, "UN", encode(data_set, IMPLICIT)[encode(data_set, IMPLICIT).index(b"ACME") + 12 :])
+    bare = with_lengths(data_set)
+    for implicit in (encode(data_set, IMPLICIT), bare):
+        assert canonical(implicit, IMPLICIT) == canonical(encode(data_set, EXPLICIT), EXPLICIT)
+    hidden = Element(0x00091010, "UN", bare[bare.index(b"ACME") + 12 :])
     unknown = DataSet([Element(0x00090010, "LO", b"ACME"), hidden])
     assert canonical(encode(unknown, EXPLICIT), EXPLICIT) == canonical(encode(data_set, EXPLICIT), EXPLICIT)
 
@@ -222,3 +239,42 @@ def test_mutated_real_data_sets() -> None:
         except RemoteProtocolError:
             refused += 1
     assert refused > 50, "mutants that are never refused are none"
+
+
+@pytest.mark.parametrize("levels", [20, 40, 60, 64, 65, 80])
+def test_the_canonical_form_of_hidden_nests_is_its_own(levels: int) -> None:
+    """Sequences in UN in sequences in UN: each is found as deep as a reader of what is written would go, and no deeper."""
+    nest = DataSet([Element(tags.PATIENT_ID, "LO", b"AB")])
+    for _ in range(levels):
+        nest = DataSet([Element(0x00091010, "SQ", (nest,))])
+    written = canonical(with_lengths(nest), IMPLICIT)
+    assert canonical(written, IMPLICIT) == written
+    assert written.count(struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)) == min(levels, 64)
+
+
+def test_many_small_elements_come_out_in_pieces() -> None:
+    data = encode(DataSet(Element(0x00091000 + number, "LO", b"A" * 1000) for number in range(16, 250)), EXPLICIT)
+    lengths = [len(piece) for piece in reencode([data], EXPLICIT, IMPLICIT)]
+    assert sum(lengths) == len(data) and max(lengths) < 70_000
+
+
+def test_a_hidden_nest_of_sequences_that_would_go_too_deep_stays_hidden() -> None:
+    nest = DataSet([Element(tags.PATIENT_ID, "LO", b"AB")])
+    for _ in range(30):
+        nest = DataSet([Element(0x00081140, "SQ", (nest,))])
+    value = with_lengths(DataSet([Element(0x00091010, "SQ", (nest,))]))[8:]
+    for depth, found in ((30, True), (40, False)):
+        data = encode(DataSet([Element(0x00091010, "UN", value)]), IMPLICIT)
+        for _ in range(depth):
+            item = struct.pack("<HHL", 0xFFFE, 0xE000, len(data)) + data
+            data = struct.pack("<HHL", 0x0008, 0x1140, len(item)) + item
+        written = canonical(data, IMPLICIT)
+        assert (value not in written) is found
+        assert canonical(written, IMPLICIT) == written
+
+
+def test_a_hidden_group_length_that_holds_items_stays_hidden() -> None:
+    item = DataSet([Element(0x00090000, "SQ", (DataSet(),))])
+    hidden = encode(DataSet([Element(0x00091010, "SQ", (item,))]), IMPLICIT)[8:-8]
+    data = encode(DataSet([Element(0x00091010, "UN", hidden)]), IMPLICIT)
+    assert canonical(data, IMPLICIT) == data

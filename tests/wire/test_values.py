@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leadglass.wire.values import date_of, integer_of, name_groups, time_of
+from leadglass.wire.values import date_of, integer_of, name_groups, text_vr, time_of
 
 
 def test_dates_times_numbers_and_names() -> None:
@@ -20,3 +20,7 @@ def test_dates_times_numbers_and_names() -> None:
 def test_what_python_would_take_for_a_number_but_dicom_would_not() -> None:
     assert [integer_of(text) for text in ("1_000", "١٢", "", "0x10", "12.0")] == [None] * 5
     assert (integer_of("-12"), integer_of("+12"), integer_of("18446744073709551615")) == (-12, 12, 2**64 - 1)
+
+
+def test_which_values_the_character_set_is_about() -> None:
+    assert [vr for vr in ("PN", "LO", "UI", "CS", "OB") if text_vr(vr)] == ["PN", "LO"]

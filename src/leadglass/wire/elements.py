@@ -253,7 +253,11 @@ class _Parser:
 
 
 def encode(data_set: DataSet, transfer_syntax_uid: str) -> bytes:
-    """The bytes of a data set, sequences and items with defined lengths, values padded to even length (PS3.5 7.1)."""
+    """The bytes of a data set, values padded to even length (PS3.5 7.1).
+
+    Sequences and items have defined lengths, but for a sequence in implicit VR that the dictionary does not know: its length is undefined, or
+    its reader would take it for bytes (PS3.5 7.5.1).
+    """
     syntax = TRANSFER_SYNTAXES.get(transfer_syntax_uid)
     if syntax is None or syntax.big_endian or syntax.deflated:
         raise UnsupportedTransferSyntax(f"no data set is written in {transfer_syntax_uid}")
@@ -274,6 +278,9 @@ def _encode(data_set: DataSet, explicit: bool, depth: int) -> bytes:
         else:
             items = [_encode(item, explicit, depth + 1) for item in value]
             body = b"".join(_IMPLICIT.pack(0xFFFE, 0xE000, len(item)) + item for item in items)
+            if not explicit and vr_of(tag) != "SQ":
+                parts += (element_header(tag, vr, UNDEFINED_LENGTH, explicit=False), body, _SEQUENCE_END)
+                continue
         parts += (element_header(tag, vr, len(body), explicit=explicit), body)
     return b"".join(parts)
 

@@ -256,15 +256,18 @@ def _untrue(tag: int) -> bool:
 
 def _unhidden(tag: int, value: bytes, depth: int) -> bytes:
     """An element in implicit VR, rewritten as a sequence where its value is one from the first byte to the last."""
-    if value[:4] == _ITEM[:4] and depth <= 2 * NESTING_DEPTH_MAX:
+    if value[:4] == _ITEM[:4]:
         try:
-            return _sequence(tag, parse_items(value), depth + 2)
+            return _sequence(tag, parse_items(value), depth)
         except MalformedDataSet:
             pass  # bytes that only begin like one
     return element_header(tag, "UN", len(value) + len(value) % 2, explicit=False) + padded(value, "UN")
 
 
 def _sequence(tag: int, items: tuple[DataSet, ...], depth: int) -> bytes:
+    """A hidden sequence, written as one. `depth`: containers around it, as the reader of what is written will count them."""
+    if depth > 2 * NESTING_DEPTH_MAX:
+        raise _malformed(tag, 0, f"nested deeper than {NESTING_DEPTH_MAX}")
     if not items:
         return element_header(tag, "SQ", 0, explicit=False)
     parts = [element_header(tag, "SQ", UNDEFINED_LENGTH, explicit=False)]
