@@ -26,6 +26,7 @@ from leadglass.archive.rebuild import Rebuild, Standings
 from leadglass.archive.recovery import Recovery
 from leadglass.archive.release import Release
 from leadglass.archive.segments import Segments
+from leadglass.audit.events import COMMAND
 from leadglass.audit.journal.append import JournalWriter
 from leadglass.audit.journal.read import JournalReader, RecoveredJournal
 from leadglass.doors.blocking import run
@@ -284,8 +285,8 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
         return inspect(arrived)
 
     async def record(event: Event) -> None:
-        if event.kind is EventKind.ASSOCIATION_REFUSED and not event.actor:
-            journal.note_stranger(event)  # before identity: budgeted, never a sync of its own
+        if (event.kind is EventKind.ASSOCIATION_REFUSED and not event.actor) or event.action == COMMAND:
+            journal.note_stranger(event)  # before identity, or before any request: budgeted, never a sync of its own
         else:
             journal.record(event)
 

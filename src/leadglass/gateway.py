@@ -70,7 +70,7 @@ async def admit(do: Stages, peer: Peer, proposal: Proposal) -> AsyncIterator[Adm
         subject = await do.identify(peer, proposal)
         permit = do.decide(subject, proposal)
     except Refused as refusal:
-        await do.record(events.association_refused(peer, proposal, refusal))
+        await _refused(do, events.association_refused(peer, proposal, refusal), refusal)
         raise
     await do.record(events.association_admitted(subject, permit))
     progress = Progress()
@@ -84,10 +84,8 @@ async def admit(do: Stages, peer: Peer, proposal: Proposal) -> AsyncIterator[Adm
         do.note(events.association_ended(subject, permit, progress))
 
 
-async def turn_away(
-    do: Stages, peer: Peer, refusal: Refused
-) -> None:  # no TLS, no certificate, no A-ASSOCIATE-RQ in time
-    await do.record(events.association_refused(peer, Proposal("", ""), refusal))
+async def turn_away(do: Stages, peer: Peer, refusal: Refused) -> None:  # no TLS, no A-ASSOCIATE-RQ in time, no command
+    await _refused(do, events.turned_away(peer, refusal), refusal)
 
 
 async def store(do: Stages, offer: Offer, body: Iterable[memoryview]) -> Settled:
@@ -106,7 +104,7 @@ async def store(do: Stages, offer: Offer, body: Iterable[memoryview]) -> Settled
         if settled.standing in (Standing.HELD, Standing.REJECTED):
             raise Conflicting.held(settled)
     except (Refused, Fault) as refusal:
-        await do.record(events.request_refused(offer, refusal))
+        await _refused(do, events.request_refused(offer, refusal), refusal)
         raise
     return settled
 
@@ -117,7 +115,7 @@ async def release(do: Stages, request: Request) -> AsyncIterator[Found]:
         permit = do.decide(request.subject, request)
         found = await do.open(request, permit)
     except (Refused, Fault) as refusal:
-        await do.record(events.request_refused(request, refusal))
+        await _refused(do, events.request_refused(request, refusal), refusal)
         raise
     await do.record(events.release_started(request, permit, found.progress))  # the record leaves first, then the pixels
     try:
@@ -145,3 +143,8 @@ async def change(do: Stages, order: Change) -> Mapping[str, object]:
 async def keep_watch(do: Stages, found: Iterable[Detection]) -> None:
     for detection in found:
         await do.record(events.detected(detection))
+
+
+async def _refused(do: Stages, event: Event, refusal: Refused | Fault) -> None:
+    await do.record(event)
+    refusal.recorded = True

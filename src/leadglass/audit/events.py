@@ -38,6 +38,8 @@ from leadglass.terms import (
     fingerprint_of,
 )
 
+COMMAND = "command"  # the action of a refusal that came before anybody knew what was asked
+
 
 def association_refused(peer: Peer, proposal: Proposal, refusal: Refused) -> Event:
     """Somebody called and was not let in; `details` say who they claimed to be."""
@@ -52,6 +54,21 @@ def association_refused(peer: Peer, proposal: Proposal, refusal: Refused) -> Eve
         reason=refusal.reason,
         fingerprint=fingerprint_of(peer),
         details={"refusal": type(refusal).__name__, **_proposed(proposal)},
+    )
+
+
+def turned_away(peer: Peer, refusal: Refused) -> Event:
+    """Somebody was refused before there was a request: a stranger without an A-ASSOCIATE-RQ, or a device whose command means nothing."""
+    if refusal.subject is None:
+        return association_refused(peer, Proposal("", ""), refusal)
+    return _by(
+        refusal.subject,
+        EventKind.REQUEST_REFUSED,
+        COMMAND,
+        refusal.rule,
+        Outcome.REFUSED,
+        reason=refusal.reason,
+        details={"refusal": type(refusal).__name__},
     )
 
 

@@ -9,7 +9,7 @@ from leadglass.terms.requests import Subject
 class Refused(Exception):
     """We say no. `reason` is for the operator and says what to mend; the peer hears only its row in `doors/replies.py`.
 
-    `rule`: the rule that refused, where one did. `subject`: who it was, where that much is known.
+    `rule`: the rule that refused, where one did. `subject`: who it was, where that much is known. `recorded`: an event says so already.
     """
 
     def __init__(self, reason: str, *, rule: str = "", subject: Subject | None = None) -> None:
@@ -17,6 +17,7 @@ class Refused(Exception):
         self.reason = reason
         self.rule = rule
         self.subject = subject
+        self.recorded = False
 
 
 class NotIdentified(Refused):
@@ -78,6 +79,7 @@ class Fault(Exception):
     def __init__(self, what: str, *, hint: str = "") -> None:
         super().__init__(what)
         self.hint = hint
+        self.recorded = False
 
 
 class StoreFault(Fault):

@@ -105,6 +105,8 @@ class Conversation:
             self._ended = self._cut_reason() or str(lost)
         except RemoteProtocolError as broken:
             self._ended = f"the peer broke the protocol: {broken}"
+            if self._admission is None:  # nobody else will say so
+                self._turn_away(self._ended)
             self._farewell()
         except Refused as refusal:
             self._ended = refusal.reason
@@ -290,6 +292,7 @@ class Conversation:
         try:
             self._items.extend(self._messages.feed(fragment))
         except CommandRefused as refused:  # this command cannot be carried out; the association goes on
+            self._record(Malformed(str(refused)))
             self._association.send_data(fragment.context_id, is_command=True, payload=refused.answer, is_last=True)
             self._write()
         except RemoteProtocolError as broken:
@@ -304,9 +307,17 @@ class Conversation:
                 raise Unsupported(f"{command.field.name} is not offered here")
             service(self, context, command)
         except (Refused, Fault) as refusal:
+            if isinstance(refusal, Refused):
+                self._record(refusal)
             self.finish_data_set()
             row = reply_to(refusal)
             self.respond(context, command, row.dimse_status, comment=row.comment)
+
+    def _record(self, refusal: Refused) -> None:
+        """What was refused before it came to the gateway goes through it all the same, so that an event says so."""
+        if not refusal.recorded:
+            refusal.subject = refusal.subject or self.subject
+            run(gateway.turn_away(self.hall.do, self._peer(), refusal))
 
     # ---- what services use
 
