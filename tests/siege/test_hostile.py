@@ -98,7 +98,7 @@ def _oversize(rq: AssociateRQ) -> bytes:
 
 
 BEFORE: list[tuple[str, Callable[[], bytes], str, str]] = [
-    ("a PDU of 4 GiB", lambda: pdu(0x01, b"", GIB4), "rejected 1,2,1", "A-ASSOCIATE-RQ"),
+    ("a PDU of 4 GiB", lambda: pdu(0x01, b"", GIB4), "rejected 1,2,1", "ASSOCIATE_RQ of 4294967294 bytes"),
     ("an unknown PDU", lambda: pdu(0x2A, b"what?"), "aborted 0,0", "unknown PDU type 2AH"),
     ("P-DATA first", lambda: p_data(1, command_set({FIELD: 0x30}), command=True), "aborted 0,0", "P_DATA_TF"),
     ("a release first", lambda: pdu(0x05, bytes(4)), "aborted 0,0", "RELEASE_RQ"),
