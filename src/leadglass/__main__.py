@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from leadglass.archive.arrival import Receiver
 from leadglass.archive.backends import open_objects
+from leadglass.archive.backup import Backup
 from leadglass.archive.barrier import Barrier
 from leadglass.archive.commit import Commit, CommitParts
 from leadglass.archive.conflicts import Conflicts
@@ -132,7 +133,10 @@ def assemble(site_dir: Path) -> House:
 
     archive = _Archive(site, site_dir, index, keyring, writer, _Journals(journal, reader, tell), fatal)
     archive.tell = lambda corrupted: tell([_corruption(corrupted)])
-    changes = Changes(site_dir, register, lambda: archive.standings)
+    backup = Backup(site_dir, archive.store, site_key, reader, present.site)
+    changes = Changes(
+        site_dir, register, lambda: archive.standings, lambda: backup, lambda: len(archive.recovery.recover_all())
+    )
     do = _stages(present, archive, journal, changes)
     told.append(do)
 
@@ -154,6 +158,7 @@ def assemble(site_dir: Path) -> House:
         index=index,
         journal=reader,
         standings=archive.standings,
+        backups=backup,
         writer=writer.id.hex(),
         fatal=fatal,
         site=present.site,
@@ -193,7 +198,7 @@ class _Archive:
             disk_reserve_bytes=site.limits.disk_reserve_bytes,
             claim_wait_seconds=site.limits.claim_wait_seconds,
         )
-        store = open_objects(site.objects, site_dir)
+        self.store = store = open_objects(site.objects, site_dir)
 
         def stop(why: str) -> None:
             log.error("acknowledging stops", reason=why)

@@ -166,7 +166,14 @@ def index_rows(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
         yield {"row": repr(row)}
 
 
+def backup(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
+    """How far the backup is that is being made: bytes done, bytes there."""
+    done, there = house.backups.progress()
+    yield {"done": done, "there": there}
+
+
 QUESTIONS: Mapping[str, Question] = {
+    "backup": backup,
     "conflicts": conflicts,
     "device": device,
     "devices": devices,
