@@ -156,7 +156,11 @@ class Changes:
     def _restore(self, change: Change, arguments: Arguments) -> Result:
         """What a start after a crash does, on files that a restore laid down; the backup's own change cannot be completed in its own copy."""
         self.register.change_settled(str(arguments["backup_change"]), "completed")
-        return {"writers_recovered": self.recover_all()}
+        recovered = self.recover_all()
+        rebuilt = self.standings().rebuild(
+            lambda done, total: None
+        )  # which also misses what a journal tells of and no segment has
+        return {"writers_recovered": recovered, "records": rebuilt["records"]}
 
     # ---- shared
 
