@@ -133,7 +133,7 @@ def assemble(site_dir: Path) -> House:
 
     archive = _Archive(site, site_dir, index, keyring, writer, _Journals(journal, reader, tell), fatal)
     archive.tell = lambda corrupted: tell([_corruption(corrupted)])
-    backup = Backup(site_dir, archive.store, site_key, reader, present.site)
+    backup = Backup(site_dir, archive.store, site_key, reader, present.site, archive.standings.still)
     changes = Changes(
         site_dir, register, lambda: archive.standings, lambda: backup, lambda: len(archive.recovery.recover_all())
     )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -44,10 +45,13 @@ class Journals:
 class Serving:
     """A serving process: what it stores stands in its journal too."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, journal_length_max_bytes: int) -> None:
         self.process: Process = place.process()
         self.journal = JournalWriter.open(
-            self.process.writer, self.process.keyring, lambda: 1_700_000_000 * 10**9, file_length_max_bytes=6_000
+            self.process.writer,
+            self.process.keyring,
+            lambda: 1_700_000_000 * 10**9,
+            file_length_max_bytes=journal_length_max_bytes,
         )
         self.stored: dict[str, bytes] = {}
 
@@ -75,9 +79,10 @@ class Made:
         self.key = self.place.site_key
         Register.open(self.site_dir / "register.db", self.key.derive("register")).close()
         self.serving: list[Serving] = []
+        self.still = threading.Lock()
 
-    def serve(self, instances: int = 0) -> Serving:
-        serving = Serving(self.place)
+    def serve(self, instances: int = 0, journal_length_max_bytes: int = 6_000) -> Serving:
+        serving = Serving(self.place, journal_length_max_bytes)
         self.serving.append(serving)
         for _ in range(instances):
             serving.store()
@@ -85,7 +90,9 @@ class Made:
 
     def backup(self) -> dict[str, object]:
         journal = JournalReader.open(self.site_dir, Keyring.open(self.site_dir, self.key, None))
-        made = Backup(self.site_dir, self.place.store, self.key, journal, lambda: load_proven(self.site_dir))
+        made = Backup(
+            self.site_dir, self.place.store, self.key, journal, lambda: load_proven(self.site_dir), self.still
+        )
         return made.run(self.directory, "change-1")
 
     def manifest(self) -> Manifest:
@@ -188,6 +195,67 @@ def test_whatever_is_stored_at_whichever_moment(made: Made, tmp_path: Path, monk
     made.comes_back(tmp_path / "first", promised)
     made.backup()
     made.comes_back(tmp_path / "second", stored(made))
+
+
+def test_a_promotion_is_copied_with_the_version_that_it_concerns(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two writers: at each moment one keeps another version of an object, and the other promotes it at once."""
+    first, second = made.serve(3), made.serve(3)
+    versions: dict[str, int] = {}
+
+    def happens(path: str) -> None:
+        keeping, promoting = (first, second) if len(versions) % 2 else (second, first)
+        uid = f"1.9.{len(versions)}"
+        for content in (b"one", b"two"):
+            keeping.process.store(uid, content, study="1.9")
+        promoting.process.conflicts.promote(uid, 2)
+        versions[uid] = 2
+
+    with monkeypatch.context() as patch:
+        seen(made, patch, happens)
+        made.backup()
+    assert len(versions) > 12
+    made.comes_back(tmp_path / "new", {})
+    made.backup()
+    process = made.comes_back(tmp_path / "later", dict.fromkeys(versions, b"two"))
+    assert process.place.site_dir == tmp_path / "later"
+
+
+def test_lengths_are_taken_while_no_standing_changes(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.serve(3)
+    held: list[bool] = []
+    original = LocalObjects.size
+
+    def size(store: LocalObjects, name: str) -> int:
+        held.append(made.still.locked())
+        return original(store, name)
+
+    monkeypatch.setattr(LocalObjects, "size", size)
+    made.backup()
+    assert held == [False, True], "the first look says what is final and how much room is needed"
+    assert not made.still.locked()
+
+
+def test_a_journal_is_copied_to_its_last_event_and_not_into_the_room_set_aside(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the beginning of an event is read before it is written and its end after that, the copy would hold neither it nor a torn tail."""
+    serving = made.serve(5, journal_length_max_bytes=1 << 20)
+    promised = stored(made)
+
+    def happens(path: str) -> None:
+        for _ in range(2):
+            serving.store(length=200)
+            serving.journal.sync()
+
+    with monkeypatch.context() as patch:
+        seen(made, patch, happens)
+        made.backup()
+    (journal,) = (each for each in made.manifest().files if "/journal-" in each.path)
+    source = made.site_dir / journal.path
+    assert journal.length < source.stat().st_size - (1 << 20), "there is room set aside"
+    made.comes_back(tmp_path / "new", promised)
 
 
 def test_a_writer_that_is_recovered_meanwhile(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,6 +373,7 @@ def test_what_the_site_lost_stays_in_the_backup(made: Made, tmp_path: Path) -> N
     assert made.manifest().kept == (kept,) and (made.directory / kept.at).exists()
     made.restored(tmp_path / "new").close()
     assert (tmp_path / "new" / "objects" / segments[0].name).exists()
+    assert not (tmp_path / "new" / "objects" / segments[-1].name).exists(), "it may be what recovery removed"
     assert serving.stored
 
 

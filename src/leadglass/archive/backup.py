@@ -5,7 +5,8 @@
   2  journals         Each up to its last whole record: behind it lies room set aside, into which its writer goes on writing. They come
                       before the segments, because an event tells of a record that is durable already: no event of the copy is without
                       its record. A record without its event is normal, and recovery tells it to the journal.
-  3  segments         Each up to its length now: what a writer appended before that is in it. A torn tail is what recovery cuts.
+  3  segments         Each up to its length at one moment at which no standing changes: what a writer appended before that is in it, and
+                      a promotion in one segment finds the version that it concerns in another. A torn tail is what recovery cuts.
   4  keyrings         After both: a key is durable before the first record or event that uses it, so no copied one lacks its key.
   5  register, policy Last, so that what an event of the copy says was enrolled or revoked is. Read at once under the locks of those who
                       change them: what a crash at that moment would leave, and a restore is a start after that crash.
@@ -75,13 +76,14 @@ _NEVER = frozenset({"run", "index", KIT_DIRECTORY, KEYS_DIRECTORY, OBJECTS, DIRE
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """`site`: the one that serves now. One at a time in a process; `progress` may be asked meanwhile."""
+    """`site`: the one that serves now. `still`: held while standings may not change. One at a time; `progress` may be asked meanwhile."""
 
     site_dir: Path
     store: ObjectStore
     site_key: SiteKey
     journal: JournalReader
     site: Callable[[], Site]
+    still: threading.Lock
     _done: list[int] = field(default_factory=lambda: [0, 0])
     _alone: threading.Lock = field(default_factory=threading.Lock)
 
@@ -152,7 +154,9 @@ class _Run:
         segments = list(self._segments(sealed))
         self._check_room(segments)
         events = self._journals(sealed)  # 2
-        for planned in self._segments(sealed, {each.path for each in segments if each.final}):  # 3
+        with backup.still:
+            segments = list(self._segments(sealed, {each.path for each in segments if each.final}))
+        for planned in segments:  # 3
             self._grown(planned)
         for planned in self._keyrings(sealed):  # 4
             self._grown(planned)
@@ -166,7 +170,8 @@ class _Run:
             sync_directory(made)
         sync_directory(self._directory)
         digest = write_manifest(self._directory, manifest, backup.site_key)  # 6
-        self._clear(manifest)
+        with contextlib.suppress(OSError):  # the backup is made; what is left over goes with the next
+            self._clear(manifest)
         if os.stat(self._directory).st_dev == os.stat(backup.site_dir).st_dev:
             self._warnings.append("amber: the backup lies on the disk of the site, and is lost with it")
         return {
