@@ -134,9 +134,7 @@ def assemble(site_dir: Path) -> House:
     archive = _Archive(site, site_dir, index, keyring, writer, _Journals(journal, reader, tell), fatal)
     archive.tell = lambda corrupted: tell([_corruption(corrupted)])
     backup = Backup(site_dir, archive.store, site_key, reader, present.site, archive.standings.still)
-    changes = Changes(
-        site_dir, register, lambda: archive.standings, lambda: backup, lambda: len(archive.recovery.recover_all())
-    )
+    changes = Changes(site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all)
     do = _stages(present, archive, journal, changes)
     told.append(do)
 
@@ -169,7 +167,7 @@ def assemble(site_dir: Path) -> House:
         oldest_unsynced_seconds=journal.oldest_unsynced_seconds,
         clock_note=_clock_note,
         recover=lambda dead: _recover_one(archive, dead),
-        recover_all=lambda: len(archive.recovery.recover_all()),
+        recover_all=archive.recover_all,
         upkeep=archive.segments.seal_if_due,
         anchors=lambda: _anchors(site_dir, register),
         close=close,
@@ -216,6 +214,10 @@ class _Archive:
         conflicts = Conflicts(index, self.commit.claims, self.segments, keyring, self.barrier)
         rebuild = Rebuild(site_dir, store, index, keyring, self.barrier, journals.settled)
         self.standings = Standings(conflicts, rebuild)
+
+    def recover_all(self) -> int:
+        """How many writers were dead, or unheard of by the index."""
+        return len(self.recovery.recover_all())
 
     def close(self) -> None:
         self.receiver.close()

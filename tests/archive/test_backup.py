@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import threading
@@ -201,6 +202,9 @@ def test_a_promotion_is_copied_with_the_version_that_it_concerns(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two writers: at each moment one keeps another version of an object, and the other promotes it at once."""
+    made.place.limits = dataclasses.replace(
+        made.place.limits, segment_length_max_bytes=1 << 20
+    )  # one each, which grows
     first, second = made.serve(3), made.serve(3)
     versions: dict[str, int] = {}
 
