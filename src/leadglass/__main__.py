@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from leadglass.archive.arrival import Receiver
 from leadglass.archive.backends import open_objects
+from leadglass.archive.backup import Backup
 from leadglass.archive.barrier import Barrier
 from leadglass.archive.commit import Commit, CommitParts
 from leadglass.archive.conflicts import Conflicts
@@ -133,7 +134,8 @@ def assemble(site_dir: Path) -> House:
 
     archive = _Archive(site, site_dir, index, keyring, writer, _Journals(journal, reader, tell), fatal)
     archive.tell = lambda corrupted: tell([_corruption(corrupted)])
-    changes = Changes(site_dir, register, lambda: archive.standings)
+    backup = Backup(site_dir, archive.store, site_key, reader, present.site, archive.standings.still)
+    changes = Changes(site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all)
     do = _stages(present, archive, journal, changes)
     told.append(do)
 
@@ -155,6 +157,7 @@ def assemble(site_dir: Path) -> House:
         index=index,
         journal=reader,
         standings=archive.standings,
+        backups=backup,
         writer=writer.id.hex(),
         fatal=fatal,
         site=present.site,
@@ -164,7 +167,7 @@ def assemble(site_dir: Path) -> House:
         containment_unreadable=present.unreadable,
         oldest_unsynced_seconds=journal.oldest_unsynced_seconds,
         recover=lambda dead: _recover_one(archive, dead),
-        recover_all=lambda: len(archive.recovery.recover_all()),
+        recover_all=archive.recover_all,
         upkeep=archive.segments.seal_if_due,
         anchors=lambda: _anchors(site_dir, register),
         close=close,
@@ -193,7 +196,7 @@ class _Archive:
             disk_reserve_bytes=site.limits.disk_reserve_bytes,
             claim_wait_seconds=site.limits.claim_wait_seconds,
         )
-        store = open_objects(site.objects, site_dir)
+        self.store = store = open_objects(site.objects, site_dir)
 
         def stop(why: str) -> None:
             log.error("acknowledging stops", reason=why)
@@ -211,6 +214,10 @@ class _Archive:
         conflicts = Conflicts(index, self.commit.claims, self.segments, keyring, self.barrier)
         rebuild = Rebuild(site_dir, store, index, keyring, self.barrier, journals.settled)
         self.standings = Standings(conflicts, rebuild)
+
+    def recover_all(self) -> int:
+        """How many writers were dead, or unheard of by the index."""
+        return len(self.recovery.recover_all())
 
     def close(self) -> None:
         self.receiver.close()

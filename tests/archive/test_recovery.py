@@ -252,3 +252,24 @@ def test_a_segment_cut_inside_its_head_is_removed(place: Place) -> None:
     other = place.process()
     other.recovery.recover_all()
     assert list(place.store.names()) == []
+
+
+def test_a_lost_index_is_made_again_whoever_kept_and_whoever_promoted(place: Place) -> None:
+    """A promotion is a record of the promoting writer; the version that it concerns may be another's, which is replayed later."""
+    one, two = place.process(), place.process()
+    for uid, first, second in (("1.2.1", one, two), ("1.2.2", two, one)):
+        first.store(uid, b"first")
+        second.store(uid, b"second")
+        first.conflicts.promote(uid, 2)
+    before = list(one.index.rows())
+    one.die()
+    two.die()
+    lose_index(place)
+    process = place.process()
+    assert len(process.recovery.recover_all()) == 2
+    assert list(process.index.rows()) == before
+    process.die()
+    lose_index(place)
+    process = place.process()
+    assert len(process.recovery.recover_all()) == 2, "sealed by now"
+    assert list(process.index.rows()) == before

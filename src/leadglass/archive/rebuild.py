@@ -6,6 +6,7 @@ the rest is read and the new epoch takes the old one's place. Reading never stop
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -183,18 +184,21 @@ class Rebuild:
 
 @dataclass(frozen=True, slots=True)
 class Standings:
-    """What people do to the archive itself, in one hand."""
+    """What people do to the archive itself, in one hand. While `still` is held, no standing changes: a change leans on another writer's record."""
 
     conflicts: Conflicts
     rebuilding: Rebuild
+    still: threading.Lock = field(default_factory=threading.Lock)
 
     def promote(self, sop_instance_uid: str, version: int) -> Mapping[str, object]:
         """See `Conflicts.promote`."""
-        return self.conflicts.promote(sop_instance_uid, version)
+        with self.still:
+            return self.conflicts.promote(sop_instance_uid, version)
 
     def dismiss(self, sop_instance_uid: str, version: int) -> Mapping[str, object]:
         """See `Conflicts.dismiss`."""
-        return self.conflicts.dismiss(sop_instance_uid, version)
+        with self.still:
+            return self.conflicts.dismiss(sop_instance_uid, version)
 
     def rebuild(self, progress: Callable[[int, int], None]) -> Mapping[str, object]:
         """See `Rebuild.run`."""

@@ -73,15 +73,18 @@ class Recovery:
     journal: JournalSide = dataclasses.field(default_factory=NoJournal)
     before: Callable[[Writer], None] = lambda writer: None
 
-    def recover(self, writer_id: bytes) -> Recovered | None:
-        """None while that writer lives, or another process is recovering it. Raises StoreFault where something settled is lost."""
+    def recover(self, writer_id: bytes, late: list[StandingChange] | None = None) -> Recovered | None:
+        """None while that writer lives, or another process is recovering it. Raises StoreFault where something settled is lost.
+
+        `late` takes the standing changes of versions that the index lacks, for when every writer was replayed.
+        """
         writer = Writer.adopt(self.site_dir, writer_id)
         if writer is None:
             return None
         with contextlib.closing(writer):
             self.keyring.recover(writer)
             self.before(writer)
-            recovered = self._replay(writer_id)
+            recovered = self._replay(writer_id, late)
             writer.seal()
         return recovered
 
@@ -91,19 +94,23 @@ class Recovery:
         named = {parsed[0] for name in self.store.names() if (parsed := parse_segment_name(name))}
         unknown = sorted(named - {state.id for state in states})  # it left nothing but segments
         dead = [state.id for state in states if not state.alive and not state.sealed]
-        done = [self.recover(writer_id) for writer_id in [*dead, *unknown]]
+        late: list[StandingChange] = []
+        done = [self.recover(writer_id, late) for writer_id in [*dead, *unknown]]
         sealed = [state.id for state in states if state.sealed and state.id in named]
         unheard = [writer_id for writer_id in sealed if self.index.applied(writer_id) is None]
         done += [
-            self._replay(writer_id) for writer_id in unheard
+            self._replay(writer_id, late) for writer_id in unheard
         ]  # the index was lost: it is derived, so it is made again
+        for change in late:
+            with self.barrier.writing():
+                forward(self.index, change)
         # What a power cut left in the claims, of nobody who lives.
         self.index.keep_claims(state.id for state in writers(self.site_dir) if state.alive)
         return [each for each in done if each is not None]
 
     # ---- one writer, its lock held (or sealed, and then only read)
 
-    def _replay(self, writer_id: bytes) -> Recovered:
+    def _replay(self, writer_id: bytes, late: list[StandingChange] | None) -> Recovered:
         past = self._past(writer_id)
         segments = [walk(self.store, name) for name in self._names(writer_id) if not self._is_done(name, past)]
         # 1. Look at everything and change nothing. A crash here costs a second look.
@@ -117,7 +124,7 @@ class Recovery:
         records = sorted(
             (each for walked in segments for each in walked.records), key=lambda each: each.location.record
         )
-        published = self._publish(records, past)
+        published = self._publish(records, past, late)
         self.index.checkpoint()  # a sealed writer is not replayed at the next start: what was published must outlive a power cut
         # 4. Only now may others be granted what this writer had claimed: its versions are all in the index. A crash here costs
         #    waiting claimants another recovery.
@@ -179,7 +186,7 @@ class Recovery:
         self.store.truncate(walked.name, end)
         return f"{walked.name}: torn tail cut at {end} ({walked.what})"
 
-    def _publish(self, records: list[Found], past: _Past) -> int:
+    def _publish(self, records: list[Found], past: _Past, late: list[StandingChange] | None) -> int:
         published = 0
         changes: list[StandingChange] = []
         for start in range(0, len(records), BATCH_RECORDS):
@@ -200,8 +207,13 @@ class Recovery:
                 if past.unheard(settled.location.record):
                     self.journal.lacks(settled, dataclasses.replace(event, settled=settled))
         for change in changes:
-            with self.barrier.writing():
-                forward(self.index, change)
+            try:
+                with self.barrier.writing():
+                    forward(self.index, change)
+            except StoreFault:  # the version may be a writer's who is replayed after this one
+                if late is None:
+                    raise
+                late.append(change)
         return published
 
 

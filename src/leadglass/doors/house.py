@@ -44,6 +44,13 @@ class Standings(Protocol):
     def rebuild(self, progress: Callable[[int, int], None]) -> Mapping[str, object]: ...
 
 
+class Backups(Protocol):
+    """What `leadglass backup` does; `progress` is asked meanwhile: bytes done, bytes there."""
+
+    def run(self, directory: Path, change: str) -> Mapping[str, object]: ...
+    def progress(self) -> tuple[int, int]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class House:
     """`site()` and `containment()` give what holds now; `fatal` is set where acknowledging must stop."""
@@ -54,6 +61,7 @@ class House:
     index: Index
     journal: JournalReader
     standings: Standings
+    backups: Backups
     writer: str
     fatal: threading.Event
     site: Callable[[], Site]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from leadglass.site.model import Site
 from leadglass.terms import Change, ChangeKind, ChangePermit, Contained, Containment, NotPermitted
 
-# What a read-only site still lets operators do: contain, let back in, keep certificates and index going. Nothing here gives more rights.
+# What a read-only site still lets operators do: contain, let back in, keep certificates, index and backups going. Nothing here gives more rights.
 WHILE_READ_ONLY = frozenset(
     {
         ChangeKind.DEVICE_DISABLE,
@@ -16,6 +16,8 @@ WHILE_READ_ONLY = frozenset(
         ChangeKind.DEVICE_WAIVE,
         ChangeKind.DOOR_RENEW,
         ChangeKind.INDEX_REBUILD,
+        ChangeKind.SITE_BACKUP,
+        ChangeKind.SITE_RESTORE,
     }
 )
 

@@ -6,6 +6,7 @@ One encrypted SQLite file, WAL with full sync; its own locking is the one except
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -91,6 +92,28 @@ class PendingCommitment:
     references: tuple[Reference, ...]
 
 
+def copy_register(path: Path, target: Path, key: bytes) -> None:
+    """The register as it is at one moment, beside those who use it; encrypted with the same key. Raises StoreFault."""
+    target.unlink(missing_ok=True)
+    try:
+        with contextlib.ExitStack() as opened:
+            source, copy = apsw.Connection(str(path)), apsw.Connection(str(target))
+            for connection in (source, copy):
+                opened.callback(connection.close)
+                _unlock(connection, key)
+            source.set_busy_timeout(int(BUSY_SECONDS * 1000))
+            with copy.backup("main", source, "main") as backup:
+                backup.step()  # all pages at once: under WAL it stops no writer
+            target.chmod(0o600)
+    except apsw.Error as error:
+        raise StoreFault(f"the register cannot be copied: {error}", hint="look at the disk") from error
+
+
+def _unlock(connection: apsw.Connection, key: bytes) -> None:
+    connection.execute("PRAGMA cipher='chacha20'")
+    connection.execute(f"PRAGMA key='raw:{key.hex()}'")
+
+
 class Register:
     """Thread-safe: one connection a process, behind a lock."""
 
@@ -108,8 +131,7 @@ class Register:
         except apsw.Error as error:
             raise StoreFault(f"{path}: {error}", hint="check the permissions of the site's directory") from error
         try:
-            connection.execute("PRAGMA cipher='chacha20'")
-            connection.execute(f"PRAGMA key='raw:{key.hex()}'")
+            _unlock(connection, key)
             connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
             connection.execute("PRAGMA journal_mode=WAL").fetchall()

@@ -101,6 +101,8 @@ class ChangeKind(enum.StrEnum):
     DOOR_RENEW = "door-renew"
     INDEX_REBUILD = "index-rebuild"
     SITE_APPLY = "site-apply"
+    SITE_BACKUP = "site-backup"
+    SITE_RESTORE = "site-restore"
 
 
 @dataclass(frozen=True, slots=True)

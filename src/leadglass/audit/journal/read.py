@@ -119,6 +119,15 @@ class JournalReader:
                 pass
         return Cursors({writer: Cursor(each.file, each.offset, each.sequence) for writer, each in positions.items()})
 
+    def written(self, writer: bytes) -> tuple[Cursor, int]:
+        """Up to where its last file is whole now, and when that event was written (0 where there is none): what a copy may take of it."""
+        numbers = _numbers(self._site_dir / DIRECTORY / writer.hex())
+        position, at_ns, sequence = _Position(file=numbers[-1] if numbers else 1), 0, 0
+        for read in self._advance(writer, position):
+            if read.record.is_event:
+                at_ns, sequence = read.record.at_ns, read.record.sequence
+        return Cursor(position.file, position.offset, sequence), at_ns
+
     def stored(self, writer: bytes) -> Iterator[Location]:
         """Where each stored event of that writer says that its instance rests; opens no patient's box."""
         for read in self._advance(writer, _Position()):

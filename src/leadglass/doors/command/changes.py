@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from leadglass.doors.house import Standings
+from leadglass.doors.house import Backups, Standings
 from leadglass.policy import containment
 from leadglass.policy.proof import prove
 from leadglass.site.model import Site
@@ -34,11 +34,13 @@ Arguments = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What changes act on. `standings` comes last, because the archive needs the stages that need this."""
+    """What changes act on. The archive's parts come last, because the archive needs the stages that need this."""
 
     site_dir: Path
     register: Register
     standings: Callable[[], Standings]
+    backups: Callable[[], Backups]
+    recover_all: Callable[[], int]
 
     async def perform(self, change: Change) -> Result:
         """The `perform` stage of the gateway. Raises Refused, Fault."""
@@ -148,6 +150,18 @@ class Changes:
     def _rebuild(self, change: Change, arguments: Arguments) -> Result:
         return self.standings().rebuild(lambda done, total: None)
 
+    def _backup(self, change: Change, arguments: Arguments) -> Result:
+        return self.backups().run(Path(str(arguments["directory"])), change.id)
+
+    def _restore(self, change: Change, arguments: Arguments) -> Result:
+        """What a start after a crash does, on files that a restore laid down; the backup's own change cannot be completed in its own copy."""
+        self.register.change_settled(str(arguments["backup_change"]), "completed")
+        recovered = self.recover_all()
+        rebuilt = self.standings().rebuild(
+            lambda done, total: None
+        )  # which also misses what a journal tells of and no segment has
+        return {"writers_recovered": recovered, "records": rebuilt["records"]}
+
     # ---- shared
 
     def _known(self, name: str) -> None:
@@ -193,4 +207,6 @@ _KINDS: Mapping[ChangeKind, Callable[[Changes, Change, Arguments], Result]] = {
     ChangeKind.DOOR_RENEW: Changes._bump,
     ChangeKind.INDEX_REBUILD: Changes._rebuild,
     ChangeKind.SITE_APPLY: Changes._apply,
+    ChangeKind.SITE_BACKUP: Changes._backup,
+    ChangeKind.SITE_RESTORE: Changes._restore,
 }

@@ -180,7 +180,14 @@ def _caught_up(house: House) -> None:
         house.index.catch_up()
 
 
+def backup(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
+    """How far the backup is that is being made: bytes done, bytes there."""
+    done, there = house.backups.progress()
+    yield {"done": done, "there": there}
+
+
 QUESTIONS: Mapping[str, Question] = {
+    "backup": backup,
     "conflicts": conflicts,
     "device": device,
     "devices": devices,
