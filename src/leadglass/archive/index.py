@@ -343,6 +343,8 @@ class Index:
                     if self._writing.in_transaction:  # a full disk may have ended it already
                         self._writing.execute("ROLLBACK")
                     raise
+        except apsw.FullError as error:
+            raise StoreFault(f"the index has no room: {error}", hint="free space; storing goes on by itself") from error
         except apsw.Error as error:
             raise StoreFault(
                 f"the index does not answer: {error}", hint="`leadglass index rebuild` makes it again"
