@@ -175,7 +175,7 @@ class _Reading:
                 self._mapped(call)
             case "pwrite64" | "ftruncate" | "fallocate" | "fsync" | "fdatasync":
                 yield from self._by_descriptor(call)
-            case "rename" | "unlink" | "mkdir":
+            case "rename" | "unlink" | "mkdir" | "truncate":
                 yield from self._by_name(call)
             case _ if any(self._below(path) is not None for path in self._named(call)):
                 raise NotUnderstood(f"{call.name}({call.arguments[:400]}")
@@ -242,9 +242,10 @@ class _Reading:
         path, *more = [each for each in names if each is not None]
         if len(more) != (call.name == "rename"):
             raise NotUnderstood(f"{call.name}({call.arguments[:400]}")
-        kind = Kind(call.name)
-        if not path.endswith(".sock"):
-            yield Operation(kind, call.entry, call.exit, path, target=more[0] if more else "", mode=0o700)
+        length = int(call.arguments.rpartition(",")[2]) if call.name == "truncate" else 0
+        if not path.endswith(".sock"):  # a socket is no file
+            target = more[0] if more else ""
+            yield Operation(Kind(call.name), call.entry, call.exit, path, target, length, mode=0o700)
 
 
 def _bytes(text: str) -> bytes:

@@ -5,7 +5,8 @@ The model, which is that of ext4 and XFS seen from the worst side:
 * A write is durable once an fsync or fdatasync of its file that began after the write had returned has itself returned, both before the
   cut. Nothing else makes it so: neither O_DIRECT, nor time, nor the sync of another file. That holds for ftruncate and fallocate too.
 * Every other write that had begun may be there, be missing, be there as a length alone (zeros), as a prefix, or as some of its sectors of
-  512 bytes; each write for itself, in any combination, whatever the order in which they were made.
+  512 bytes; each write for itself, in any combination, whatever the order in which they were made. A sector alone is whole: it holds
+  what it held after one of the writes to it, for both the page cache and the disk keep their order.
 * Names (create, rename, unlink, mkdir, rmdir) are journalled. `ORDERED`: the journal holds a prefix of all changes of names, at least up
   to the last one whose directory was synced, or whose new file was. `ANY`: POSIX and no more: only the sync of a directory makes its names
   durable, and each other change is there or not, for itself.
@@ -19,7 +20,7 @@ import enum
 import os
 import random
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,9 +97,7 @@ class Replay:
 
     def leave(self, place: Path, rng: random.Random, names: Names) -> None:
         """One of the directories that the cut may leave, at `place`."""
-        survivors = [
-            change for change, kept in zip(self._changes, self._kept(rng, names), strict=True) if kept
-        ]
+        survivors = [change for change, kept in zip(self._changes, self._kept(rng, names), strict=True) if kept]
         held: dict[Node, dict[str, Node]] = {}
 
         def of(node: Node) -> dict[str, Node]:
@@ -200,12 +199,14 @@ def content(node: Node, rng: random.Random) -> bytes:
     """What a file may hold after the cut."""
     held = bytearray(node.base.read_bytes() if node.base else b"")
     fate = rng.choice((_Fate.GONE, _Fate.THERE, _Fate.MIXED, _Fate.MIXED))
+    stale: set[int] = set()  # sectors that lack a write: they lack all later ones too
     for operation in node.history:
-        durable = operation.exit <= node.synced
-        if durable or fate is _Fate.THERE or (fate is _Fate.MIXED and rng.random() < 0.4):
+        if operation.exit <= node.synced or fate is _Fate.THERE:
             _apply(held, operation)
         elif fate is _Fate.MIXED and operation.kind is Kind.WRITE:
-            _tear(held, operation, rng)
+            _tear(held, operation, rng, stale)
+        elif fate is _Fate.MIXED and rng.random() < 0.5:
+            _apply(held, operation)
     return bytes(held)
 
 
@@ -221,29 +222,22 @@ def _apply(held: bytearray, operation: Operation) -> None:
         held[offset:end] = operation.data
 
 
-def _tear(held: bytearray, operation: Operation, rng: random.Random) -> None:
-    """Dropped, there as a length, there as a prefix, there as some sectors."""
-    offset, data = operation.offset, operation.data
-    for at, length in _torn(offset, len(data), rng):
-        held.extend(bytes(max(0, at + length - len(held))))
-        held[at : at + length] = data[at - offset : at - offset + length]
+def _tear(held: bytearray, operation: Operation, rng: random.Random, stale: set[int]) -> None:
+    """There, missing, there as a prefix or as some sectors; and, whatever arrived, the file may be as long as it had become."""
+    offset, end = operation.offset, operation.offset + len(operation.data)
+    sectors = range(offset // SECTOR_LENGTH_BYTES, -(-end // SECTOR_LENGTH_BYTES))
+    kind = rng.choices(("there", "missing", "prefix", "some"), (4, 3, 1, 2))[0]
+    whole = {"there": len(sectors), "missing": 0, "prefix": rng.randint(0, len(sectors)), "some": 0}[kind]
+    for number, sector in enumerate(sectors):
+        arrives = number < whole or (kind == "some" and rng.random() < 0.5)
+        if not arrives or sector in stale:
+            stale.add(sector)
+            continue
+        start, stop = max(offset, sector * SECTOR_LENGTH_BYTES), min(end, (sector + 1) * SECTOR_LENGTH_BYTES)
+        held.extend(bytes(max(0, stop - len(held))))
+        held[start:stop] = operation.data[start - offset : stop - offset]
     if rng.random() < 0.3:
-        held.extend(bytes(max(0, offset + len(data) - len(held))))
-
-
-def _torn(offset: int, length: int, rng: random.Random) -> Iterator[tuple[int, int]]:
-    """Which whole sectors of a write arrived: sectors are counted from the start of the file."""
-    first, last = offset // SECTOR_LENGTH_BYTES, (offset + length - 1) // SECTOR_LENGTH_BYTES
-    kind = rng.random()
-    if kind < 0.4:
-        arrived: Iterable[int] = ()
-    elif kind < 0.7:
-        arrived = range(first, rng.randint(first, last + 1))
-    else:
-        arrived = [sector for sector in range(first, last + 1) if rng.random() < 0.5]
-    for sector in arrived:
-        start = max(offset, sector * SECTOR_LENGTH_BYTES)
-        yield start, min(offset + length, (sector + 1) * SECTOR_LENGTH_BYTES) - start
+        held.extend(bytes(max(0, end - len(held))))
 
 
 def _write_directory(node: Node, place: Path, of: Callable[[Node], dict[str, Node]], rng: random.Random) -> None:

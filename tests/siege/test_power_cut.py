@@ -10,7 +10,6 @@ import os
 import random
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import ClassVar
 
 import pytest
 
-from leadglass.lab.peers import Archive, Received, TurnedAway, associated, getting
+from leadglass.lab.peers import Archive, Received, associated, getting
 from leadglass.wire import tags
 from leadglass.wire.dimse import Status
 from tests.crash.test_kills import CT, LIMITS, Sender, Senders, identity, processes
@@ -119,7 +118,9 @@ def record(site: RunningSite, place: Path, *, runs: int, kills: int, acknowledge
 
 
 def wait_for(senders: Senders, count: int) -> None:
-    assert until(lambda: senders.count() >= count, ACKNOWLEDGED_SECONDS_MAX), f"{senders.count()} of {count} acknowledged"
+    assert until(lambda: senders.count() >= count, ACKNOWLEDGED_SECONDS_MAX), (
+        f"{senders.count()} of {count} acknowledged"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +180,8 @@ def test_nothing_acknowledged_is_lost(recording: Recording, campaign: Campaign, 
         with after(recording, cut, tmp_path / f"cut-{seed}", rng) as site:
             site.up()
             verdict = judged(recording, site, cut)
-            assert not verdict.lost, f"seed {seed}: {len(verdict.lost)} of {verdict.acknowledged} lost: {verdict.lost[:3]}\n{site.log()}"
+            assert not verdict.lost, (
+                f"seed {seed}: {len(verdict.lost)} of {verdict.acknowledged} lost: {verdict.lost[:3]}\n{site.log()}"
+            )
             assert not verdict.unsent, f"seed {seed}: {len(verdict.unsent)} that nobody sent so"
         print(campaign.done("power-cuts", seed, cuts=1, acknowledged=verdict.acknowledged))
