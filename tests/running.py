@@ -79,6 +79,7 @@ class RunningSite:
     port: int
     process: subprocess.Popen[bytes] | None = None
     bundles: dict[str, Bundle] = field(default_factory=dict)
+    before: tuple[str, ...] = ()  # what `up` is run under, e.g. a tracer that leaves it our child
 
     @classmethod
     def make(cls, place: Path, extra: str = "") -> RunningSite:
@@ -113,7 +114,7 @@ class RunningSite:
         assert self.process is None
         with self._log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "leadglass", "--site", str(self.directory), "up"],
+                [*self.before, sys.executable, "-m", "leadglass", "--site", str(self.directory), "up"],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=self._environment(),

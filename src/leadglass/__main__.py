@@ -147,7 +147,7 @@ def assemble(site_dir: Path) -> House:
                 last.callback(part.close)
             archive.close()
             journal.close()
-            index.checkpoint()
+            index.make_durable()
             writer.seal()
 
     return House(

@@ -345,6 +345,16 @@ def test_rows_come_page_by_page_and_each_once(index: Index, monkeypatch: pytest.
 # ---- on disk
 
 
+def test_half_an_index_says_so_and_what_to_do(index: Index, tmp_path: Path) -> None:
+    index.publish([settled(instance(f"1.{number}")) for number in range(50)])
+    index.close()
+    path = tmp_path / "index" / "index.db"
+    os.truncate(path, path.stat().st_size // 2 // 4096 * 4096)
+    with pytest.raises(StoreFault, match="damaged") as told:
+        Index.open("sqlite:index/index.db", tmp_path, KEY)
+    assert "move it away" in told.value.hint
+
+
 def test_what_is_on_disk_is_ciphertext(index: Index, tmp_path: Path) -> None:
     index.publish([settled(instance("1.1", attributes={tags.PATIENT_NAME: "Readable^Name"}))])
     for path in (tmp_path / "index").iterdir():

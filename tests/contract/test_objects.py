@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from leadglass.archive.backends import open_objects
+from leadglass.archive.backends.memory import MemoryObjects
 from leadglass.archive.buffers import Buffer
 from leadglass.archive.objects import ObjectStore
 from leadglass.archive.records import BLOCK_LENGTH_BYTES, segment_name
@@ -81,6 +82,19 @@ def test_truncating_while_open_and_after(store: ObjectStore, block: Buffer) -> N
     assert store.size(NAME) == 100
     store.seal(NAME)
     store.seal(NAME)
+
+
+def test_what_another_left_is_synced(store: ObjectStore, block: Buffer) -> None:
+    file = store.create(NAME)
+    file.write(0, block.view)
+    file.close()
+    store.seal(NAME)
+    store.sync(NAME)
+    if isinstance(store, MemoryObjects):
+        store = store.power_cut()
+    assert store.read(NAME, 0, 2 * BLOCK_LENGTH_BYTES) == bytes(block.view)
+    with pytest.raises(FileNotFoundError):
+        store.sync(segment_name(WRITER, 2))
 
 
 def test_removing_twice_is_harmless(store: ObjectStore) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -61,13 +62,15 @@ def identity(site: RunningSite, name: str) -> Identity:
 class Sender(threading.Thread):
     """Sends one instance after the other until it is told to stop; what is not acknowledged is sent again, as a modality does."""
 
+    sizes: ClassVar[tuple[list[int], list[int]]] = ([600, 30_000, 300_000, 3_000_000], [60, 30, 8, 2])  # and how often
+
     def __init__(self, site: RunningSite, number: int, seed: int) -> None:
         super().__init__(name=f"sender-{number}", daemon=True)
         self._rng, self._end = random.Random(seed * SENDERS + number), threading.Event()
         self._who, self._archive = identity(site, f"S{number}"), Archive("127.0.0.1", site.port)
         self._patient, self._study = f"PATIENT-{number}", ""
         self.sent: dict[str, Image] = {}
-        self.acknowledged: set[str] = set()
+        self.acknowledged: dict[str, float] = {}  # and when, by the wall clock
         self.refused: list[str] = []
 
     def run(self) -> None:
@@ -81,7 +84,7 @@ class Sender(threading.Thread):
                     waiting = waiting or self._next()
                     answer = session.store(waiting)
                     if answer.status == Status.SUCCESS:
-                        self.acknowledged.add(waiting.sop_instance_uid)
+                        self.acknowledged[waiting.sop_instance_uid] = time.time()
                         waiting = None
                     elif answer.status != Status.OUT_OF_RESOURCES:
                         self.refused.append(str(answer))
@@ -95,7 +98,7 @@ class Sender(threading.Thread):
     def _next(self) -> Image:
         if len(self.sent) % INSTANCES_A_STUDY == 0:
             self._study = uid(self._rng)
-        size = self._rng.choices([600, 30_000, 300_000, 3_000_000], [60, 30, 8, 2])[0]
+        size = self._rng.choices(*self.sizes)[0]
         made = image(self._rng, study=self._study, patient=self._patient, pixels=size)
         self.sent[made.sop_instance_uid] = made
         return made

@@ -332,6 +332,23 @@ class Index:
             self._follow()
             self._writing.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
+    def make_durable(self) -> None:
+        """All that was published outlives a power cut. Raises StoreFault.
+
+        A checkpoint alone may sync nothing: while another one runs, or where somebody reads an older state.
+        """
+        self.checkpoint()
+        try:
+            with self._gate, suppress(FileNotFoundError):
+                # Nobody locks this file: to close it lets no lock of SQLite's go.
+                descriptor = os.open(self._path.with_name(f"{self._path.name}-wal"), os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fdatasync(descriptor)
+                finally:
+                    os.close(descriptor)
+        except OSError as error:
+            raise StoreFault(f"the index cannot be synced: {error.strerror}", hint="look at the disk") from error
+
     def close(self) -> None:
         with self._gate:
             self._readers.renew()
@@ -359,6 +376,8 @@ class Index:
                     if self._writing.in_transaction:  # a full disk may have ended it already
                         self._writing.execute("ROLLBACK")
                     raise
+        except apsw.FullError as error:
+            raise StoreFault(f"the index has no room: {error}", hint="free space; storing goes on by itself") from error
         except apsw.Error as error:
             raise StoreFault(
                 f"the index does not answer: {error}", hint="`leadglass index rebuild` makes it again"

@@ -69,6 +69,10 @@ class ObjectStore(Protocol):
         """Durable when it returns. Recovery alone may, and only with a torn tail of a writer whose lock it holds."""
         ...
 
+    def sync(self, name: str) -> None:
+        """All that a writer which died left in it, and its name, are durable when it returns. Raises FileNotFoundError, OSError."""
+        ...
+
     def seal(self, name: str) -> None:
         """Read-only from now on; doing it twice is harmless."""
         ...

@@ -120,12 +120,17 @@ class Recovery:
         self._refuse_loss(writer_id, segments, past)
         # 2. Cut what is torn. A crash here leaves the rest of the torn tails for the next look; what counts is untouched.
         cut = tuple(self._cut(walked) for walked in segments if walked.broken_at is not None or not walked.records)
+        #    What stays was perhaps never synced: its writer was killed between writing and syncing. It is durable before anybody hears
+        #    of it, for whoever sends it again is told that it is kept. A closed segment was synced by its writer.
+        for walked in segments:
+            if walked.records and not walked.closed:
+                self.store.sync(walked.name)
         # 3. Publish what the index lacks, then tell the journal. A crash here publishes some of it twice, which is harmless.
         records = sorted(
             (each for walked in segments for each in walked.records), key=lambda each: each.location.record
         )
         published = self._publish(records, past, late)
-        self.index.checkpoint()  # a sealed writer is not replayed at the next start: what was published must outlive a power cut
+        self.index.make_durable()  # a sealed writer is not replayed at the next start: what was published must outlive a power cut
         # 4. Only now may others be granted what this writer had claimed: its versions are all in the index. A crash here costs
         #    waiting claimants another recovery.
         dropped = self.index.drop_claims(writer_id)

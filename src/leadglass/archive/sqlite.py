@@ -14,7 +14,7 @@ import apsw
 
 from leadglass.archive.projection import MIGRATIONS
 from leadglass.site.migrations import pending
-from leadglass.terms import KeyFault
+from leadglass.terms import KeyFault, StoreFault
 
 BUSY_SECONDS_MAX = 10.0
 READERS_MAX = 8  # read connections of one process; each read is short, so threads take turns
@@ -23,7 +23,7 @@ Value = str | int | float | bytes | None
 
 
 def connect(path: Path, key: bytes, *, write: bool) -> apsw.Connection:
-    """Raises KeyFault, Fault for a newer one, apsw.Error. Only who writes makes a file that is not there."""
+    """Raises KeyFault, StoreFault for a damaged one, Fault for a newer one, apsw.Error. Only who writes makes a file that is not there."""
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if write else 0)
     connection = apsw.Connection(str(path), flags=flags)
     try:
@@ -43,6 +43,9 @@ def connect(path: Path, key: bytes, *, write: bool) -> apsw.Connection:
         raise KeyFault(
             f"the index {path.name} does not open with this site key", hint="move it away: it is rebuilt"
         ) from error
+    except apsw.CorruptError as error:
+        connection.close()
+        raise StoreFault(f"the index {path.name} is damaged: {error}", hint="move it away: it is rebuilt") from error
     except BaseException:
         connection.close()
         raise

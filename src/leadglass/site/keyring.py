@@ -160,10 +160,11 @@ class Keyring:
             end, number = offset + length, number + 1
         if _last_mark_after(data, end) > number:
             raise KeyFault(f"{path}: the entry at {end} was durable, and is broken", hint=_RESTORE)
-        if end < len(data):
-            with path.open("r+b") as file:
+        with path.open("r+b") as file:
+            if end < len(data):
                 file.truncate(end)
-                os.fsync(file.fileno())
+            os.fsync(file.fileno())  # what stays too: it may have been killed between writing and syncing
+        sync_directory(writer.directory)
         return len(data) - end
 
     def close(self) -> None:

@@ -119,20 +119,31 @@ class LocalObjects:
         finally:
             os.close(fd)
 
+    def sync(self, name: str) -> None:
+        fd = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        self._sync_names()
+
     def seal(self, name: str) -> None:
         self._path(name).chmod(0o400)
 
     def remove(self, name: str) -> None:
         self._path(name).unlink(missing_ok=True)
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)  # a power cut must not bring it back
-        finally:
-            os.close(directory)
+        self._sync_names()  # a power cut must not bring it back
 
     def free_bytes(self) -> int:
         facts = os.statvfs(self._directory)
         return facts.f_bavail * facts.f_frsize
+
+    def _sync_names(self) -> None:
+        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
     def _path(self, name: str) -> Path:
         if parse_segment_name(name) is None:  # names come from counters; nothing else ever becomes a path

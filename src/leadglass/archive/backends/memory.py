@@ -79,6 +79,9 @@ class MemoryObjects:
         segment.truncate(length)
         segment.sync()
 
+    def sync(self, name: str) -> None:
+        self._segment(name).sync()
+
     def seal(self, name: str) -> None:
         self._segment(name).sealed = True
 

@@ -5,6 +5,7 @@ Readers need no lock and disturb no writer. What a living writer is just writing
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import os
 import threading
@@ -309,8 +310,9 @@ def _cut(directory: Path, position: _Position, numbers: list[int]) -> int:
     if position.head is None:
         path.unlink()
     elif rest:
-        with path.open("r+b") as file:
-            file.truncate(position.offset)
+        os.truncate(path, position.offset)
+    for number in numbers[-2:]:  # what stays too: its writer may have been killed before it synced
+        with contextlib.suppress(FileNotFoundError), (directory / file_name(number)).open("rb") as file:
             os.fsync(file.fileno())
     sync_directory(directory)
     return torn

@@ -21,7 +21,7 @@ from leadglass.doors.dimse.services.retrieve import (
     route,
     verified,
 )
-from leadglass.terms import Device, Found, Malformed, Settled, StoreFault, UpstreamFault
+from leadglass.terms import Device, Found, KeyFault, Malformed, Settled, StoreFault, UpstreamFault
 from leadglass.wire.association import AcceptedContext
 from leadglass.wire.dimse import Command
 from leadglass.wire.negotiation import RequestedContext
@@ -98,8 +98,8 @@ def _send_there(
         return
     try:
         body = verified(found.read(settled))
-    except StoreFault:
-        tally.failed(uid)
+    except (StoreFault, KeyFault) as fault:
+        tally.unreadable(uid, fault)
         return
     message_id, ae_title = originator
     command = Command.c_store_rq(

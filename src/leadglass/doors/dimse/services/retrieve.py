@@ -10,7 +10,7 @@ from leadglass.doors.blocking import Entered
 from leadglass.doors.dimse.conversation import Conversation
 from leadglass.doors.dimse.identifiers import failed_list, keys_of, level_of
 from leadglass.doors.dimse.services.query import CANCEL, PENDING, SUCCESS, root_of
-from leadglass.terms import Body, Found, Malformed, Outcome, Progress, Retrieval, Settled, StoreFault
+from leadglass.terms import Body, Fault, Found, KeyFault, Malformed, Outcome, Progress, Retrieval, Settled, StoreFault
 from leadglass.wire.association import AcceptedContext
 from leadglass.wire.dimse import Command, CommandField
 from leadglass.wire.transcode import reencode
@@ -51,7 +51,7 @@ def route(contexts: Mapping[int, AcceptedContext], settled: Settled) -> Route | 
 def verified(body: Body) -> Iterable[memoryview]:
     """The body, read and verified before the first byte leaves where it fits in memory; a longer one is verified before its last byte.
 
-    Raises StoreFault. A longer one that does not verify ends its association in the middle, so nobody takes it for whole.
+    Raises StoreFault, KeyFault. A longer one that does not verify ends its association in the middle, so nobody takes it for whole.
     """
     return (
         [memoryview(bytes(piece)) for piece in body] if body.settled.data_set_length <= VERIFY_FIRST_MAX_BYTES else body
@@ -72,12 +72,18 @@ class SubOperations:
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.failed_uids: list[str] = []
+        self.first_fault = ""
 
     def completed(self) -> None:
         self.progress.completed += 1
 
     def warned(self) -> None:
         self.progress.warned += 1
+
+    def unreadable(self, uid: str, fault: Fault) -> None:
+        """The operator's event says what the first of them was: a key that is lost fails in one file for many instances."""
+        self.first_fault = self.first_fault or str(fault)
+        self.failed(uid)
 
     def failed(self, uid: str) -> None:
         self.progress.failed += 1
@@ -128,8 +134,8 @@ def _send_here(
         return
     try:
         body = verified(found.read(settled))
-    except StoreFault:  # its reader has raised the alarm; what does not verify is never sent
-        tally.failed(uid)
+    except (StoreFault, KeyFault) as fault:  # what does not verify, or does not open, is never sent; the others are
+        tally.unreadable(uid, fault)
         return
     request = Command.c_store_rq(message_id, settled.instance.sop_class_uid, uid)
     conversation.send(way.context, request, outgoing(body, way))
@@ -168,4 +174,5 @@ def conclude(
     if status == CANCEL:
         return
     progress.outcome = Outcome.SUCCESS if status == SUCCESS else Outcome.FAILED
-    progress.reason = "" if status == SUCCESS else f"{progress.failed} of {progress.total} could not be sent"
+    why = f"; first: {tally.first_fault}" if tally.first_fault else ""
+    progress.reason = "" if status == SUCCESS else f"{progress.failed} of {progress.total} could not be sent{why}"
