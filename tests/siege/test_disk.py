@@ -93,7 +93,7 @@ def enrolled(site: RunningSite) -> RunningSite:
 
 
 class Disk:
-    """A small file system of its own; where none can be mounted, strace says ENOSPC to every write of the site's processes instead."""
+    """A small file system of its own; where none can be mounted, strace answers who asks for room with ENOSPC."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -109,7 +109,7 @@ class Disk:
     def full(self, site: RunningSite, *, free_bytes: int) -> Iterator[None]:
         """No more than `free_bytes` are free within the block."""
         if not self.mounted:
-            with injected([*processes(site)["dimse"]], "inject=pwrite64,fallocate:error=ENOSPC"):
+            with injected([*processes(site)["dimse"]], "inject=statfs:error=ENOSPC"):
                 yield
             return
         filler = self.place / "filler"

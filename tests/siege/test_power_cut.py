@@ -6,6 +6,7 @@ One recording of `leadglass up` under load, with workers and the whole site kill
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
 import shutil
@@ -13,7 +14,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -24,7 +25,7 @@ from tests.crash.test_kills import CT, LIMITS, Sender, Senders, identity, proces
 from tests.running import RunningSite, running, until
 from tests.siege.campaign import Campaign
 from tests.siege.recorder import Recorder
-from tests.siege.replay import Names, Operation, Replay
+from tests.siege.replay import Kind, Names, Operation, Replay
 from tests.synthetic import digest
 
 SENDERS = 3
@@ -32,6 +33,7 @@ ACKNOWLEDGED_A_RUN = 120
 KILLS_A_RUN = 3
 ACKNOWLEDGED_SECONDS_MAX = 180.0
 CUTS = 3
+CUTS_WITHOUT_SYNC = 2
 SYNCS = "fdatasync,fsync"
 
 
@@ -158,19 +160,13 @@ def fetched(site: RunningSite, studies: list[str]) -> dict[str, str]:
     came: dict[str, str] = {}
 
     def take(instance: Received) -> int:
-        came[instance.sop_instance_uid] = instance_digest(instance)
+        came[instance.sop_instance_uid] = hashlib.sha256(instance.data_set).hexdigest()
         return Status.SUCCESS
 
     for study in studies:
         with associated(identity(site, "READER"), Archive("127.0.0.1", site.port), getting([CT])) as session:
             session.get("STUDY", {tags.STUDY_INSTANCE_UID: study}, take)
     return came
-
-
-def instance_digest(instance: Received) -> str:
-    import hashlib
-
-    return hashlib.sha256(instance.data_set).hexdigest()
 
 
 def test_nothing_acknowledged_is_lost(recording: Recording, campaign: Campaign, tmp_path: Path) -> None:
@@ -185,3 +181,108 @@ def test_nothing_acknowledged_is_lost(recording: Recording, campaign: Campaign, 
             )
             assert not verdict.unsent, f"seed {seed}: {len(verdict.unsent)} that nobody sent so"
         print(campaign.done("power-cuts", seed, cuts=1, acknowledged=verdict.acknowledged))
+
+
+def test_with_sync_off_it_is_lost(tmp_path: Path) -> None:
+    """The negative control: the same program, whose syncs strace answers without carrying them out. What the judge calls lost, is."""
+    lost = 0
+    for site in made(tmp_path):
+        recording = record(site, tmp_path, runs=1, kills=0, acknowledged=30, inject=f"{SYNCS}:retval=0")
+        assert not [each for each in recording.operations if each.kind is Kind.SYNC]
+        for seed in range(CUTS_WITHOUT_SYNC):
+            rng = random.Random(seed)
+            with after(recording, recording.end, tmp_path / f"cut-{seed}", rng) as left:
+                try:
+                    left.up()
+                except AssertionError:  # what is left is not even a site any more
+                    left.down()
+                    lost += len(recording.acknowledged)
+                    continue
+                lost += len(judged(recording, left, recording.end).lost)
+    assert lost > 0
+
+
+# ---- the replay itself
+
+
+AT = 1_000  # when a call begins; each takes 10, the next begins 100 later
+CUT = 10_000
+
+
+def played(
+    tmp_path: Path, calls: list[tuple[Kind, str, dict[str, Any]]], names: Names
+) -> set[tuple[tuple[str, bytes], ...]]:
+    """Every directory that 60 draws leave, as names and contents."""
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "old").write_bytes(b"old")
+    operations = [
+        Operation(kind, AT + 100 * number, AT + 100 * number + 10, path, **more)
+        for number, (kind, path, more) in enumerate(calls)
+    ]
+    left = set()
+    for seed in range(60):
+        place = tmp_path / str(seed)
+        Replay(base, operations, CUT).leave(place, random.Random(seed), names)
+        left.add(
+            tuple(
+                (str(path.relative_to(place)), path.read_bytes()) for path in sorted(place.rglob("*")) if path.is_file()
+            )
+        )
+    return left
+
+
+@pytest.mark.parametrize("names", list(Names))
+def test_what_was_synced_is_there(tmp_path: Path, names: Names) -> None:
+    new = b"n" * 3_000
+    calls = [
+        (Kind.CREATE, "new", {}),
+        (Kind.WRITE, "new", {"data": new}),
+        (Kind.SYNC, "new", {}),
+        (Kind.SYNC, "", {}),
+        (Kind.WRITE, "old", {"data": b"x"}),
+    ]
+    left = played(tmp_path, calls, names)
+    assert left == {(("new", new), ("old", old)) for old in (b"old", b"xld")}
+
+
+def test_the_name_of_a_synced_file_needs_its_directory_where_names_come_in_any_order(tmp_path: Path) -> None:
+    calls = [(Kind.CREATE, "new", {}), (Kind.WRITE, "new", {"data": b"n"}), (Kind.SYNC, "new", {})]
+    there, old = ("new", b"n"), ("old", b"old")
+    for names, wanted in ((Names.ORDERED, {(there, old)}), (Names.ANY, {(there, old), (old,)})):
+        (tmp_path / names.value).mkdir()
+        assert played(tmp_path / names.value, calls, names) == wanted
+
+
+def test_what_was_not_synced_is_torn_in_every_way(tmp_path: Path) -> None:
+    new = bytes([1]) * 512 + bytes([2]) * 512
+    left = played(tmp_path, [(Kind.WRITE, "old", {"data": new})], Names.ORDERED)
+    contents = {dict(each)["old"] for each in left}
+    second = b"old" + bytes(509) + new[512:]
+    assert {b"old", new, new[:512], second, b"old".ljust(1024, b"\0")} <= contents
+
+
+def test_a_sync_that_began_before_the_write_returned_promises_nothing(tmp_path: Path) -> None:
+    write = Operation(Kind.WRITE, 1_000, 1_500, "old", data=b"x")
+    for sync, wanted in ((1_400, {b"old", b"xld"}), (1_501, {b"xld"})):
+        place = tmp_path / str(sync)
+        place.mkdir()
+        (place / "base").mkdir()
+        (place / "base" / "old").write_bytes(b"old")
+        operations = [write, Operation(Kind.SYNC, sync, 2_000, "old")]
+        found = set()
+        for seed in range(40):
+            Replay(place / "base", operations, CUT).leave(place / str(seed), random.Random(seed), Names.ORDERED)
+            found.add((place / str(seed) / "old").read_bytes())
+        assert found == wanted
+
+
+def test_a_renamed_file_keeps_what_was_synced_of_it(tmp_path: Path) -> None:
+    calls = [
+        (Kind.CREATE, "part", {}),
+        (Kind.WRITE, "part", {"data": b"whole"}),
+        (Kind.SYNC, "part", {}),
+        (Kind.RENAME, "part", {"target": "old"}),
+    ]
+    left = played(tmp_path, calls, Names.ORDERED)
+    assert left == {(("old", b"old"), ("part", b"whole")), (("old", b"whole"),)}
