@@ -59,8 +59,8 @@ cover: $(VENV)/dev  ## tests/wire, and how many branches of src/leadglass/wire i
 bench: $(VENV)/dev  ## interleaved with Orthanc and storescp (Debian's orthanc and dcmtk); about an hour, ARGS="--rounds 1" for less
 	$(BIN)/python -m bench $(ARGS)
 
-soak: $(VENV)/dev  ## the long runs: kills for as long as you like (ARGS="--kills 100")
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/crash $(ARGS)
+soak: $(VENV)/dev  ## the long runs, resumable; their counts add up in .soak/ (ARGS="--seconds 600 --only kills", or --report)
+	$(BIN)/python -m tests.siege.soak $(ARGS)
 
 dev: $(VENV)/dev  ## the virtual environment with everything a change needs, and the command leadglass in it
 	@echo "ready: . $(BIN)/activate"

@@ -6,10 +6,13 @@ import ipaddress
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.siege.campaign import LEDGER, Campaign, Ledger
 
 settings.register_profile("here", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
@@ -52,3 +55,10 @@ def _is_address(host: object) -> bool:
 
 
 sys.addaudithook(_refuse_to_leave)
+
+
+@pytest.fixture
+def campaign(request: pytest.FixtureRequest) -> Campaign:
+    """A few seeds in `make test`; in `make soak` on from the ledger, until its share of the time is over."""
+    seconds = float(request.config.getoption("--soak", 0.0))
+    return Campaign(seconds, Ledger(Path(request.config.rootpath) / LEDGER))

@@ -22,6 +22,7 @@ from leadglass.wire import tags, uids
 from leadglass.wire.dimse import Status
 from tests.programs import require
 from tests.running import RunningSite, running, until
+from tests.siege.campaign import Campaign
 from tests.synthetic import digest, image, uid
 
 SENDERS = 4
@@ -205,16 +206,20 @@ def retrieved(site: RunningSite, studies: list[str]) -> dict[str, str]:
     return came
 
 
-@pytest.mark.parametrize("seed", [20260])
-def test_kills_at_any_time(site: RunningSite, kills: int, seed: int) -> None:
-    rng = random.Random(seed)
-    with Senders(site, seed) as senders:
-        senders.until_served()
-        for _ in range(kills * 6 // 10):
-            time.sleep(rng.uniform(0, 0.5))
-            kill(site, some(rng, processes(site)))
+KILLS, KILLS_AT_CALLS = 12, 8  # a seed
+
+
+def test_kills_at_any_time(site: RunningSite, campaign: Campaign) -> None:
+    for seed in campaign.seeds("kills", quick=1):
+        rng = random.Random(20_260 + seed)
+        with Senders(site, 20_260 + seed) as senders:
             senders.until_served()
-    verify(site, senders)
+            for _ in range(KILLS):
+                time.sleep(rng.uniform(0, 0.5))
+                kill(site, some(rng, processes(site)))
+                senders.until_served()
+        verify(site, senders)
+        campaign.done("kills", seed, kills=KILLS, acknowledged=senders.count())
 
 
 # What a worker does on the way to an answer: segment and keyring and journal, index, and the answer itself.
@@ -222,12 +227,19 @@ TRACED_SECONDS_MAX = 3.0
 SYSCALLS = ("fdatasync", "pwrite64", "sendto", "fsync", "ftruncate", "unlink")
 
 
-def test_kills_at_system_calls(site: RunningSite, kills: int) -> None:
-    strace, rng = require("strace"), random.Random(4711)
-    planned, exact = kills * 4 // 10, 0
-    with Senders(site, 4711) as senders:
+def test_kills_at_system_calls(site: RunningSite, campaign: Campaign) -> None:
+    for seed in campaign.seeds("kills-at-calls", quick=1):
+        exact, acknowledged = kills_at_calls(site, random.Random(4_711 + seed), 4_711 + seed)
+        assert exact >= KILLS_AT_CALLS // 2, f"only {exact} of {KILLS_AT_CALLS} processes died at their system call"
+        campaign.done("kills-at-calls", seed, kills=KILLS_AT_CALLS, exact=exact, acknowledged=acknowledged)
+
+
+def kills_at_calls(site: RunningSite, rng: random.Random, seed: int) -> tuple[int, int]:
+    """How many processes died at their system call, and how many instances were acknowledged meanwhile; all of them are there."""
+    strace, exact = require("strace"), 0
+    with Senders(site, seed) as senders:
         senders.until_served()
-        for number in range(planned):
+        for number in range(KILLS_AT_CALLS):
             call = SYSCALLS[number % 3] if number % 4 else SYSCALLS[rng.randrange(len(SYSCALLS))]
             when = rng.randint(1, 12)
             assert until(lambda: bool(processes(site)["dimse"]))
@@ -235,7 +247,7 @@ def test_kills_at_system_calls(site: RunningSite, kills: int) -> None:
             exact += kill_at(strace, victim, call, when)
             senders.until_served()
     verify(site, senders)
-    assert exact >= planned // 2, f"only {exact} of {planned} processes died at their system call"
+    return exact, senders.count()
 
 
 def kill_at(strace: str, pid: int, call: str, when: int) -> bool:
