@@ -64,3 +64,24 @@ def write_corpus(directory: Path, *, count: int, side: int, seed: int, per_study
         (directory / f"{number:05d}.dcm").write_bytes(content)
         size = len(content)
     return size
+
+
+def write_multiframe(directory: Path, length: int) -> int:
+    """One multi-frame instance of about `length` bytes of pixel data, written in pieces; its size."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "multiframe.dcm"
+    frame = 512 * 512 * 2
+    frames = length // frame
+    whole = ct(0, 512, 0, 9)
+    at = whole.index(struct.pack("<HH2s2xL", 0x7FE0, 0x0010, b"OW", frame))
+    of_frames = Element(0x00280008, "IS", str(frames).encode())
+    count = encode(DataSet([of_frames]), EXPLICIT_VR_LITTLE_ENDIAN)
+    header = whole[:at]
+    behind = header.index(struct.pack("<HH2s", 0x0028, 0x0010, b"US"))
+    noise = random.Random(9).randbytes(frame)
+    with path.open("wb") as file:
+        file.write(header[:behind] + count + header[behind:])
+        file.write(struct.pack("<HH2s2xL", 0x7FE0, 0x0010, b"OW", frame * frames))
+        for _ in range(frames):
+            file.write(noise)
+    return path.stat().st_size

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,9 +51,10 @@ def _wait(port: int) -> None:
 
 
 @contextmanager
-def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _running(command: list[str], log: Path, more: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment(), cwd=log.parent)
+        environ = {**environment(), **(more or {})}
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environ, cwd=log.parent)
         try:
             yield process
         finally:
@@ -66,8 +67,8 @@ def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]
 
 
 @contextmanager
-def leadglass(directory: Path) -> Iterator[Peer]:
-    """Every control on: mutual TLS, policy, encryption, digest, event, durable answer."""
+def leadglass(directory: Path, *, without: str = "") -> Iterator[Peer]:
+    """Every control on: mutual TLS, policy, encryption, digest, event, durable answer; but what `bench/without` takes out, by name."""
     site, stick, port = directory / "site", directory / "stick", free_port()
     base = [sys.executable, "-m", "leadglass"]
     _run([*base, "init", str(site), "--loopback"])
@@ -87,30 +88,44 @@ def leadglass(directory: Path) -> Iterator[Peer]:
         "echo,store,find,get,move",
     ]
     _run([*base, *enroll, "--out", str(stick)])
-    log = directory / "leadglass.log"
-    with _running([*base, "up"], log) as process:
+    log, taken_out = directory / "leadglass.log", _without(without, stick)
+    with _running([*base, "up"], log, taken_out) as process:
         end = time.monotonic() + START_SECONDS_MAX
         while "ready dimse=" not in log.read_text(errors="replace"):
             if process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(log.read_text(errors="replace")[-2000:])
             time.sleep(0.1)
-        yield Peer(
-            "leadglass", process.pid, port, "LEADGLASS", (stick / "client.key", stick / "client.pem", stick / "ca.pem")
-        )
+        credentials = (stick / "client.key", stick / "client.pem", stick / "ca.pem")
+        name = f"leadglass without {without}" if without else "leadglass"
+        yield Peer(name, process.pid, port, "LEADGLASS", None if "tls" in without.split(",") else credentials)
+
+
+def _without(names: str, stick: Path) -> dict[str, str]:
+    """What makes a Leadglass process load `bench/without/sitecustomize.py` and leave these out."""
+    if not names:
+        return {}
+    return {
+        "PYTHONPATH": f"{Path(__file__).parent / 'without'}:{os.environ.get('PYTHONPATH', '')}",
+        "BENCH_WITHOUT": names,
+        "BENCH_CERTIFICATE": str(stick / "client.pem"),
+    }
 
 
 @contextmanager
-def storescp(directory: Path, *, tls: bool) -> Iterator[Peer]:
-    """DCMTK's storescp at its defaults: writes files, neither syncs, indexes, hashes nor encrypts."""
+def storescp(directory: Path, *, tls: bool, ignore: bool = False) -> Iterator[Peer]:
+    """DCMTK's storescp at its defaults: writes files, neither syncs, indexes, hashes nor encrypts. `ignore`: throws everything away."""
     directory.mkdir(parents=True, exist_ok=True)
     port, credentials = free_port(), None
     command = [_program("storescp"), "--fork", "-od", str(directory), "-aet", "STORESCP"]
+    if ignore:
+        command.append("--ignore")
     if tls:
         credentials = _certificates(directory)
         command += ["+tls", str(credentials[0]), str(credentials[1]), "+cf", str(credentials[2])]
     with _running([*command, str(port)], directory / "storescp.log") as process:
         _wait(port)
-        yield Peer("storescp-tls" if tls else "storescp", process.pid, port, "STORESCP", credentials)
+        name = "ceiling-tls" if ignore else "storescp-tls" if tls else "storescp"
+        yield Peer(name, process.pid, port, "STORESCP", credentials)
 
 
 @contextmanager
@@ -150,7 +165,7 @@ def orthanc(directory: Path, *, tls: bool) -> Iterator[Peer]:
 def _program(name: str) -> str:
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/bin")
     if found is None:
-        raise RuntimeError(f"{name} is not installed: the bench needs Debian's dcmtk and orthanc")
+        raise RuntimeError(f"{name} is not installed: the bench needs Debian's dcmtk, orthanc and socat")
     return found
 
 
@@ -173,3 +188,40 @@ def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")
+
+
+@contextmanager
+def relayed(peer: Peer, directory: Path) -> Iterator[int]:
+    """A plain port whose bytes reach the peer over mutual TLS, for clients that know no TLS: Debian's socat, the same for every server."""
+    port = free_port()
+    far = f"TCP:127.0.0.1:{peer.port},nodelay"
+    if peer.credentials is not None:
+        key, certificate, authority = peer.credentials
+        far = f"OPENSSL:127.0.0.1:{peer.port},key={key},cert={certificate},cafile={authority},verify=0,nodelay"
+    line = [_program("socat"), "-b", "262144", f"TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,nodelay", far]
+    with _running(line, directory / f"relay-{port}.log"):
+        _wait(port)
+        yield port
+
+
+@contextmanager
+def dcmqrscp(directory: Path) -> Iterator[Peer]:
+    """DCMTK's archive at its defaults, behind a TLS relay of its own because Debian's knows no TLS."""
+    directory.mkdir(parents=True, exist_ok=True)
+    storage, port, outside = directory / "storage", free_port(), free_port()
+    storage.mkdir()
+    config = directory / "dcmqrscp.cfg"
+    config.write_text(
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 131072\nMaxAssociations = 16\nHostTable BEGIN\nHostTable END\n"
+        f"VendorTable BEGIN\nVendorTable END\nAETable BEGIN\nDCMQRSCP {storage} RW (500, 1024mb) ANY\nAETable END\n"
+    )
+    key, certificate, authority = _certificates(directory)
+    near = f"OPENSSL-LISTEN:{outside},bind=127.0.0.1,reuseaddr,fork,key={key},cert={certificate},cafile={authority},verify=1,nodelay"
+    relay = [_program("socat"), "-b", "262144", near, f"TCP:127.0.0.1:{port},nodelay"]
+    with (
+        _running([_program("dcmqrscp"), "-c", str(config), str(port)], directory / "dcmqrscp.log") as process,
+        _running(relay, directory / "relay.log"),
+    ):
+        _wait(port)
+        _wait(outside)
+        yield Peer("dcmqrscp", process.pid, outside, "DCMQRSCP", (key, certificate, authority))

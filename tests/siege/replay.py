@@ -11,6 +11,7 @@ The model, which is that of ext4 and XFS seen from the worst side:
   to the last one whose directory was synced, or whose new file was. `ANY`: POSIX and no more: only the sync of a directory makes its names
   durable, and each other change is there or not, for itself.
 * A file that was unlinked and whose unlinking was lost is back, with what was durable of it.
+* The claims, written through memory, hold anything: each of their pages is as it was created, zeros or noise, and nothing may depend on them.
 * Shared memory of SQLite (`-shm`) and sockets are gone. Modes and times are not modelled: the site must not depend on them.
 """
 
@@ -24,8 +25,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SECTOR_LENGTH_BYTES = 512
+SECTOR_LENGTH_BYTES, PAGE = 512, 4096
 VOLATILE = "-shm"
+MAPPED = ".claims"  # written through memory, which no trace shows
 
 
 class Kind(enum.Enum):
@@ -115,6 +117,7 @@ class Replay:
             else:
                 of(change.parent)[change.name] = node
         _write_directory(self._root, place, of, rng)
+        _scramble(place, rng)
 
     # ---- laying out
 
@@ -251,3 +254,11 @@ def _write_directory(node: Node, place: Path, of: Callable[[Node], dict[str, Nod
         else:
             path.write_bytes(content(child, rng))
             path.chmod(child.mode | 0o600)
+
+
+def _scramble(place: Path, rng: random.Random) -> None:
+    for path in place.rglob(f"*{MAPPED}"):
+        pages = [path.read_bytes()[at : at + PAGE] for at in range(0, path.stat().st_size, PAGE)]
+        path.write_bytes(
+            b"".join(rng.choice([page, bytes(len(page)), page[:16] + rng.randbytes(len(page) - 16)]) for page in pages)
+        )
