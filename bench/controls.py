@@ -18,6 +18,7 @@ from bench import peers
 from bench.ingest import Run, corpora, measure, send
 from leadglass.lab.corpus import Image
 from leadglass.lab.peers import Archive, Identity, associated, storing
+from leadglass.wire.part10 import read_part10
 
 CONTROLS = ("tls", "policy", "encryption", "digest", "event")
 ROWS = ("", *CONTROLS, ",".join(CONTROLS), "durability")
@@ -95,20 +96,10 @@ def _send_paced(peer: peers.Peer, place: Path, images: list[Image], without: str
 
 
 def _image(path: Path) -> Image:
-    from leadglass.wire.part10 import read_part10
-
-    found = read_part10(path.read_bytes())
-    return Image(
-        path.name,
-        found.sop_class_uid,
-        found.sop_instance_uid,
-        found.transfer_syntax_uid,
-        "",
-        "",
-        "",
-        "",
-        found.data_set,
-    )
+    data = path.read_bytes()
+    meta = read_part10(data)
+    names = (meta.sop_class_uid, meta.sop_instance_uid, meta.transfer_syntax_uid)
+    return Image(path.name, *names, "", "", "", "", data[meta.data_set_offset :])
 
 
 def _renamed(image: Image, number: int) -> Image:

@@ -38,6 +38,7 @@ class Run:
     per_second: float
     cpu_ms: float
     peak_mib: float
+    largest_mib: float
     probe_before: float
     probe_after: float
 
@@ -46,7 +47,7 @@ class Run:
         return abs(self.probe_after - self.probe_before) > PROBE_DRIFT_MAX * self.probe_before
 
 
-def send(peer: peers.Peer, corpora: list[Path], repeat: int) -> float:
+def send(peer: peers.Peer, corpora: list[Path], repeat: int, *, invent: bool = True) -> float:
     """One storescu a corpus, at once; the seconds until the last ended. Raises where an instance was not acknowledged."""
     command = [
         "storescu",
@@ -56,7 +57,7 @@ def send(peer: peers.Peer, corpora: list[Path], repeat: int) -> float:
         "BENCH",
         "--repeat",
         str(repeat),
-        "--invent-instance",
+        *(["--invent-instance"] if invent else []),
         "+sd",
     ]
     if peer.credentials is not None:
@@ -94,6 +95,7 @@ def measure(kind: str, peer: peers.Peer, corpora: list[Path], files: int, repeat
         count / seconds,
         1000 * (after.cpu_seconds - cpu) / count,
         after.peak_mib,
+        after.largest_mib,
         before,
         sync_probe(scratch),
     )
@@ -155,7 +157,7 @@ def table(kind: str, found: Sequence[Run]) -> Table:
     """Medians, and ratios to Orthanc where the peers hold their known ratio to each other; near the sender's own ceiling a ratio says little."""
     grouped = valid(found)
     shown = Table(
-        "receiver", "assoc", "instances/s [min, max]", "CPU ms", "peak MiB", "runs", "to orthanc-tls", "to storescp-tls",
+        "receiver", "assoc", "instances/s [min, max]", "CPU ms", "peak MiB (largest process)", "runs", "to orthanc-tls", "to storescp-tls",
         title=kind, box=None,
     )  # fmt: skip
     medians = {key: statistics.median(run.per_second for run in each) for key, each in grouped.items()}
@@ -165,7 +167,7 @@ def table(kind: str, found: Sequence[Run]) -> Table:
         near = " (near the ceiling)" if ceiling and rate >= NEAR_CEILING * ceiling else ""
         shown.add_row(
             name, str(associations), f"{rate:.1f} [{min(rates):.1f}, {max(rates):.1f}]{near}",
-            f"{statistics.median(run.cpu_ms for run in each):.2f}", f"{max(run.peak_mib for run in each):.0f}",
+            f"{statistics.median(run.cpu_ms for run in each):.2f}", f"{max(run.peak_mib for run in each):.0f} ({max(run.largest_mib for run in each):.0f})",
             str(len(each)), _ratio(rate, medians.get(("orthanc-tls", associations))),
             _ratio(rate, medians.get(("storescp-tls", associations))),
         )  # fmt: skip

@@ -14,10 +14,11 @@ PROBE_COUNT = 200
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU seconds so far, user and system, and the sum of peak resident sizes in MiB."""
+    """CPU seconds so far, user and system; peak resident sizes in MiB, all processes together and the largest of them."""
 
     cpu_seconds: float
     peak_mib: float
+    largest_mib: float
 
 
 def tree(pid: int) -> list[int]:
@@ -39,7 +40,7 @@ def tree(pid: int) -> list[int]:
 
 
 def cost(pid: int) -> Cost:
-    cpu, peak = 0.0, 0.0
+    cpu, peaks = 0.0, [0.0]
     for each in tree(pid):
         try:
             fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
@@ -47,8 +48,10 @@ def cost(pid: int) -> Cost:
         except OSError:
             continue
         cpu += sum(map(int, fields[11:15])) / _TICKS  # its own, and that of children that ended
-        peak += next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0.0)
-    return Cost(cpu, peak)
+        peaks.append(
+            next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0.0)
+        )
+    return Cost(cpu, sum(peaks), max(peaks))
 
 
 def sync_probe(directory: Path) -> float:

@@ -67,8 +67,11 @@ def _running(command: list[str], log: Path, more: Mapping[str, str] | None = Non
 
 
 @contextmanager
-def leadglass(directory: Path, *, without: str = "") -> Iterator[Peer]:
-    """Every control on: mutual TLS, policy, encryption, digest, event, durable answer; but what `bench/without` takes out, by name."""
+def leadglass(directory: Path, *, without: str = "", filled: int = 0) -> Iterator[Peer]:
+    """Every control on: mutual TLS, policy, encryption, digest, event, durable answer; but what `bench/without` takes out, by name.
+
+    `filled`: so many synthetic studies are published into its index first.
+    """
     site, stick, port = directory / "site", directory / "stick", free_port()
     base = [sys.executable, "-m", "leadglass"]
     _run([*base, "init", str(site), "--loopback"])
@@ -88,6 +91,8 @@ def leadglass(directory: Path, *, without: str = "") -> Iterator[Peer]:
         "echo,store,find,get,move",
     ]
     _run([*base, *enroll, "--out", str(stick)])
+    if filled:
+        _run([sys.executable, "-m", "bench.finding", str(site), str(filled)])
     log, taken_out = directory / "leadglass.log", _without(without, stick)
     with _running([*base, "up"], log, taken_out) as process:
         end = time.monotonic() + START_SECONDS_MAX

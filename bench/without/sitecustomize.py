@@ -14,6 +14,10 @@ from typing import Any
 _WITHOUT = frozenset(filter(None, os.environ.get("BENCH_WITHOUT", "").split(",")))
 
 
+def _replace(where: Any, name: str, by: object) -> None:
+    setattr(where, name, by)
+
+
 def _tls() -> None:
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
@@ -48,16 +52,18 @@ def _tls() -> None:
         def close(self) -> None:
             self.socket.close()
 
-    conversation.Connection = Plain  # type: ignore[misc]
-    conversation.FIRST_BYTE_OF_TLS = 0x01
+    _replace(conversation, "Connection", Plain)
+    _replace(conversation, "FIRST_BYTE_OF_TLS", 0x01)
 
 
 def _policy() -> None:
     from leadglass.identity import certificates
     from leadglass.policy import decide as module
 
-    decide, known = module.decide, {}  # type: ignore[var-annotated]
-    identify, seen = certificates.identify, {}  # type: ignore[var-annotated]
+    decide: Any = module.decide
+    known: dict[Any, Any] = {}
+    identify: Any = certificates.identify
+    seen: dict[Any, Any] = {}
 
     def once(site: Any, containment: Any, subject: Any, request: Any, **more: Any) -> Any:
         key = (subject.device.name, type(request), getattr(request, "action", None))
@@ -70,8 +76,8 @@ def _policy() -> None:
             seen[peer.address] = identify(enrolled, peer, proposal, now)
         return seen[peer.address]
 
-    module.decide = once
-    certificates.identify = remembered
+    _replace(module, "decide", once)
+    _replace(certificates, "identify", remembered)
 
 
 def _encryption() -> None:
@@ -83,7 +89,7 @@ def _encryption() -> None:
         into[seal.FRAME_HEAD_LENGTH_BYTES : seal.FRAME_HEAD_LENGTH_BYTES + length] = plaintext
         return seal.FRAME_HEAD_LENGTH_BYTES + length + seal.TAG_LENGTH_BYTES
 
-    seal.InstanceSeal.seal_chunk = seal_chunk  # type: ignore[method-assign]
+    _replace(seal.InstanceSeal, "seal_chunk", seal_chunk)
 
 
 def _digest() -> None:
@@ -102,19 +108,20 @@ def _digest() -> None:
     class Hashes:
         sha256 = Nothing
 
-    arrival.hashlib = Hashes  # type: ignore[assignment]
+    _replace(arrival, "hashlib", Hashes)
 
 
 def _event() -> None:
     from leadglass.audit.journal.append import JournalWriter
 
-    JournalWriter.append = JournalWriter.record = lambda self, event: 0  # type: ignore[method-assign,assignment]
+    for name in ("append", "record"):
+        _replace(JournalWriter, name, lambda self, event: 0)
 
 
 def _durability() -> None:
     from leadglass.archive.backends.local import LocalSegment
 
-    LocalSegment.sync = lambda self: None  # type: ignore[method-assign]
+    _replace(LocalSegment, "sync", lambda self: None)
 
 
 if _WITHOUT and "leadglass" in " ".join(sys.orig_argv):
