@@ -137,8 +137,8 @@ def processes(site: RunningSite) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {"supervisor": [site.process.pid], "dimse": [], "keeper": []}
     for pid in site.children(site.process.pid):
         with contextlib.suppress(OSError):
-            role = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[-2].decode()
-            found.get(role, []).append(pid)
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")  # none of one that has ended
+            found.get(words[-2].decode() if len(words) > 1 else "", []).append(pid)
     return found
 
 

@@ -31,6 +31,8 @@ from leadglass.wire.transitions import TRANSITIONS, Evt
 SUPPORTED = supported_by(())
 EVENTS_HELD_MAX = 2  # what next_event() has not handed out yet; a peer must not be able to pile more up
 
+READ_AT_ONCE_MAX_BYTES = 128 << 10  # half a receive buffer, as `receive_data` wants it
+
 
 @dataclass(slots=True)
 class Heard:
@@ -62,7 +64,7 @@ class Door:
         view, at, end = memoryview(data), 0, len(data)
         while at < end and not self.over:
             self._act()
-            stop = min(at + next(sizes), end)
+            stop = min(at + min(next(sizes), READ_AT_ONCE_MAX_BYTES), end)
             for each in self._script:
                 stop = min(stop, at + each - self._position)
             self.association.receive_data(view[at:stop], 0.0)
