@@ -1,0 +1,201 @@
+"""The checks of SP 1800-24 that concern the path, under their names. T26 is test_hostile.py and test_crowd.py, T28 test_time.py, T30 `make bench`."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from leadglass.identity.authority import Authority, KeyKind, key_pem, new_key, pem
+from leadglass.lab.peers import (
+    Archive,
+    Identity,
+    Session,
+    TurnedAway,
+    associated,
+    committing,
+    echoing,
+    getting,
+    querying,
+    storing,
+)
+from leadglass.site.layout import CA_DIRECTORY, DEVICE_CA
+from leadglass.wire import tags, uids
+from leadglass.wire.elements import DataSet, parse
+from leadglass.wire.elements import encode as encode_data_set
+from leadglass.wire.negotiation import RequestedContext
+from tests.running import RunningSite, free_port, running, until
+from tests.synthetic import image, uid
+
+NOW = dt.datetime.now(dt.UTC)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
+    with running(tmp_path_factory.mktemp("sp1800-24")) as site:
+        site.up()
+        site.enroll("CT1", "echo,store,commit")
+        site.enroll("CT2", "echo,store,commit")
+        site.enroll("LOST", "echo,store")
+        site.enroll("WS1", "echo,find,get,move")
+        site.enroll("BARRED", "echo", "--address", f"127.0.0.1:{free_port()}")
+        yield site
+        print(site.log())
+
+
+def who(site: RunningSite, name: str, **changes: object) -> Identity:
+    return dataclasses.replace(Identity(name, "127.0.0.1", site.bundles[name].directory), **changes)  # type: ignore[arg-type]
+
+
+def archive(site: RunningSite) -> Archive:
+    return Archive("127.0.0.1", site.port)
+
+
+def heard(site: RunningSite, identity: Identity, wanted: Sequence[RequestedContext] = ()) -> str:
+    """What a C-ECHO, or the association for it, came to."""
+    try:
+        with associated(identity, archive(site), wanted or echoing()) as session:
+            return "" if wanted else f"{session.echo().status:04X}"
+    except TurnedAway as away:
+        return str(away)
+
+
+def stick(place: Path, site: RunningSite, authority: Authority, *, days_ago: int = 0, days: int = 30) -> Path:
+    """What a device would carry whose certificate that authority made."""
+    place.mkdir()
+    key = new_key(KeyKind.EC)
+    leaf = authority.issue(key.public_key(), "CT1", ["CT1"], NOW - dt.timedelta(days=days_ago), days)
+    (place / "client.key").write_bytes(key_pem(key, None))
+    (place / "client.pem").write_bytes(pem(leaf))
+    (place / "ca.pem").write_bytes((site.bundles["CT1"].directory / "ca.pem").read_bytes())
+    return place
+
+
+def refusals(site: RunningSite) -> list[str]:
+    return [row["reason"] for row in site.events("association:refused")]
+
+
+def test_t05_only_the_device_that_a_certificate_belongs_to(site: RunningSite, tmp_path: Path) -> None:
+    ours = Authority.open(site.directory / CA_DIRECTORY, DEVICE_CA, None)
+    site.command("device", "revoke", "LOST", "--reason", "stolen")
+    cases = {
+        "no certificate": (who(site, "CT1", stick=None, authorities=site.bundles["CT1"].directory / "ca.pem"), "did not return a certificate"),
+        "of another authority": (who(site, "CT1", stick=stick(tmp_path / "self", site, Authority.create("nobody's CA", NOW))), "certificate verify failed"),
+        "expired": (who(site, "CT1", stick=stick(tmp_path / "old", site, ours, days_ago=400)), ""),
+        "never enrolled": (who(site, "CT1", stick=stick(tmp_path / "new", site, ours)), ""),
+        "revoked": (who(site, "LOST"), "is revoked: stolen"),
+        "another's AE title": (who(site, "CT2", ae_title="CT1"), "calls itself 'CT1'"),
+    }  # fmt: skip
+    for name, (identity, said) in cases.items():
+        before = len(refusals(site))
+        assert heard(site, dataclasses.replace(identity, source=f"127.5.{len(name)}.1")) not in ("0000", ""), name
+        assert until(lambda before=before: len(refusals(site)) > before), name
+        assert (
+            said.replace(" ", "").replace("_", "").lower()
+            in refusals(site)[-1].replace(" ", "").replace("_", "").lower()
+        ), name
+    assert heard(site, who(site, "CT1")) == "0000"
+
+
+def test_t06_a_device_does_its_own_work_and_no_other(site: RunningSite) -> None:
+    one = image(random.Random(6))
+    with associated(who(site, "CT1"), archive(site), [*storing([one]), *querying()]) as session:
+        assert session.store(one).status == 0
+        assert session.find("STUDY", {tags.STUDY_INSTANCE_UID: ""})[0].status == 0x0124
+        assert session.move("STUDY", {tags.STUDY_INSTANCE_UID: one.study_instance_uid}, "WS1").status == 0x0124
+    with associated(who(site, "WS1"), archive(site), storing([one])) as session:
+        assert session.store(one).status == 0x0124
+    called = Archive("127.0.0.1", site.port, "ELSEWHERE")
+    with pytest.raises(TurnedAway, match="A-ASSOCIATE-RJ"), associated(who(site, "CT1"), called, echoing()):
+        pass
+    assert heard(site, who(site, "CT1", ae_title="UNKNOWN")).startswith("A-ASSOCIATE-RJ")
+
+
+def test_t07_a_move_is_no_way_out(site: RunningSite) -> None:
+    one = image(random.Random(7))
+    with associated(who(site, "CT1"), archive(site), storing([one])) as session:
+        assert session.store(one).status == 0
+    site.command("device", "disable", "BARRED")
+    keys = {tags.STUDY_INSTANCE_UID: one.study_instance_uid}
+    with associated(who(site, "WS1"), archive(site), querying()) as session:
+        for destination in ("NOWHERE", "CT1", "BARRED"):
+            assert session.move("STUDY", keys, destination).status == 0xA801, destination
+    refused = [row["reason"] for row in site.events("request:refused") if row["actor"] == "WS1"]
+    for words in ("no enrolled device has that AE title", "there is no address", "is disabled or revoked"):
+        assert any(words in reason for reason in refused), words
+
+
+def test_t16_commitment_says_the_truth(site: RunningSite) -> None:
+    rng = random.Random(16)
+    kept, gone = (image(rng, pixels=200_000) for _ in range(2))
+    with associated(who(site, "CT1"), archive(site), storing([kept])) as session:
+        assert [session.store(each).status for each in (kept, gone)] == [0, 0]
+    damage(site, gone.sop_instance_uid)
+    never = image(rng)
+    report = committed(site, "CT1", kept, gone, never)
+    assert _named(report, tags.REFERENCED_SOP_SEQUENCE) == {kept.sop_instance_uid}
+    assert _named(report, tags.FAILED_SOP_SEQUENCE) == {gone.sop_instance_uid, never.sop_instance_uid}
+    assert until(lambda: any(row["kind"] == "instance:corrupted" for row in site.events()))
+
+
+def damage(site: RunningSite, sop_instance_uid: str) -> None:
+    """One bit of what rests of it."""
+    (stored,) = [row for row in site.events("instance:stored") if row["subject_uids"] == [sop_instance_uid]]
+    (path,) = site.directory.glob(f"objects/{stored['segment']}")
+    data = bytearray(path.read_bytes())
+    at = next(at for at in range(len(data) - 100_000, len(data) - 90_000) if data[at])
+    data[at] ^= 1
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.write(data)
+
+
+def committed(site: RunningSite, name: str, *images: object) -> DataSet:
+    references = [(each.sop_class_uid, each.sop_instance_uid) for each in images]  # type: ignore[attr-defined]
+    with associated(who(site, name), archive(site), committing()) as session:
+        assert session.commit("2.25.16", references).status == 0
+        return _report(session)
+
+
+def _report(session: Session) -> DataSet:
+    return session.report()
+
+
+def _named(report: DataSet, sequence: int) -> set[str]:
+    element = report.get(sequence)
+    items = element.value if element is not None else ()
+    return {item.get(tags.REFERENCED_SOP_INSTANCE_UID).value.decode().rstrip("\0") for item in items}
+
+
+def test_t17_an_image_that_contradicts_its_study_waits_for_a_person(site: RunningSite) -> None:
+    rng = random.Random(17)
+    study = uid(rng)
+    right, wrong = image(rng, study=study, patient="RIGHT"), image(rng, study=study, patient="WRONG")
+    with associated(who(site, "CT1"), archive(site), storing([right])) as session:
+        assert session.store(right).status == 0
+        assert session.store(wrong).status == 0x0111, "kept, held, and the sender is told"
+    held = [row for row in site.rows("conflicts", "list") if row["sop_instance_uid"] == wrong.sop_instance_uid]
+    assert [row["holds"] for row in held] == [["other-patient"]]
+    came: list[str] = []
+    pairs = [(right.sop_class_uid, right.transfer_syntax_uid)]
+    with associated(who(site, "WS1"), archive(site), getting(pairs)) as session:
+        session.get("STUDY", {tags.STUDY_INSTANCE_UID: study}, lambda each: came.append(each.sop_instance_uid) or 0)
+    assert came == [right.sop_instance_uid]
+
+
+def test_a_uid_cannot_be_taken_over_by_a_second_device(site: RunningSite) -> None:
+    """Attack 60 of those on storage: the same name and the same bytes twice are one, other bytes are held, from whoever they come."""
+    first = image(random.Random(60))
+    again = parse(first.data_set, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    changed = dataclasses.replace(
+        first, data_set=encode_data_set(DataSet([*again]), uids.EXPLICIT_VR_LITTLE_ENDIAN)[:-1] + b"\x7f"
+    )
+    assert changed.data_set != first.data_set
+    with associated(who(site, "CT1"), archive(site), storing([first])) as session:
+        assert [session.store(each).status for each in (first, first, changed)] == [0, 0, 0x0111]
+    with associated(who(site, "CT2"), archive(site), storing([first])) as session:
+        assert [session.store(each).status for each in (first, changed)] == [0, 0x0111]
