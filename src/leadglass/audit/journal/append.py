@@ -143,7 +143,9 @@ class JournalWriter:
                 if self._file is not None:
                     self._append(b"")
                     os.ftruncate(self._file.descriptor, self._file.offset)
-                    os.fdatasync(self._file.descriptor)  # a sealed writer is not recovered: its last record must not be torn
+                    os.fdatasync(
+                        self._file.descriptor
+                    )  # a sealed writer is not recovered: its last record must not be torn
         finally:
             with self._lock:
                 self._closed = True
