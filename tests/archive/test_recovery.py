@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
-from leadglass.archive.backends.local import LocalObjects
+from leadglass.archive.backends.local import LocalObjects, LocalSegment
 from leadglass.archive.records import BLOCK_LENGTH_BYTES
 from leadglass.archive.walk import walk
 from leadglass.terms import Event, KeyFault, Location, Settled, Standing, StoreFault
@@ -273,3 +273,27 @@ def test_a_lost_index_is_made_again_whoever_kept_and_whoever_promoted(place: Pla
     process = place.process()
     assert len(process.recovery.recover_all()) == 2, "sealed by now"
     assert list(process.index.rows()) == before
+
+
+@pytest.mark.parametrize("length", [500, 3 << 20], ids=["joint", "streamed"])
+def test_a_first_group_that_reached_the_disk_before_its_segments_head_is_torn_and_no_loss(
+    make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    """Nothing of a new segment was synced yet, so nobody was told anything, whatever of it a power cut left."""
+    place = make_place(arrival_memory_max_bytes=1 << 20)
+    process = place.process()
+
+    def fails(self: LocalSegment) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as cut, pytest.raises(StoreFault):
+        cut.setattr(LocalSegment, "sync", fails)
+        process.store("1.2.1", content(length))
+    process.die()
+    (path,) = (place.site_dir / "objects").iterdir()
+    with path.open("r+b") as file:
+        file.write(bytes(BLOCK_LENGTH_BYTES))
+    living = place.process()
+    assert living.recovery.recover(process.writer.id) is not None
+    assert not path.exists()
+    assert living.store("1.2.1", content(length)).version == 1

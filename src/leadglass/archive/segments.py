@@ -83,7 +83,7 @@ class _Open:
 
     def __init__(self, file: SegmentFile, number: int, opened: float) -> None:
         self.file, self.number, self.opened = file, number, opened
-        self.end = self.durable_mark = BLOCK_LENGTH_BYTES
+        self.end, self.durable_mark = BLOCK_LENGTH_BYTES, 0  # not even the head was synced yet
 
 
 class Segments:
@@ -344,7 +344,7 @@ class Segments:
             tail.view[len(entry.body) : length] = ending
             stream.file.write(stream.end, tail.view)
             stream.end += tail.size
-            mark = GroupHead(self.writer_id, stream.number, BLOCK_LENGTH_BYTES)
+            mark = GroupHead(self.writer_id, stream.number, 0)  # nothing of it was synced yet
             stream.first.view[:PREFIX_LENGTH_BYTES] = encode_group_head(mark) + head
             stream.file.write(BLOCK_LENGTH_BYTES, stream.first.view)
         except OSError as error:  # the caller discards the stream: the file goes, and the record with it

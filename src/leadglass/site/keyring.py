@@ -208,6 +208,9 @@ class Keyring:
         fixed = _HEAD.pack(MAGIC, _VERSION, 0, self._writer.id, self.site_key.id, 0)[: -_CRC.size]
         try:
             _write(file, fixed + _CRC.pack(zlib.crc32(fixed)), 0)
+            os.fdatasync(
+                file
+            )  # before any entry: a torn head with whole entries behind it could not be told from damage
         except OSError:
             os.close(file)
             path.unlink()
