@@ -100,7 +100,7 @@ def fill(site_dir: Path, studies: int) -> None:
 
 
 def _findscu(peer: peers.Peer, key: str) -> float:
-    line = [peers._program("findscu"), "-S", "-aet", "BENCH", "-aec", peer.called_ae_title, "--repeat", str(QUERIES)]
+    line = [peers.program("findscu"), "-S", "-aet", "BENCH", "-aec", peer.called_ae_title, "--repeat", str(QUERIES)]
     if peer.credentials is not None:
         private, certificate, authority = peer.credentials
         line += ["+tls", str(private), str(certificate), "+cf", str(authority)]

@@ -121,7 +121,7 @@ def storescp(directory: Path, *, tls: bool, ignore: bool = False) -> Iterator[Pe
     """DCMTK's storescp at its defaults: writes files, neither syncs, indexes, hashes nor encrypts. `ignore`: throws everything away."""
     directory.mkdir(parents=True, exist_ok=True)
     port, credentials = free_port(), None
-    command = [_program("storescp"), "--fork", "-od", str(directory), "-aet", "STORESCP"]
+    command = [program("storescp"), "--fork", "-od", str(directory), "-aet", "STORESCP"]
     if ignore:
         command.append("--ignore")
     if tls:
@@ -162,12 +162,12 @@ def orthanc(directory: Path, *, tls: bool) -> Iterator[Peer]:
         }
     file = directory / "orthanc.json"
     file.write_text(json.dumps(settings))
-    with _running([_program("Orthanc"), str(file)], directory / "orthanc.log") as process:
+    with _running([program("Orthanc"), str(file)], directory / "orthanc.log") as process:
         _wait(port)
         yield Peer("orthanc-tls" if tls else "orthanc", process.pid, port, "ORTHANC", credentials)
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/bin")
     if found is None:
         raise RuntimeError(f"{name} is not installed: the bench needs Debian's dcmtk, orthanc and socat")
@@ -203,7 +203,7 @@ def relayed(peer: Peer, directory: Path) -> Iterator[int]:
     if peer.credentials is not None:
         key, certificate, authority = peer.credentials
         far = f"OPENSSL:127.0.0.1:{peer.port},key={key},cert={certificate},cafile={authority},verify=0,nodelay"
-    line = [_program("socat"), "-b", "262144", f"TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,nodelay", far]
+    line = [program("socat"), "-b", "262144", f"TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,nodelay", far]
     with _running(line, directory / f"relay-{port}.log"):
         _wait(port)
         yield port
@@ -222,9 +222,9 @@ def dcmqrscp(directory: Path) -> Iterator[Peer]:
     )
     key, certificate, authority = _certificates(directory)
     near = f"OPENSSL-LISTEN:{outside},bind=127.0.0.1,reuseaddr,fork,key={key},cert={certificate},cafile={authority},verify=1,nodelay"
-    relay = [_program("socat"), "-b", "262144", near, f"TCP:127.0.0.1:{port},nodelay"]
+    relay = [program("socat"), "-b", "262144", near, f"TCP:127.0.0.1:{port},nodelay"]
     with (
-        _running([_program("dcmqrscp"), "-c", str(config), str(port)], directory / "dcmqrscp.log") as process,
+        _running([program("dcmqrscp"), "-c", str(config), str(port)], directory / "dcmqrscp.log") as process,
         _running(relay, directory / "relay.log"),
     ):
         _wait(port)

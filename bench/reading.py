@@ -62,7 +62,7 @@ def reads(scratch: Path, *, rounds: int, only: Sequence[str]) -> Iterator[Read]:
 
 def _read(peer: peers.Peer, port: int, pdu_length_bytes: int, turn: int) -> Read:
     line = [
-        peers._program("getscu"), "-S", "--ignore", "-pdu", str(pdu_length_bytes), "-aet", "BENCH", "-aec", peer.called_ae_title,
+        peers.program("getscu"), "-S", "--ignore", "-pdu", str(pdu_length_bytes), "-aet", "BENCH", "-aec", peer.called_ae_title,
         "-k", "0008,0052=STUDY", "-k", f"0020,000D={ROOT}.5.0", "127.0.0.1", str(port),
     ]  # fmt: skip
     before, begun = cost(peer.pid).cpu_seconds, time.perf_counter()

@@ -293,7 +293,7 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
 
     async def record(event: Event) -> None:
         if (event.kind is EventKind.ASSOCIATION_REFUSED and not event.actor) or event.action == COMMAND:
-            journal.note_stranger(event)  # before identity, or before any request: budgeted, never a sync of its own
+            journal.note_refusal(event)  # before identity, or before any request: budgeted
         else:
             journal.record(event)
 

@@ -64,11 +64,11 @@ def test_what_nobody_living_holds_is_dropped(table: ClaimTable) -> None:
 
 
 def test_slots_are_used_again_and_end(table: ClaimTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(claimtable.SLOTS):
+    for number in range(claimtable.CLAIMS_MAX):
         assert table.take(instance(f"1.{number}"), WRITER) is None
     with pytest.raises(Overloaded, match="in flight"):
         table.take(instance("2.1"), WRITER)
-    table.release([f"1.{claimtable.SLOTS - 1}"], WRITER)
+    table.release([f"1.{claimtable.CLAIMS_MAX - 1}"], WRITER)
     assert table.take(instance("2.1"), WRITER) is None
     assert table.take(instance("2.1"), OTHER_WRITER) == WRITER
 

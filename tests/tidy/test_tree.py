@@ -58,7 +58,7 @@ def test_names_say_something() -> None:
 
 
 @relative
-def test_every_module_imports_alone(path: Path) -> None:
+def test_every_module_imports(path: Path) -> None:
     importlib.import_module(module_name(path))
 
 

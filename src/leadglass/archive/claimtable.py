@@ -20,15 +20,15 @@ from pathlib import Path
 
 from leadglass.terms import Instance, Overloaded, StoreFault
 
-SLOTS = 4096  # all that many workers can have in flight and unpublished
+CLAIMS_MAX = 4096  # all that many workers can have in flight and unpublished
 _MAGIC = b"LGCLAIM\1"
 _USED = struct.Struct("<I")  # slots below this one were used at some time
 _USED_AT, _WANTED_AT = 8, 12
 _FIELD_BYTES = 16
 _STATES = 4096
-_SOPS = _STATES + SLOTS
-_STUDIES, _OWNERS, _WRITERS = (_SOPS + SLOTS * _FIELD_BYTES * number for number in (1, 2, 3))
-_LENGTH = _WRITERS + SLOTS * _FIELD_BYTES
+_SOPS = _STATES + CLAIMS_MAX
+_STUDIES, _OWNERS, _WRITERS = (_SOPS + CLAIMS_MAX * _FIELD_BYTES * number for number in (1, 2, 3))
+_LENGTH = _WRITERS + CLAIMS_MAX * _FIELD_BYTES
 _FREE, _CLAIMED, _LANDED = b"\0", b"\1", b"\2"
 POLL_SECONDS = 0.001
 
@@ -68,9 +68,11 @@ class ClaimTable:
                 for slot in self._found(_STUDIES, study):
                     if self._field(_OWNERS, slot) != owner:
                         return self._field(_WRITERS, slot)
-            slot = self._map.find(_FREE, _STATES, _STATES + SLOTS) - _STATES
+            slot = self._map.find(_FREE, _STATES, _STATES + CLAIMS_MAX) - _STATES
             if slot < 0:
-                raise Overloaded(f"{SLOTS} instances are in flight: more than the index can take at once")
+                raise Overloaded(
+                    f"{CLAIMS_MAX} instances are in flight: the index is slow, or workers died; `leadglass status` says which"
+                )
             for region, value in ((_SOPS, sop), (_STUDIES, study), (_OWNERS, owner), (_WRITERS, writer)):
                 at = region + slot * _FIELD_BYTES
                 self._map[at : at + _FIELD_BYTES] = value
@@ -139,7 +141,7 @@ class ClaimTable:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def _used(self) -> int:
-        return min(SLOTS, int(_USED.unpack_from(self._map, _USED_AT)[0]))
+        return min(CLAIMS_MAX, int(_USED.unpack_from(self._map, _USED_AT)[0]))
 
     def _of(self, uid: str, writer: bytes) -> Iterator[int]:
         """Slots of that UID and writer: only their own writer changes them, so no lock is needed."""

@@ -26,7 +26,7 @@ from leadglass.archive.renditions import is_rendition
 from leadglass.archive.segments import Entry, Segments, Unsure
 from leadglass.policy.standing import judge
 from leadglass.site.keyring import Keyring
-from leadglass.terms import Claimed, Event, Fault, Inspected, Location, Overloaded, Permit, Refused, Settled
+from leadglass.terms import Claimed, Event, Inspected, Location, Overloaded, Permit, Settled
 
 PUBLISH_WITHIN_SECONDS = 0.02  # how long what landed waits for company
 LOOKED_EVERY_SECONDS = 0.002  # whether somebody waits to find it
@@ -183,7 +183,9 @@ class Publisher:
     def check_room(self) -> None:
         """Raises Overloaded where so much waits for the index that no more may be kept."""
         if len(self._landed) >= UNPUBLISHED_MAX:
-            raise Overloaded(f"{UNPUBLISHED_MAX} instances wait for the index: {self._failed or 'it is slow'}")
+            raise Overloaded(
+                f"{UNPUBLISHED_MAX} instances wait for the index: {self._failed or 'it is slow'}; `leadglass status` and the disk under [site] index say more"
+            )
 
     def add(self, settled: Settled) -> None:
         """Called in record order, before anybody hears of it."""
@@ -226,7 +228,7 @@ class Publisher:
             try:
                 self.flush()
                 self._failed = ""
-            except (Fault, Refused) as failure:
+            except Exception as failure:  # whatever it is: what landed waits, and stores are refused with the reason
                 self._failed = str(failure)
                 self._hurry.wait(TRIED_AGAIN_AFTER_SECONDS)
                 self._wake.set()

@@ -97,7 +97,8 @@ def _only_stores(site: Site, subject: Subject, proposal: Proposal) -> None:
         if not (is_storage(uid) or uid in private or uid in _BESIDE_STORING):
             name, what = subject.device.name, keyword_of_class(uid)
             raise Contained(
-                f"{name} asks for {what}, and the containment state cannot be read: only what stores is let in until then",
+                f"{name} asks for {what}, and the containment state cannot be read: only what stores is let in until"
+                " state/containment.copy.json, or the one of the backup, is in its place",
                 subject=subject,
             )
 

@@ -17,7 +17,7 @@ KEYS: Mapping[str, str] = {
     "doors.dimse.workers": "How many processes serve it, 1 to 16. Default 2.",
     "doors.dimse.tls_minimum": "Oldest TLS version, 1.2 or 1.3. Default 1.2.",
     "doors.dimse.private_sop_classes": "UIDs of private SOP classes that may be stored. Default none.",
-    "doors.metrics.listen": "ADDRESS:PORT of health and metrics, loopback only; none where absent.",
+    "doors.metrics.listen": "ADDRESS:PORT of health and metrics, loopback only; port 0: a free one, which status names. None where absent.",
     "services.*": "NAME = protocol/port; dicom-tls is there already, with the port of the DIMSE door.",
     "zones.*.networks": "CIDR networks of the zone, required; zones do not overlap.",
     "zones.*.tags": "Words that flows, tests and never rules can name as #word; phi marks where patients' data is. Default none.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from leadglass.policy.containment import COPY_FILE, STATE_FILE
 from leadglass.terms import Detection, EventKind, Severity
 
 REPEATED_AFTER_LOOKS = 7200  # an hour of looks every half second
@@ -24,8 +25,8 @@ class ReadableWatch:
             yield Detection(
                 EventKind.CONTAINMENT_UNREADABLE,
                 Severity.ALARM,
-                "state/containment.json",
+                str(STATE_FILE),
                 "the last known containment holds, and only what stores is let in: "
-                "put state/containment.copy.json, or the one of the backup, in its place",
+                f"put {COPY_FILE}, or the one of the backup, in its place",
             )
         self._looks += 1

@@ -271,13 +271,30 @@ def test_strangers_are_counted_and_never_synced(site: Site, monkeypatch: pytest.
     syncs = Syncs(monkeypatch)
     process = site.process()
     for _ in range(100):
-        process.journal.note_stranger(refused("10.99.0.1"))
-    process.journal.note_stranger(refused("10.99.0.2"))
+        process.journal.note_refusal(refused("10.99.0.1"))
+    process.journal.note_refusal(refused("10.99.0.2"))
     assert syncs.count == 0
     assert [event.address for event in site.events()] == ["10.99.0.1"] * 5 + ["10.99.0.2"]
     process.end()
     summary = site.events()[-1]
     assert summary.address == "10.99.0.1" and summary.details["count"] == 95 and "95 further" in summary.reason
+
+
+def test_a_stranger_hides_no_refusal_of_a_device_at_the_same_address(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs = Syncs(monkeypatch)
+    process = site.process()
+    for _ in range(20):
+        process.journal.note_refusal(refused("10.99.0.1"))
+    assert syncs.count == 0
+    for _ in range(20):
+        process.journal.note_refusal(about(refused("10.99.0.1"), actor="CT1"))
+    assert syncs.count == 5, "what a device hears is durable before"
+    assert [event.actor for event in site.events()] == [""] * 5 + ["CT1"] * 5
+    process.end()
+    told = {event.actor: (event.address, event.details["count"]) for event in site.events()[-2:]}
+    assert told == {"": ("10.99.0.1", 15), "CT1": ("10.99.0.1", 15)}
 
 
 def test_an_event_that_is_too_long_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

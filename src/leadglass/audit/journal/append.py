@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from leadglass.audit.codec import encode_event
-from leadglass.audit.journal.budget import RefusalBudget, Suppressed
+from leadglass.audit.journal.budget import OTHERS, RefusalBudget, Suppressed
 from leadglass.audit.journal.format import (
     BODY_LENGTH_MAX_BYTES,
     CHAIN_LENGTH_BYTES,
@@ -115,12 +115,15 @@ class JournalWriter:
         self._group.through(sequence)
         return sequence
 
-    def note_stranger(self, event: Event) -> None:
-        """A refusal before identity: the first of an address one by one, then counted and told once a minute; never a sync of its own."""
+    def note_refusal(self, event: Event) -> None:
+        """A refusal before there was a request: the first of a source one by one, then counted and told once a minute.
+
+        A source is an address, and a device that was identified there is one of its own. Nobody without a name costs a sync.
+        """
         with self._budget_lock:
-            alone = self._budget.admit(event.address, event, time.monotonic())
+            alone = self._budget.admit(f"{event.address} {event.actor}".strip(), event, time.monotonic())
         if alone:
-            self.append(event)
+            (self.record if event.actor else self.append)(event)
 
     def oldest_unsynced_seconds(self) -> float:
         """The age of the oldest event that is not yet durable; 0 where all are."""
@@ -285,7 +288,8 @@ class JournalWriter:
 def _summary(suppressed: Suppressed) -> Event:
     details = {**suppressed.last.details, "count": suppressed.count}
     reason = f"{suppressed.count} further refusals within a minute; the last: {suppressed.last.reason}"
-    return dataclasses.replace(suppressed.last, address=suppressed.source, reason=reason, details=details)
+    address = OTHERS if suppressed.source == OTHERS else suppressed.last.address
+    return dataclasses.replace(suppressed.last, address=address, reason=reason, details=details)
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:

@@ -15,7 +15,7 @@ from leadglass.doors.dimse.conversation import Conversation, Hall
 from leadglass.doors.dimse.reception import Reception
 from leadglass.doors.processes.caps import SharedCaps
 from leadglass.doors.processes.handover import Handover
-from leadglass.terms import Overloaded, Peer, Refused, Subject
+from leadglass.terms import Fault, Overloaded, Peer, Refused, Subject
 
 THREADS_PER_ZONE_MAX = 96  # of them: a zone whose devices all send at once leaves room for the others
 THREADS_MAX = 128  # associations in the middle of a message; the others are parked
@@ -70,9 +70,12 @@ def serve(
 
 
 def _turn_away(hall: Hall, address: str, limit: str) -> None:
-    """Before identity, so within the budget of what strangers make us write."""
+    """Before identity, so within the budget of what strangers make us write. A journal that is full or broken ends no door."""
     refusal = Overloaded(f"more connections than limits.{limit} from there: find out what calls so often")
-    run(gateway.turn_away(hall.do, Peer(address, 0, hall.door), refusal))
+    try:
+        run(gateway.turn_away(hall.do, Peer(address, 0, hall.door), refusal))
+    except Fault as fault:
+        log.error("a refusal could not be recorded", address=address, reason=str(fault))
 
 
 def _watch(
@@ -94,14 +97,22 @@ def _watch(
         now = generation()
         if now == seen:
             continue
+        try:
+            _show_out(reception, still_welcome)
+        except (Fault, OSError) as fault:  # a site that cannot be read just now is looked at again: nobody is forgotten
+            log.error("who is in the house could not be looked at", reason=str(fault))
+            continue
         seen = now
-        for visitor in reception.visitors():
-            subject = visitor.subject if isinstance(visitor, Conversation) else None
-            if subject is None:
-                continue
-            try:
-                still_welcome(subject)
-            except Refused as refusal:
-                log.info("association cut", device=subject.device.name, reason=refusal.reason)
-                visitor.cut(refusal.reason)
         caps.serves(now)  # said when nobody is left whom it does not let in any more
+
+
+def _show_out(reception: Reception, still_welcome: Callable[[Subject], None]) -> None:
+    for visitor in reception.visitors():
+        subject = visitor.subject if isinstance(visitor, Conversation) else None
+        if subject is None:
+            continue
+        try:
+            still_welcome(subject)
+        except Refused as refusal:
+            log.info("association cut", device=subject.device.name, reason=refusal.reason)
+            visitor.cut(refusal.reason)

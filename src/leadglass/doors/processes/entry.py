@@ -99,7 +99,7 @@ def serve_dimse(site_dir: Path, assemble: Assemble) -> int:
             hall,
             listener,
             handover,
-            zone_of=lambda address: house.site().zone_of(address),
+            zone_of=partial(_zone_of, house),
             generation=lambda: house.containment().generation,
             still_welcome=house.still_welcome,
             upkeep=house.upkeep,
@@ -107,6 +107,15 @@ def serve_dimse(site_dir: Path, assemble: Assemble) -> int:
         )
     finally:
         house.close()
+
+
+def _zone_of(house: House, address: str) -> str:
+    """ "" where no zone holds it, and where the site cannot be read just now: then it has a stranger's share."""
+    try:
+        return house.site().zone_of(address)
+    except (Fault, OSError) as fault:
+        log.error("the site cannot be read", reason=str(fault))
+        return ""
 
 
 def serve_keeper(site_dir: Path, assemble: Assemble) -> int:
