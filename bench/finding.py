@@ -27,6 +27,8 @@ from leadglass.wire import tags
 QUERIES = 200
 TIMED = 100  # one by one, for a percentile
 STUDIES_AT_ORTHANC = 10_000
+CANCELLED = 5  # times, each in the middle of an answer that names every study
+CANCELLED_STUDIES_MAX = 100_000
 BATCH = 1_000
 
 
@@ -49,6 +51,8 @@ def queries(scratch: Path, sizes: Sequence[int], *, orthanc: bool) -> Iterator[Q
             for key, value in _keys(studies).items():
                 mean = _findscu(peer, value)
                 yield Query(peer.name, studies, key, mean, _percentile(peer, place, value))
+            if studies <= CANCELLED_STUDIES_MAX:
+                yield _cancelled(peer, place, studies)
         subprocess.run(["rm", "-rf", str(place)], check=True)
     if orthanc:
         yield from _orthanc(scratch)
@@ -128,6 +132,20 @@ def _timed(session: Session, keys: dict[int, str]) -> float:
     begun = time.perf_counter()
     session.find("STUDY", keys)
     return 1000 * (time.perf_counter() - begun)
+
+
+def _cancelled(peer: peers.Peer, place: Path, studies: int) -> Query:
+    """From C-CANCEL, sent after half the answers, to the final status."""
+    taken = []
+    with associated(
+        Identity("BENCH", "127.0.0.1", place / "stick"), Archive("127.0.0.1", peer.port), querying()
+    ) as session:
+        for _ in range(CANCELLED):
+            answer, _ = session.find("STUDY", {tags.STUDY_INSTANCE_UID: ""}, enough=studies // 2)
+            if answer.status != 0xFE00:
+                raise RuntimeError(f"a cancelled query ended with {answer}")
+            taken.append(1000 * (time.monotonic() - session.cancelled_at))
+    return Query(peer.name, studies, "C-CANCEL to FE00", statistics.mean(taken), max(taken))
 
 
 def _orthanc(scratch: Path) -> Iterator[Query]:

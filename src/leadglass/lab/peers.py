@@ -153,6 +153,7 @@ class Session:
     def __init__(self, messages: Messages) -> None:
         self._messages = messages
         self._message_id = 0
+        self.cancelled_at = 0.0  # monotonic seconds, of the last C-CANCEL
 
     @property
     def contexts(self) -> Mapping[int, AcceptedContext]:
@@ -175,8 +176,8 @@ class Session:
         self._messages.send(context, command, image.data_set)
         return _answer(self._response(CommandField.C_STORE_RSP))
 
-    def find(self, level: str, keys: Mapping[int, str]) -> tuple[Answer, list[dict[int, str]]]:
-        """C-FIND in the study root; keys as text, "" for what shall come back."""
+    def find(self, level: str, keys: Mapping[int, str], *, enough: int = 0) -> tuple[Answer, list[dict[int, str]]]:
+        """C-FIND in the study root; keys as text, "" for what shall come back. After `enough` answers (0: never) it is cancelled."""
         context = self._context(uids.STUDY_ROOT_FIND)
         rows: list[dict[int, str]] = []
         self._ask(CommandField.C_FIND_RQ, context, identifier(level, keys, context.transfer_syntax))
@@ -185,6 +186,10 @@ class Session:
             if (message.command.status or 0) & 0xFF00 != Status.PENDING:
                 return _answer(message), rows
             rows.append(_texts(message.data, context.transfer_syntax))
+            if len(rows) == enough:
+                self.cancelled_at = time.monotonic()
+                cancel = Command(CommandField.C_CANCEL_RQ, message_id_responded_to=self._message_id)
+                self._messages.send(context, cancel)
 
     def get(self, level: str, keys: Mapping[int, str], take: Callable[[Received], int]) -> Answer:
         """C-GET in the study root; `take` answers each instance that comes with a status."""
