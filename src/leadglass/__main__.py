@@ -40,6 +40,7 @@ from leadglass.inspection.structure import inspect
 from leadglass.policy.authorise import authorise
 from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide
+from leadglass.policy.people import decide_person
 from leadglass.site.format import migrate
 from leadglass.site.keyring import Keyring
 from leadglass.site.layout import device_authorities
@@ -50,6 +51,8 @@ from leadglass.site.write import load_proven
 from leadglass.site.writer import Writer
 from leadglass.terms import (
     Arrived,
+    Asker,
+    Caller,
     Change,
     ChangePermit,
     Containment,
@@ -58,12 +61,14 @@ from leadglass.terms import (
     EventKind,
     Inspected,
     Location,
+    NotIdentified,
     Peer,
     Permit,
     Proposal,
     Request,
     Settled,
     Severity,
+    SignIn,
     Subject,
 )
 from leadglass.wire.dataset import Scanner
@@ -284,8 +289,13 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
     async def who(peer: Peer, proposal: Proposal) -> Subject:
         return identify(present.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
 
-    def may(subject: Subject, request: Request | Proposal) -> Permit:
+    async def which_person(peer: Peer, claim: SignIn) -> Caller:
+        raise NotIdentified("nobody can sign in yet")
+
+    def may(subject: Asker, request: Request | Proposal) -> Permit:
         containment = present.containment()
+        if isinstance(subject, Caller):
+            return decide_person(subject, request, containment.generation)
         return decide(present.site(), containment, subject, request, unreadable=present.unreadable())
 
     async def checked(arrived: Arrived) -> Inspected:
@@ -305,6 +315,7 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
 
     return Stages(
         identify=who,
+        recognise=which_person,
         decide=may,
         receive=archive.receiver.receive,
         inspect=checked,

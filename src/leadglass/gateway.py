@@ -1,6 +1,7 @@
 """THE PATH. Whatever reaches a door goes through one of these functions, and only they write events.
 
     admit       who is it, and may they speak to us at all?         A-ASSOCIATE-RQ
+    sign_in     which person is it, and is that proven?             passkey, password and code, provider, directory
     store       may they, is it what it says, where does it rest?   C-STORE
     release     may they, and what may they have?                   C-ECHO, C-FIND, C-GET, C-MOVE, Storage Commitment
     change      what people do to the site itself                   enrol, revoke, apply, promote, rebuild
@@ -17,33 +18,16 @@ from dataclasses import dataclass
 
 from leadglass.audit import events
 from leadglass.terms import (
-    Arrived,
-    Change,
-    ChangePermit,
-    Claimed,
-    Conflicting,
-    Detection,
-    Event,
-    Fault,
-    Found,
-    Inspected,
-    Offer,
-    Peer,
-    Permit,
-    Progress,
-    Proposal,
-    Refused,
-    Request,
-    Settled,
-    Standing,
-    Subject,
+    Arrived, Asker, Caller, Change, ChangePermit, Claimed, Conflicting, Detection, Event, Fault, Found, Inspected, Offer, Peer, Permit,
+    Progress, Proposal, Refused, Request, Settled, SignIn, Standing, Subject,
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Stages:  #                                                            the question           who answers
     identify: Callable[[Peer, Proposal], Awaitable[Subject]]  #             who is it?             identity/
-    decide: Callable[[Subject, Request | Proposal], Permit]  #              may they?              policy/   pure
+    recognise: Callable[[Peer, SignIn], Awaitable[Caller]]  #               who sits there?        identity/
+    decide: Callable[[Asker, Request | Proposal], Permit]  #                may they?              policy/   pure
     receive: Callable[[Offer, Permit, Iterable[memoryview]], Awaitable[Arrived]]  # sealed, hashed archive/
     inspect: Callable[[Arrived], Awaitable[Inspected]]  #                   is it what it says?    inspection/
     claim: Callable[[Inspected, Permit], Awaitable[Claimed]]  #             is the UID free?       archive/
@@ -82,6 +66,16 @@ async def admit(do: Stages, peer: Peer, proposal: Proposal) -> AsyncIterator[Adm
         raise
     finally:
         do.note(events.association_ended(subject, permit, progress))
+
+
+async def sign_in(do: Stages, peer: Peer, claim: SignIn) -> Caller:
+    try:
+        caller = await do.recognise(peer, claim)
+    except (Refused, Fault) as refusal:
+        await _refused(do, events.person_refused(peer, claim, refusal), refusal)
+        raise
+    await do.record(events.person_recognised(claim, caller))
+    return caller
 
 
 async def turn_away(do: Stages, peer: Peer, refusal: Refused) -> None:  # no TLS, no A-ASSOCIATE-RQ in time, no command

@@ -257,7 +257,7 @@ def facts_of(claimed: Claimed, event: Event, arrival: SealedArrival) -> Facts:
         standing=claimed.standing,
         holds=tuple(sorted(claimed.holds)),
         parent_digest=claimed.parent_digest,
-        sender=permit.subject.device.name,
+        sender=permit.subject.actor,
         fingerprint=permit.subject.fingerprint,
         rule=permit.rule,
         received_at_ns=stamp.received_at_ns,

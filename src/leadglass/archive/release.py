@@ -62,7 +62,7 @@ class Answer:
         return Visibility(self.permit.sop_classes)
 
     def _verdict(self, reference: Reference) -> int:
-        device = self.permit.subject.device.name
+        device = self.permit.subject.actor
         versions = self.index.versions(reference.sop_instance_uid)
         current = next((each for each in versions if each.standing is Standing.CURRENT), None)
         classes = self.permit.sop_classes

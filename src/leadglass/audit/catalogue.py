@@ -94,6 +94,14 @@ CATALOGUE: Mapping[EventKind, Entry] = {
         "A journal ended without being closed: the named range was not known to be durable, and what was torn is cut.",
         "Nothing, after a crash or a power cut; without one, find out who changed the file.",
     ),
+    EventKind.PERSON_RECOGNISED: Entry(
+        Severity.NOTICE, "A person proved who they are, at a sign-in, a step-up or an unlock.", _NOTHING
+    ),
+    EventKind.PERSON_REFUSED: Entry(
+        Severity.WARNING,
+        "Somebody did not prove who they said they were; the reason says which fact did not hold.",
+        "Ask that person whether it was them; many of these from one address mean that somebody is guessing.",
+    ),
     EventKind.PROCESS_ENDED: Entry(
         Severity.WARNING,
         "A serving process ended; the reason says whether it was asked to.",

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from leadglass.terms import (
     EVENT_UIDS_MAX,
     Action,
+    Asker,
+    Caller,
     Change,
     ChangePermit,
     Claimed,
@@ -33,11 +35,13 @@ from leadglass.terms import (
     Request,
     Retrieval,
     Settled,
+    SignIn,
     Standing,
     Subject,
     fingerprint_of,
 )
 
+NAME_SHOWN_CHARACTERS = 64
 COMMAND = "command"  # the action of a refusal that came before anybody knew what was asked
 
 
@@ -47,7 +51,7 @@ def association_refused(peer: Peer, proposal: Proposal, refusal: Refused) -> Eve
     return Event(
         EventKind.ASSOCIATION_REFUSED,
         Outcome.REFUSED,
-        actor=subject.device.name if subject else "",
+        actor=subject.actor if subject else "",
         address=peer.address,
         action="associate",
         rule=refusal.rule,
@@ -70,6 +74,27 @@ def turned_away(peer: Peer, refusal: Refused) -> Event:
         reason=refusal.reason,
         details={"refusal": type(refusal).__name__},
     )
+
+
+def person_refused(peer: Peer, claim: SignIn, refusal: Refused | Fault) -> Event:
+    """Somebody did not prove who they say they are. The name is theirs as far as it was given; it may be anything."""
+    return Event(
+        EventKind.PERSON_REFUSED,
+        Outcome.REFUSED if isinstance(refusal, Refused) else Outcome.FAILED,
+        actor="",
+        address=peer.address,
+        action=claim.purpose,
+        reason=str(refusal),
+        fingerprint=fingerprint_of(peer),
+        details={"refusal": type(refusal).__name__, "method": claim.method, "name": claim.name[:NAME_SHOWN_CHARACTERS]},
+    )
+
+
+def person_recognised(claim: SignIn, caller: Caller) -> Event:
+    """Who it is, by which factors; also of a step-up and of a screen that was unlocked."""
+    factors = ", ".join(sorted(caller.factors))
+    details = {"method": claim.method, "factors": factors, "session": caller.session}
+    return _by(caller, EventKind.PERSON_RECOGNISED, claim.purpose, f"factors:{claim.method}", details=details)
 
 
 def association_admitted(subject: Subject, permit: Permit) -> Event:
@@ -188,7 +213,7 @@ def _changed(order: Change, kind: EventKind, rule: str, outcome: Outcome, reason
     return Event(
         kind,
         outcome,
-        actor=f"uid:{order.operator.uid}",
+        actor=order.operator.actor,
         action=order.kind,
         rule=rule,
         reason=reason,
@@ -207,7 +232,7 @@ def detected(detection: Detection) -> Event:
 
 
 def _by(
-    subject: Subject,
+    subject: Asker,
     kind: EventKind,
     action: str,
     rule: str,
@@ -223,7 +248,7 @@ def _by(
     return Event(
         kind,
         outcome,
-        actor=subject.device.name,
+        actor=subject.actor,
         address=subject.peer.address,
         action=str(action),
         rule=rule,

@@ -1,9 +1,10 @@
-"""May this operator change the site? Until people are enrolled: root, the owner of the site's directory, and who the site file names."""
+"""May this operator change the site? At a shell: root, the owner of the site's directory, who the site file names. At the console: policy/people."""
 
 from __future__ import annotations
 
+from leadglass.policy.people import authorise_person
 from leadglass.site.model import Site
-from leadglass.terms import Change, ChangeKind, ChangePermit, Contained, Containment, NotPermitted
+from leadglass.terms import Caller, Change, ChangeKind, ChangePermit, Contained, Containment, NotPermitted
 
 # What a read-only site still lets operators do: contain, let back in, keep certificates, index and backups going. Nothing here gives more rights.
 WHILE_READ_ONLY = frozenset(
@@ -36,6 +37,8 @@ def authorise(site: Site, containment: Containment, change: Change, owner_uid: i
 
 def _rule(site: Site, change: Change, owner_uid: int) -> str:
     operator = change.operator
+    if isinstance(operator, Caller):
+        return authorise_person(operator, change)
     if operator.uid == 0:
         return "operator:root"
     if operator.uid == owner_uid:

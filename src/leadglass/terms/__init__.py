@@ -14,7 +14,10 @@ Glossary: the words with a special meaning here
     generation    the number of the containment state; it rises with every revocation, quarantine or proven site file
     writer        a serving process, known by a random 128-bit id, that holds the lock on its own files
     hold          the act of keeping something as held, with its set of reasons
-    lease         who sits at a device, for a time box (comes with people)
+    lease         who sits at a device, for a time box
+    act           what a person asks for; an action is what a peer asks of the DIMSE door
+    relation      what a person is to a study; without one, most roles see none
+    break-glass   seeing a patient without a relation: with a reason, for an hour, and with a review that must be done
     read-only     no overwrite, merge, erasure, bulk export or change; new instances are still kept and care still reads
 """
 
@@ -43,11 +46,30 @@ from leadglass.terms.instances import (
     Instance,
     Location,
     Outcome,
-    PatientIdentity,
     Progress,
     Settled,
     Standing,
     StudyFacts,
+)
+from leadglass.terms.parties import PatientIdentity, Peer, fingerprint_of
+from leadglass.terms.people import (
+    EVERY_STUDY,
+    NO_STUDY,
+    Act,
+    AllOf,
+    AnyOf,
+    Caller,
+    Dossier,
+    Factor,
+    Has,
+    NotSo,
+    Person,
+    Related,
+    Relation,
+    Role,
+    SignIn,
+    StudyRule,
+    key_of,
 )
 from leadglass.terms.refusals import (
     Conflicting,
@@ -71,12 +93,12 @@ from leadglass.terms.refusals import (
 )
 from leadglass.terms.requests import (
     Action,
+    Asker,
     Commitment,
     Device,
     Echo,
     Level,
     Offer,
-    Peer,
     Permit,
     Proposal,
     Query,
@@ -85,15 +107,21 @@ from leadglass.terms.requests import (
     Retrieval,
     Root,
     Subject,
-    fingerprint_of,
 )
 
 __all__ = [
     "EVENT_UIDS_MAX",
+    "EVERY_STUDY",
+    "NO_STUDY",
+    "Act",
     "Action",
+    "AllOf",
+    "AnyOf",
     "Arrival",
     "Arrived",
+    "Asker",
     "Body",
+    "Caller",
     "Change",
     "ChangeKind",
     "ChangePermit",
@@ -104,12 +132,15 @@ __all__ = [
     "Containment",
     "Detection",
     "Device",
+    "Dossier",
     "Echo",
     "Event",
     "EventKind",
+    "Factor",
     "Fault",
     "Found",
     "Harmful",
+    "Has",
     "HoldReason",
     "Inspected",
     "Instance",
@@ -122,6 +153,7 @@ __all__ = [
     "NotChanged",
     "NotIdentified",
     "NotPermitted",
+    "NotSo",
     "Offer",
     "Operator",
     "Outcome",
@@ -129,23 +161,30 @@ __all__ = [
     "PatientIdentity",
     "Peer",
     "Permit",
+    "Person",
     "Progress",
     "Proposal",
     "Query",
     "Reference",
     "Refused",
+    "Related",
+    "Relation",
     "Request",
     "Retrieval",
+    "Role",
     "Root",
     "Settled",
     "Severity",
+    "SignIn",
     "Standing",
     "StoreFault",
     "StudyFacts",
+    "StudyRule",
     "Subject",
     "Unenrollable",
     "UnknownDestination",
     "Unsupported",
     "UpstreamFault",
     "fingerprint_of",
+    "key_of",
 ]

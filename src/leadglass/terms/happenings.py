@@ -8,7 +8,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from leadglass.terms.instances import Outcome, PatientIdentity, Settled
+from leadglass.terms.instances import Outcome, Settled
+from leadglass.terms.parties import PatientIdentity
+from leadglass.terms.people import Caller
 
 
 class EventKind(enum.StrEnum):
@@ -33,6 +35,8 @@ class EventKind(enum.StrEnum):
     INSTANCE_REPEATED = "instance:repeated"
     INSTANCE_STORED = "instance:stored"
     JOURNAL_RECOVERED = "journal:recovered"
+    PERSON_RECOGNISED = "person:recognised"
+    PERSON_REFUSED = "person:refused"
     PROCESS_ENDED = "process:ended"
     PROCESS_STARTED = "process:started"
     RELEASE_ENDED = "release:ended"
@@ -89,6 +93,9 @@ class Detection:
 class ChangeKind(enum.StrEnum):
     """What a `change` can do; `<noun>-<verb>`, sorted."""
 
+    ACCESS_APPROVE = "access-approve"
+    ACCESS_CANCEL = "access-cancel"
+    ACCESS_REQUEST = "access-request"
     CONFLICT_DISMISS = "conflict-dismiss"
     CONFLICT_PROMOTE = "conflict-promote"
     DEVICE_DISABLE = "device-disable"
@@ -99,7 +106,21 @@ class ChangeKind(enum.StrEnum):
     DEVICE_SUPERSEDE = "device-supersede"
     DEVICE_WAIVE = "device-waive"
     DOOR_RENEW = "door-renew"
+    FACTOR_ENROLL = "factor-enroll"
+    FACTOR_REMOVE = "factor-remove"
+    GLASS_BREAK = "glass-break"
+    GLASS_REVIEW = "glass-review"
     INDEX_REBUILD = "index-rebuild"
+    LEASE_END = "lease-end"
+    LEASE_OPEN = "lease-open"
+    PERSON_ADD = "person-add"
+    PERSON_DISABLE = "person-disable"
+    PERSON_ENABLE = "person-enable"
+    PERSON_RESET = "person-reset"
+    RELATIONS_IMPORT = "relations-import"
+    ROLE_GRANT = "role-grant"
+    ROLE_REVOKE = "role-revoke"
+    SESSION_END = "session-end"
     SITE_APPLY = "site-apply"
     SITE_BACKUP = "site-backup"
     SITE_RESTORE = "site-restore"
@@ -112,13 +133,21 @@ class Operator:
     uid: int
     name: str
 
+    @property
+    def actor(self) -> str:
+        """As events name them."""
+        return f"uid:{self.uid}"
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One act on the site itself. `arguments`: JSON-able facts, all of them; the digest of a change is taken over them."""
+    """One act on the site itself. `arguments`: JSON-able facts, all of them; the digest of a change is taken over them.
+
+    `operator`: who asks, at a shell or signed in at the console.
+    """
 
     id: str
-    operator: Operator
+    operator: Operator | Caller
     kind: ChangeKind
     about: str
     arguments: Mapping[str, object]
@@ -138,7 +167,7 @@ class Change:
 class ChangePermit:
     """A change that is allowed, and by which rule."""
 
-    operator: Operator
+    operator: Operator | Caller
     rule: str
     generation: int
 

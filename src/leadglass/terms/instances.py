@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from leadglass.terms.parties import PatientIdentity
 from leadglass.terms.requests import Offer, Permit, Reference, Request
 
 
@@ -33,14 +34,6 @@ class HoldReason(enum.StrEnum):
     CONFLICT = "conflict"  # the UID is taken by other bytes
     OTHER_PATIENT = "other-patient"  # the header names another patient than its study
     HARMFUL = "harmful"  # inspection found something
-
-
-@dataclass(frozen=True, slots=True)
-class PatientIdentity:
-    """Who a study belongs to: Patient ID with its issuer (PS3.3 C.7.1.1)."""
-
-    patient_id: str
-    issuer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
+
+from leadglass.terms.parties import Peer
+from leadglass.terms.people import EVERY_STUDY, Caller, StudyRule
 
 
 class Action(enum.StrEnum):
@@ -18,17 +20,6 @@ class Action(enum.StrEnum):
     GET = "get"
     MOVE = "move"
     COMMIT = "commit"
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """The other end of a connection, before anything it says is believed. `certificate`: DER of the leaf, or None."""
-
-    address: str
-    port: int
-    door: str
-    certificate: bytes | None = None
-    tls: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +70,23 @@ class Subject:
     proposal: Proposal
     fingerprint: str
     waiver: str = ""  # id of the recorded waiver where the certificate's time has run out
+    caller: Caller | None = None  # who sits at it: an open lease, or a user identity that was proven
+
+    @property
+    def actor(self) -> str:
+        """As events name it."""
+        return self.device.name
+
+
+Asker = Subject | Caller
+"""Whoever a request comes from: a device, or a person at a web door."""
 
 
 @dataclass(frozen=True, slots=True)
 class Echo:
     """C-ECHO-RQ (PS3.7 9.1.5)."""
 
-    subject: Subject
+    subject: Asker
 
     @property
     def action(self) -> Action:
@@ -96,7 +97,7 @@ class Echo:
 class Offer:
     """An instance that a peer wants us to keep, before its data set arrives (C-STORE-RQ, PS3.7 9.1.1)."""
 
-    subject: Subject
+    subject: Asker
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
@@ -127,7 +128,7 @@ class Root(enum.StrEnum):
 class Query:
     """C-FIND. `keys`: tag -> decoded matching value ("" = universal), multi-valued ones joined by a backslash."""
 
-    subject: Subject
+    subject: Asker
     root: Root
     level: Level
     keys: Mapping[int, str]
@@ -141,7 +142,7 @@ class Query:
 class Retrieval:
     """C-GET and C-MOVE. `destination`: the move destination's AE title, "" for C-GET. `keys`: unique keys, as in `Query`."""
 
-    subject: Subject
+    subject: Asker
     root: Root
     level: Level
     keys: Mapping[int, str]
@@ -164,7 +165,7 @@ class Reference:
 class Commitment:
     """N-ACTION of Storage Commitment Push (PS3.4 J.3.2)."""
 
-    subject: Subject
+    subject: Asker
     transaction_uid: str
     references: tuple[Reference, ...]
 
@@ -185,14 +186,10 @@ class Permit:
     `destination`: the device a C-MOVE may send to.
     """
 
-    subject: Subject
+    subject: Asker
     action: Action | None  # None: the association itself
     rule: str
     generation: int
     sop_classes: frozenset[str] | None = None
     destination: Device | None = None
-
-
-def fingerprint_of(peer: Peer) -> str:
-    """`sha256:<hex>` of the DER leaf that the peer presented, "" where it presented none."""
-    return "sha256:" + hashlib.sha256(peer.certificate).hexdigest() if peer.certificate else ""
+    studies: StudyRule = EVERY_STUDY  # which a person may see: a filter, and each row of it is decided again

@@ -64,7 +64,8 @@ def _move(
     """False where the peer cancelled."""
     destination = found.permit.destination
     assert destination is not None  # decide() permits no C-MOVE without one
-    subject = found.permit.subject
+    subject = conversation.subject
+    assert subject is not None
     instances = found.instances()
     while batch := [settled for _, settled in zip(range(BATCH_MAX), instances, strict=False)]:
         conversation.hall.do.decide(subject, found.request)

@@ -1,0 +1,30 @@
+"""The other end of a connection, and whose images they are."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end of a connection, before anything it says is believed. `certificate`: DER of the leaf, or None."""
+
+    address: str
+    port: int
+    door: str
+    certificate: bytes | None = None
+    tls: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PatientIdentity:
+    """Who a study belongs to: Patient ID with its issuer (PS3.3 C.7.1.1)."""
+
+    patient_id: str
+    issuer: str = ""
+
+
+def fingerprint_of(peer: Peer) -> str:
+    """`sha256:<hex>` of the DER leaf that the peer presented, "" where it presented none."""
+    return "sha256:" + hashlib.sha256(peer.certificate).hexdigest() if peer.certificate else ""
