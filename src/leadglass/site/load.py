@@ -27,6 +27,7 @@ from leadglass.site.model import (
     name_problem,
 )
 from leadglass.site.schema import DEVICE_KEYS, KEYS, LIMIT_RANGES, RECORD
+from leadglass.site.sources import directories, providers
 from leadglass.terms import Action, Device
 from leadglass.wire.uids import storage_class_of, uid_problem
 
@@ -94,6 +95,8 @@ class _Builder(Values):
             limits=self._limits(),
             operators=self.words("site.operators", numbers=True),
             roles=self.table("roles"),
+            providers=dict(providers(self, self.flag("site.loopback"))),
+            directories=dict(directories(self)),
         )
         for origin, message, mend in misfits(site, places):
             if self.reader.full:
