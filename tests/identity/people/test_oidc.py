@@ -26,6 +26,7 @@ from leadglass.site.model import ProviderSettings
 from leadglass.terms import Factor, KeyFault, NotIdentified, Role, UpstreamFault
 from tests.identity.people.openid import REDIRECT, SIGNED_OUT, OpenId, confirm, provider, through
 
+pytestmark = pytest.mark.xdist_group("openid")
 KEY = bytes(range(32))
 BROWSER = "the browser of alice"
 BOTH = {"amr": "pwd,otp"}

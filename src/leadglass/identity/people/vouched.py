@@ -40,11 +40,15 @@ class Vouched:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A person of ours whose account elsewhere no longer holds. `why`: for the operator and the event."""
+    """A person of ours whose account elsewhere no longer holds what it did. `why`: for the operator and the event.
+
+    `left`: the roles that the source still gives; with none, the person is to be disabled here, else to keep those alone.
+    """
 
     person: str
     name: str
     why: str
+    left: frozenset[Role] = frozenset()
 
 
 def person_id(source: str, subject: str) -> str:
