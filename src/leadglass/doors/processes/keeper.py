@@ -27,6 +27,7 @@ from leadglass.terms import ChangeKind, Commitment, EventKind, Fault, Outcome, P
 from leadglass.watch.clock import StepWatch
 from leadglass.watch.containment import ReadableWatch
 from leadglass.watch.expiry import ExpiryWatch
+from leadglass.watch.notices import deliver as notices
 
 TICK_SECONDS = 0.5
 WATCH_EVERY_SECONDS = 60.0
@@ -47,7 +48,8 @@ def serve(
 ) -> int:
     """Until `stop`; 1 where acknowledging had to stop."""
     renewals = Consumer()
-    house = replace(house, serving=Serving(workers, lambda: {"renewals": renewals.lag_seconds()}, ""))
+    told = notices.start(house.site(), house.journal, stop)
+    house = replace(house, serving=Serving(workers, lambda: {"renewals": renewals.lag_seconds(), **told()}, ""))
     metrics = serve_metrics(house)
     if metrics is not None and house.serving is not None:
         house = replace(house, serving=replace(house.serving, metrics="{}:{}".format(*metrics.server_address[:2])))
