@@ -30,6 +30,7 @@ from leadglass.archive.segments import Segments
 from leadglass.audit.events import COMMAND
 from leadglass.audit.journal.append import JournalWriter
 from leadglass.audit.journal.read import JournalReader, RecoveredJournal
+from leadglass.audit.search import AuditAnswer, AuditSearch
 from leadglass.doors.blocking import run
 from leadglass.doors.command.application import run_application
 from leadglass.doors.command.changes import Changes
@@ -37,7 +38,7 @@ from leadglass.doors.house import House
 from leadglass.gateway import Stages, keep_watch
 from leadglass.identity.certificates import Enrolled, identify, presents
 from leadglass.inspection.structure import inspect
-from leadglass.policy.authorise import authorise
+from leadglass.policy.authorise import authorise, decide_operator
 from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide
 from leadglass.policy.people import decide_person
@@ -52,6 +53,7 @@ from leadglass.site.writer import Writer
 from leadglass.terms import (
     Arrived,
     Asker,
+    AuditQuestion,
     Caller,
     Change,
     ChangePermit,
@@ -59,9 +61,11 @@ from leadglass.terms import (
     Detection,
     Event,
     EventKind,
+    Found,
     Inspected,
     Location,
     NotIdentified,
+    Operator,
     Peer,
     Permit,
     Proposal,
@@ -175,6 +179,7 @@ def assemble(site_dir: Path) -> House:
         recover_all=archive.recover_all,
         upkeep=archive.segments.seal_if_due,
         anchors=lambda: _anchors(site_dir, register),
+        search=lambda: AuditSearch.open(site_dir, keyring, feeds=True),
         close=close,
     )
 
@@ -216,9 +221,18 @@ class _Archive:
             CommitParts(index, self.segments, keyring, self.reader, self.barrier, self.recovery.recover, limits)
         )
         self.release = Release(index, self.reader)
+        self.index, self._site_dir, self._keyring = index, site_dir, keyring
+        self._search: AuditSearch | None = None
         conflicts = Conflicts(index, self.commit.claims, self.segments, keyring, self.barrier)
         rebuild = Rebuild(site_dir, store, index, keyring, self.barrier, journals.settled)
         self.standings = Standings(conflicts, rebuild)
+
+    def asked(self, request: AuditQuestion, permit: Permit) -> AuditAnswer:
+        """Opens the audit search at the first question. Raises StoreFault."""
+        if self._search is None:
+            self._search = AuditSearch.open(self._site_dir, self._keyring)
+        studies = self.index.studies_of(request.patient.patient_id) if request.patient is not None else []
+        return AuditAnswer(request, permit, self._search, studies)
 
     def recover_all(self) -> int:
         """How many writers were dead, or unheard of by the index."""
@@ -229,6 +243,8 @@ class _Archive:
         self.commit.close()
         self.segments.close()
         self.barrier.close()
+        if self._search is not None:
+            self._search.close()
 
 
 class _Journals:
@@ -292,8 +308,10 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
     async def which_person(peer: Peer, claim: SignIn) -> Caller:
         raise NotIdentified("nobody can sign in yet")
 
-    def may(subject: Asker, request: Request | Proposal) -> Permit:
+    def may(subject: Asker | Operator, request: Request | Proposal) -> Permit:
         containment = present.containment()
+        if isinstance(subject, Operator):
+            return decide_operator(present.site(), containment, subject, request, present.owner_uid)
         if isinstance(subject, Caller):
             return decide_person(subject, request, containment.generation)
         return decide(present.site(), containment, subject, request, unreadable=present.unreadable())
@@ -310,6 +328,11 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
     def note(event: Event) -> None:
         journal.append(event)
 
+    async def open_for(request: Request, permit: Permit) -> Found:
+        if isinstance(request, AuditQuestion):
+            return archive.asked(request, permit)
+        return await archive.release.open(request, permit)
+
     def allowed(change: Change) -> ChangePermit:
         return authorise(present.site(), present.containment(), change, present.owner_uid)
 
@@ -322,7 +345,7 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
         claim=archive.commit.claim,
         keep=archive.commit.keep,
         publish=archive.commit.publish,
-        open=archive.release.open,
+        open=open_for,
         record=record,
         note=note,
         authorise=allowed,

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from leadglass.archive.index import Index
 from leadglass.audit.journal.read import JournalReader
+from leadglass.audit.search import AuditSearch
 from leadglass.gateway import Stages
 from leadglass.site.model import Site
 from leadglass.site.register import Register
@@ -53,7 +54,7 @@ class Backups(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """`site()` and `containment()` give what holds now; `fatal` is set where acknowledging must stop."""
+    """`site()` and `containment()` give what holds now; `search()` opens the audit search for feeding it (the keeper); `fatal` is set where acknowledging must stop."""
 
     site_dir: Path
     do: Stages
@@ -74,6 +75,7 @@ class House:
     recover_all: Callable[[], int]
     upkeep: Callable[[], None]
     anchors: Callable[[], list[str]]
+    search: Callable[[], AuditSearch]
     close: Callable[[], None]
     serving: Serving | None = None
 

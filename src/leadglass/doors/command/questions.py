@@ -10,6 +10,7 @@ from typing import Any
 
 from leadglass.assets.inventory import Inventory
 from leadglass.audit.codec import to_json
+from leadglass.doors.command.audit_questions import breach, disclosures
 from leadglass.doors.house import House, Question
 from leadglass.terms import Device, Standing
 from leadglass.watch.clock import read_clock, stopped_by
@@ -188,9 +189,11 @@ def backup(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
 
 QUESTIONS: Mapping[str, Question] = {
     "backup": backup,
+    "breach": breach,
     "conflicts": conflicts,
     "device": device,
     "devices": devices,
+    "disclosures": disclosures,
     "events": events,
     "index-rows": index_rows,
     "revoked": revoked,
