@@ -6,7 +6,6 @@ from leadglass.policy.people import authorise_person
 from leadglass.site.model import Site
 from leadglass.terms import (
     AuditQuestion,
-    Caller,
     Change,
     ChangeKind,
     ChangePermit,
@@ -29,17 +28,31 @@ WHILE_READ_ONLY = frozenset(
         ChangeKind.DEVICE_SUPERSEDE,
         ChangeKind.DEVICE_WAIVE,
         ChangeKind.DOOR_RENEW,
+        ChangeKind.FACTOR_ENROLL,
+        ChangeKind.FACTOR_REMOVE,
         ChangeKind.INDEX_REBUILD,
+        ChangeKind.PERSON_DISABLE,
+        ChangeKind.PERSON_RESET,
+        ChangeKind.ROLE_REVOKE,
+        ChangeKind.SESSION_END,
         ChangeKind.SITE_BACKUP,
         ChangeKind.SITE_RESTORE,
     }
 )
 
+# What everybody does to themselves. What a factor is proven by is sealed by identity/; nothing here gives more rights.
+OWN = frozenset({ChangeKind.FACTOR_ENROLL, ChangeKind.FACTOR_REMOVE, ChangeKind.SESSION_END})
+
 
 def authorise(site: Site, containment: Containment, change: Change, owner_uid: int) -> ChangePermit:
     """`site`: the one that serves. Raises NotPermitted, Contained."""
     operator = change.operator
-    rule = authorise_person(operator, change) if isinstance(operator, Caller) else _rule(site, operator, owner_uid)
+    if isinstance(operator, Operator):
+        rule = _rule(site, operator, owner_uid)
+    elif change.kind in OWN and change.about == operator.name:
+        rule = "person:self"
+    else:
+        rule = authorise_person(operator, change)
     if containment.read_only and change.kind not in WHILE_READ_ONLY:
         raise Contained(f"the site is read-only ({containment.read_only}): no {change.kind} until that ends", rule=rule)
     return ChangePermit(change.operator, rule, containment.generation)
