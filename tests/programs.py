@@ -16,6 +16,7 @@ PACKAGES = {
     "samba-tool": "samba-common-bin",
     "strace": "strace",
     "systemd-analyze": "systemd",
+    "exim4": "exim4-daemon-light",
 }
 
 

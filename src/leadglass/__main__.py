@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -30,14 +31,17 @@ from leadglass.archive.segments import Segments
 from leadglass.audit.events import COMMAND
 from leadglass.audit.journal.append import JournalWriter
 from leadglass.audit.journal.read import JournalReader, RecoveredJournal
+from leadglass.audit.search import AuditAnswer, AuditSearch
 from leadglass.doors.blocking import run
 from leadglass.doors.command.application import run_application
-from leadglass.doors.command.changes import Changes
+from leadglass.doors.command.changes import Changes, raise_generation
+from leadglass.doors.command.people_changes import PeopleParts
 from leadglass.doors.house import House
 from leadglass.gateway import Stages, keep_watch
 from leadglass.identity.certificates import Enrolled, identify, presents
+from leadglass.identity.people.desk import Desk
 from leadglass.inspection.structure import inspect
-from leadglass.policy.authorise import authorise
+from leadglass.policy.authorise import authorise, decide_operator
 from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide
 from leadglass.policy.people import decide_person
@@ -45,6 +49,7 @@ from leadglass.site.format import migrate
 from leadglass.site.keyring import Keyring
 from leadglass.site.layout import device_authorities
 from leadglass.site.model import Site
+from leadglass.site.people import People
 from leadglass.site.register import Register
 from leadglass.site.sitekey import SiteKey
 from leadglass.site.write import load_proven
@@ -52,6 +57,7 @@ from leadglass.site.writer import Writer
 from leadglass.terms import (
     Arrived,
     Asker,
+    AuditQuestion,
     Caller,
     Change,
     ChangePermit,
@@ -59,9 +65,10 @@ from leadglass.terms import (
     Detection,
     Event,
     EventKind,
+    Found,
     Inspected,
     Location,
-    NotIdentified,
+    Operator,
     Peer,
     Permit,
     Proposal,
@@ -140,25 +147,19 @@ def assemble(site_dir: Path) -> House:
     archive = _Archive(site, site_dir, index, keyring, writer, _Journals(journal, reader, tell), fatal)
     archive.tell = lambda corrupted: tell([_corruption(corrupted)])
     backup = Backup(site_dir, archive.store, site_key, reader, present.site, archive.standings.still)
-    changes = Changes(site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all)
-    do = _stages(present, archive, journal, changes)
+    persons = _persons(site_dir, site, site_key, register, present)
+    changes = Changes(
+        site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all, people=persons
+    )
+    do = _stages(present, archive, journal, changes, persons.desk)
     told.append(do)
-
-    def close() -> None:
-        with (
-            contextlib.ExitStack() as last
-        ):  # whatever fails on the way, the rest is closed; a writer is sealed only if nothing did
-            for part in (writer, register, index, keyring):
-                last.callback(part.close)
-            archive.close()
-            journal.close()
-            index.make_durable()
-            writer.seal()
 
     return House(
         site_dir=site_dir,
         do=do,
         register=register,
+        people=persons.people,
+        desk=persons.desk,
         index=index,
         journal=reader,
         standings=archive.standings,
@@ -175,8 +176,34 @@ def assemble(site_dir: Path) -> House:
         recover_all=archive.recover_all,
         upkeep=archive.segments.seal_if_due,
         anchors=lambda: _anchors(site_dir, register),
-        close=close,
+        search=lambda: AuditSearch.open(site_dir, keyring, feeds=True),
+        web_address=persons.web_address,
+        close=partial(_close, archive, journal, index, writer, (writer, register, index, keyring)),
     )
+
+
+def _persons(site_dir: Path, site: Site, site_key: SiteKey, register: Register, present: Present) -> PeopleParts:
+    """What knows people, and what changes them."""
+    people = People(register)
+    desk = Desk(people, site_key.derive("people"), site.name)
+    return PeopleParts(people, desk, lambda: _web_address(present.site()), partial(raise_generation, site_dir))
+
+
+def _close(
+    archive: _Archive,
+    journal: JournalWriter,
+    index: Index,
+    writer: Writer,
+    parts: Iterable[Writer | Register | Index | Keyring],
+) -> None:
+    """Whatever fails on the way, the rest is closed; a writer is sealed only if nothing did."""
+    with contextlib.ExitStack() as last:
+        for part in parts:
+            last.callback(part.close)
+        archive.close()
+        journal.close()
+        index.make_durable()
+        writer.seal()
 
 
 class _Archive:
@@ -216,9 +243,18 @@ class _Archive:
             CommitParts(index, self.segments, keyring, self.reader, self.barrier, self.recovery.recover, limits)
         )
         self.release = Release(index, self.reader)
+        self.index, self._site_dir, self._keyring = index, site_dir, keyring
+        self._search: AuditSearch | None = None
         conflicts = Conflicts(index, self.commit.claims, self.segments, keyring, self.barrier)
         rebuild = Rebuild(site_dir, store, index, keyring, self.barrier, journals.settled)
         self.standings = Standings(conflicts, rebuild)
+
+    def asked(self, request: AuditQuestion, permit: Permit) -> AuditAnswer:
+        """Opens the audit search at the first question. Raises StoreFault."""
+        if self._search is None:
+            self._search = AuditSearch.open(self._site_dir, self._keyring)
+        studies = self.index.studies_of(request.patient.patient_id) if request.patient is not None else []
+        return AuditAnswer(request, permit, self._search, studies)
 
     def recover_all(self) -> int:
         """How many writers were dead, or unheard of by the index."""
@@ -229,6 +265,8 @@ class _Archive:
         self.commit.close()
         self.segments.close()
         self.barrier.close()
+        if self._search is not None:
+            self._search.close()
 
 
 class _Journals:
@@ -285,15 +323,17 @@ def _corruption(corrupted: Corrupted) -> Detection:
     )
 
 
-def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes: Changes) -> Stages:
+def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes: Changes, desk: Desk) -> Stages:
     async def who(peer: Peer, proposal: Proposal) -> Subject:
         return identify(present.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
 
     async def which_person(peer: Peer, claim: SignIn) -> Caller:
-        raise NotIdentified("nobody can sign in yet")
+        return desk.recognise(peer, claim)
 
-    def may(subject: Asker, request: Request | Proposal) -> Permit:
+    def may(subject: Asker | Operator, request: Request | Proposal) -> Permit:
         containment = present.containment()
+        if isinstance(subject, Operator):
+            return decide_operator(present.site(), containment, subject, request, present.owner_uid)
         if isinstance(subject, Caller):
             return decide_person(subject, request, containment.generation)
         return decide(present.site(), containment, subject, request, unreadable=present.unreadable())
@@ -310,6 +350,11 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
     def note(event: Event) -> None:
         journal.append(event)
 
+    async def open_for(request: Request, permit: Permit) -> Found:
+        if isinstance(request, AuditQuestion):
+            return archive.asked(request, permit)
+        return await archive.release.open(request, permit)
+
     def allowed(change: Change) -> ChangePermit:
         return authorise(present.site(), present.containment(), change, present.owner_uid)
 
@@ -322,12 +367,17 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
         claim=archive.commit.claim,
         keep=archive.commit.keep,
         publish=archive.commit.publish,
-        open=archive.release.open,
+        open=open_for,
         record=record,
         note=note,
         authorise=allowed,
         perform=changes.perform,
     )
+
+
+def _web_address(site: Site) -> str:
+    """What links for people begin with."""
+    return "http://localhost" if site.loopback else f"https://{site.name}"
 
 
 def _anchors(site_dir: Path, register: Register) -> list[str]:

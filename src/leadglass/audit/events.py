@@ -12,6 +12,7 @@ from leadglass.terms import (
     EVENT_UIDS_MAX,
     Action,
     Asker,
+    AuditQuestion,
     Caller,
     Change,
     ChangePermit,
@@ -24,6 +25,7 @@ from leadglass.terms import (
     Fault,
     HoldReason,
     Offer,
+    Operator,
     Outcome,
     PatientIdentity,
     Peer,
@@ -232,7 +234,7 @@ def detected(detection: Detection) -> Event:
 
 
 def _by(
-    subject: Asker,
+    subject: Asker | Operator,
     kind: EventKind,
     action: str,
     rule: str,
@@ -281,11 +283,15 @@ def _asked(request: Request) -> dict[str, str | int]:
             return asked
         case Commitment():
             return {"transaction": request.transaction_uid, "references": len(request.references)}
+        case AuditQuestion():
+            return {"who": request.who, "from_ns": request.from_ns, "until_ns": request.until_ns}
         case Echo():
             return {}
 
 
 def _asked_patient(request: Request) -> PatientIdentity | None:
+    if isinstance(request, AuditQuestion):
+        return request.patient
     if isinstance(request, Query | Retrieval) and (patient_id := request.keys.get(0x00100020)):
         return PatientIdentity(patient_id, request.keys.get(0x00100021, ""))
     return None

@@ -10,8 +10,11 @@ from typing import Protocol
 
 from leadglass.archive.index import Index
 from leadglass.audit.journal.read import JournalReader
+from leadglass.audit.search import AuditSearch
 from leadglass.gateway import Stages
+from leadglass.identity.people.desk import Desk
 from leadglass.site.model import Site
+from leadglass.site.people import People
 from leadglass.site.register import Register
 from leadglass.terms import Containment, Device, Subject
 
@@ -53,11 +56,17 @@ class Backups(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """`site()` and `containment()` give what holds now; `fatal` is set where acknowledging must stop."""
+    """`site()` and `containment()` give what holds now; `fatal` is set where acknowledging must stop.
+
+    `search()` opens the audit search for feeding it, which is the keeper's.
+    `web_address()`: what links for people begin with, `https://HOST[:PORT]`, of a loopback site `http://localhost:PORT`.
+    """
 
     site_dir: Path
     do: Stages
     register: Register
+    people: People
+    desk: Desk
     index: Index
     journal: JournalReader
     standings: Standings
@@ -74,6 +83,8 @@ class House:
     recover_all: Callable[[], int]
     upkeep: Callable[[], None]
     anchors: Callable[[], list[str]]
+    search: Callable[[], AuditSearch]
+    web_address: Callable[[], str]
     close: Callable[[], None]
     serving: Serving | None = None
 

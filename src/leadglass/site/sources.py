@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from leadglass.site.document import Values, nearest
 from leadglass.site.model import DirectorySettings, ProviderSettings, name_problem
+from leadglass.site.secrets import reference_problem
 from leadglass.terms import Role
 
 SOURCES_MAX = 16  # of each kind
@@ -106,9 +107,8 @@ def _names(values: Values, table: str) -> Iterator[str]:
 
 def _reference(values: Values, where: str, key: str) -> str:
     reference = values.text(f"{where}.{key}", "")
-    if not reference.startswith(("file:", "credential:")) or reference.endswith(":"):
-        mend = f'{key} = "credential:NAME" or "file:PATH"'
-        values.bad(f"{where}.{key}", f"{where}.{key} is a reference, never the secret itself", mend)
+    if problem := reference_problem(reference):
+        values.bad(f"{where}.{key}", f"{where}.{key}: {problem}", f'{key} = "credential:NAME" or "file:PATH"')
     return reference
 
 

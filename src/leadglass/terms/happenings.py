@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from leadglass.terms.instances import Outcome, Settled
-from leadglass.terms.parties import PatientIdentity
+from leadglass.terms.parties import Operator, PatientIdentity
 from leadglass.terms.people import Caller
 
 
@@ -124,19 +124,6 @@ class ChangeKind(enum.StrEnum):
     SITE_APPLY = "site-apply"
     SITE_BACKUP = "site-backup"
     SITE_RESTORE = "site-restore"
-
-
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """Who runs a command: the uid at the other end of the Unix socket, or of this process, with its name."""
-
-    uid: int
-    name: str
-
-    @property
-    def actor(self) -> str:
-        """As events name them."""
-        return f"uid:{self.uid}"
 
 
 @dataclass(frozen=True, slots=True)

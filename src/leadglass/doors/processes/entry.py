@@ -17,6 +17,7 @@ import structlog
 
 from leadglass.doors.blocking import run
 from leadglass.doors.command.desk import listen, take_site_lock
+from leadglass.doors.command.first import invite_first_administrator
 from leadglass.doors.command.questions import QUESTIONS
 from leadglass.doors.dimse.conversation import Hall
 from leadglass.doors.dimse.requestor import Requestor, associated
@@ -58,7 +59,12 @@ def up(site_dir: Path, assemble: Assemble) -> int:
             happened=lambda detection: run(keep_watch(house.do, [detection])),
         )
         shown = f"[{host}]" if ":" in host else host
-        return supervisor.run(lambda: print(f"ready dimse={shown}:{port}", flush=True))
+
+        def announce() -> None:
+            print(f"ready dimse={shown}:{port}", flush=True)
+            invite_first_administrator(house)
+
+        return supervisor.run(announce)
     finally:
         house.close()
         lock.close()

@@ -22,7 +22,7 @@ from ldap3.core.exceptions import LDAPException
 from ldap3.utils.conv import escape_filter_chars
 
 from leadglass.identity.people.deadline import Deadline
-from leadglass.identity.people.upstream import CALL_SECONDS, trusted
+from leadglass.identity.people.upstream import CALL_SECONDS, secret_of, trusted
 from leadglass.identity.people.vouched import (
     DISPLAY_LENGTH_MAX_CHARACTERS,
     MAIL_LENGTH_MAX_CHARACTERS,
@@ -33,7 +33,6 @@ from leadglass.identity.people.vouched import (
     spoken,
 )
 from leadglass.site.model import DirectorySettings
-from leadglass.site.secret import read_secret
 from leadglass.terms import Factor, NotIdentified, Person, Role, UpstreamFault
 
 OPERATION_SECONDS = 5
@@ -80,7 +79,7 @@ class Directory:
     @classmethod
     def open(cls, settings: DirectorySettings, site_dir: Path) -> Directory:
         """With its password and its authority read. Raises KeyFault."""
-        password = read_secret(f"the password for the directory {settings.name}", settings.password, site_dir)
+        password = secret_of(f"the password for the directory {settings.name}", settings.password, site_dir)
         return cls(settings, password, trusted(f"the directory {settings.name}", settings.authority, site_dir))
 
     def verify(self, name: str, password: str) -> Vouched:
@@ -277,7 +276,7 @@ class _Tls(ldap3.Tls):  # type: ignore[misc]
 
 
 def _bind_answer(connection: Any) -> tuple[int, str]:
-    """Code and reason in words; Active Directory says why in `data XXX`."""
+    """Code and reason in words; Active Directory says why in `data 52e` and the like."""
     result = connection.result
     data = re.search(r"\bdata ([0-9a-f]{3,8})\b", str(result.get("message", "")))
     why = _WHY.get(data[1]) if data else None
