@@ -159,6 +159,8 @@ def test_another_browser(openid: OpenId) -> None:
     handle, params = back(openid, made)
     assert "another browser" in refusal(made, handle, params, "the browser of mallory")
     assert made.finish(handle, params, BROWSER).name == "alice"  # mallory has spent nothing
+    _, handle = made.begin("", "/")
+    assert "another browser" in refusal(made, handle, params, "")  # a sign-in bound to nothing ends nowhere
 
 
 def test_a_code_for_another_state(openid: OpenId) -> None:

@@ -221,7 +221,7 @@ class Provider:
             raise NotIdentified("the sign-in that came back is none of ours") from error
         if kept["until"] <= self._now():
             raise NotIdentified(f"the sign-in that came back began more than {SIGN_IN_SECONDS:.0f} seconds ago")
-        if not _same(kept["browser"], browser):
+        if not browser or not _same(kept["browser"], browser):
             raise NotIdentified("the sign-in came back in another browser than it began in")
         if not _same(kept["state"], params.get("state", "")):
             raise NotIdentified("what came back answers another sign-in: its state is not ours")
