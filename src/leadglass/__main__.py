@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -68,6 +69,7 @@ from leadglass.terms import (
     Found,
     Inspected,
     Location,
+    NotIdentified,
     Operator,
     Peer,
     Permit,
@@ -89,6 +91,7 @@ class Present:
     def __init__(self, site_dir: Path, register: Register) -> None:
         self._site_dir, self._register = site_dir, register
         self._watch = Watch(site_dir)
+        self.sitting_at: Callable[[str, Peer], Caller | None] = lambda device, peer: None
         self.owner_uid = site_dir.stat().st_uid
         self._lock = threading.Lock()
         self._seen: tuple[int, Site, Enrolled] | None = None
@@ -107,8 +110,16 @@ class Present:
 
     def still_welcome(self, subject: Subject) -> None:
         """Raises Refused where who is in the house would not be let in any more."""
-        known = identify(self.enrolled(), subject.peer, subject.proposal, dt.datetime.now(dt.UTC))
+        known = self.subject(subject.peer, subject.proposal)
         decide(self.site(), self.containment(), known, subject.proposal)
+        if subject.caller is not None and (known.caller is None or known.caller.session != subject.caller.session):
+            raise NotIdentified(f"{subject.caller.name} does not sit at {subject.device.name} any more", subject=known)
+
+    def subject(self, peer: Peer, proposal: Proposal) -> Subject:
+        """The device, and who sits at it. Raises NotIdentified, Contained."""
+        device = identify(self.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
+        caller = self.sitting_at(device.device.name, peer)
+        return device if caller is None else replace(device, caller=caller)
 
     def _now(self) -> tuple[int, Site, Enrolled]:
         containment = self._watch.current()
@@ -151,6 +162,7 @@ def assemble(site_dir: Path) -> House:
     changes = Changes(
         site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all, people=persons
     )
+    present.sitting_at = persons.desk.sitting_at
     do = _stages(present, archive, journal, changes, persons.desk)
     told.append(do)
 
@@ -325,7 +337,7 @@ def _corruption(corrupted: Corrupted) -> Detection:
 
 def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes: Changes, desk: Desk) -> Stages:
     async def who(peer: Peer, proposal: Proposal) -> Subject:
-        return identify(present.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
+        return present.subject(peer, proposal)
 
     async def which_person(peer: Peer, claim: SignIn) -> Caller:
         return desk.recognise(peer, claim)

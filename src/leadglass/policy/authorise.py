@@ -18,9 +18,11 @@ from leadglass.terms import (
     Request,
 )
 
-# What a read-only site still lets operators do: contain, let back in, keep certificates, index and backups going. Nothing here gives more rights.
+# What a read-only site still lets people do: contain, let back in, keep certificates, index and backups going, and care: who must see a patient
+# does, for an hour and with a review.
 WHILE_READ_ONLY = frozenset(
     {
+        ChangeKind.ACCESS_CANCEL,
         ChangeKind.DEVICE_DISABLE,
         ChangeKind.DEVICE_ENABLE,
         ChangeKind.DEVICE_RENEW,
@@ -30,7 +32,11 @@ WHILE_READ_ONLY = frozenset(
         ChangeKind.DOOR_RENEW,
         ChangeKind.FACTOR_ENROLL,
         ChangeKind.FACTOR_REMOVE,
+        ChangeKind.GLASS_BREAK,
+        ChangeKind.GLASS_REVIEW,
         ChangeKind.INDEX_REBUILD,
+        ChangeKind.LEASE_END,
+        ChangeKind.LEASE_OPEN,
         ChangeKind.PERSON_DISABLE,
         ChangeKind.PERSON_RESET,
         ChangeKind.ROLE_REVOKE,

@@ -27,6 +27,7 @@ from leadglass.terms import ChangeKind, Commitment, EventKind, Fault, Outcome, P
 from leadglass.watch.clock import StepWatch
 from leadglass.watch.containment import ReadableWatch
 from leadglass.watch.expiry import ExpiryWatch
+from leadglass.watch.glass import GlassWatch
 from leadglass.watch.notices import deliver as notices
 
 TICK_SECONDS = 0.5
@@ -69,6 +70,7 @@ def serve(
     feeding.start()
     renewing.start()
     reports, expiry, steps, containment = Reports(house, dial), ExpiryWatch(), StepWatch(), ReadableWatch()
+    glass = GlassWatch()
     ready()
     watched = 0.0
     while not stop.wait(TICK_SECONDS) and not house.fatal.is_set():
@@ -83,6 +85,7 @@ def serve(
         if time.monotonic() - watched >= WATCH_EVERY_SECONDS:
             watched = time.monotonic()
             run(gateway.keep_watch(house.do, expiry.notice(house.register.certificates(), time.time_ns())))
+            run(gateway.keep_watch(house.do, glass.notice(house.people.access.glass(unreviewed=True), time.time_ns())))
             _renew_door(house)
     if metrics is not None:
         metrics.shutdown()
