@@ -53,7 +53,10 @@ class Backups(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """`site()` and `containment()` give what holds now; `fatal` is set where acknowledging must stop."""
+    """`site()` and `containment()` give what holds now; `fatal` is set where acknowledging must stop.
+
+    `web_address()`: what links for people begin with, `https://NAME[:PORT]`, on a loopback site `http://localhost:PORT`; "" without a web door.
+    """
 
     site_dir: Path
     do: Stages
@@ -74,6 +77,7 @@ class House:
     recover_all: Callable[[], int]
     upkeep: Callable[[], None]
     anchors: Callable[[], list[str]]
+    web_address: Callable[[], str]
     close: Callable[[], None]
     serving: Serving | None = None
 
