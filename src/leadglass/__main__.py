@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -32,10 +33,12 @@ from leadglass.audit.journal.append import JournalWriter
 from leadglass.audit.journal.read import JournalReader, RecoveredJournal
 from leadglass.doors.blocking import run
 from leadglass.doors.command.application import run_application
-from leadglass.doors.command.changes import Changes
+from leadglass.doors.command.changes import Changes, raise_generation
+from leadglass.doors.command.people_changes import PeopleParts
 from leadglass.doors.house import House
 from leadglass.gateway import Stages, keep_watch
 from leadglass.identity.certificates import Enrolled, identify, presents
+from leadglass.identity.people.desk import Desk
 from leadglass.inspection.structure import inspect
 from leadglass.policy.authorise import authorise
 from leadglass.policy.containment import Watch
@@ -45,6 +48,7 @@ from leadglass.site.format import migrate
 from leadglass.site.keyring import Keyring
 from leadglass.site.layout import device_authorities
 from leadglass.site.model import Site
+from leadglass.site.people import People
 from leadglass.site.ports import web_address
 from leadglass.site.register import Register
 from leadglass.site.sitekey import SiteKey
@@ -62,7 +66,6 @@ from leadglass.terms import (
     EventKind,
     Inspected,
     Location,
-    NotIdentified,
     Peer,
     Permit,
     Proposal,
@@ -141,25 +144,19 @@ def assemble(site_dir: Path) -> House:
     archive = _Archive(site, site_dir, index, keyring, writer, _Journals(journal, reader, tell), fatal)
     archive.tell = lambda corrupted: tell([_corruption(corrupted)])
     backup = Backup(site_dir, archive.store, site_key, reader, present.site, archive.standings.still)
-    changes = Changes(site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all)
-    do = _stages(present, archive, journal, changes)
+    persons = _persons(site_dir, site, site_key, register, present)
+    changes = Changes(
+        site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all, people=persons
+    )
+    do = _stages(present, archive, journal, changes, persons.desk)
     told.append(do)
-
-    def close() -> None:
-        with (
-            contextlib.ExitStack() as last
-        ):  # whatever fails on the way, the rest is closed; a writer is sealed only if nothing did
-            for part in (writer, register, index, keyring):
-                last.callback(part.close)
-            archive.close()
-            journal.close()
-            index.make_durable()
-            writer.seal()
 
     return House(
         site_dir=site_dir,
         do=do,
         register=register,
+        people=persons.people,
+        desk=persons.desk,
         index=index,
         journal=reader,
         standings=archive.standings,
@@ -176,9 +173,33 @@ def assemble(site_dir: Path) -> House:
         recover_all=archive.recover_all,
         upkeep=archive.segments.seal_if_due,
         anchors=lambda: _anchors(site_dir, register),
-        web_address=lambda: web_address(present.site()),
-        close=close,
+        web_address=persons.web_address,
+        close=partial(_close, archive, journal, index, writer, (writer, register, index, keyring)),
     )
+
+
+def _persons(site_dir: Path, site: Site, site_key: SiteKey, register: Register, present: Present) -> PeopleParts:
+    """What knows people, and what changes them."""
+    people = People(register)
+    desk = Desk(people, site_key.derive("people"), site.name)
+    return PeopleParts(people, desk, lambda: web_address(present.site()), partial(raise_generation, site_dir))
+
+
+def _close(
+    archive: _Archive,
+    journal: JournalWriter,
+    index: Index,
+    writer: Writer,
+    parts: Iterable[Writer | Register | Index | Keyring],
+) -> None:
+    """Whatever fails on the way, the rest is closed; a writer is sealed only if nothing did."""
+    with contextlib.ExitStack() as last:
+        for part in parts:
+            last.callback(part.close)
+        archive.close()
+        journal.close()
+        index.make_durable()
+        writer.seal()
 
 
 class _Archive:
@@ -287,12 +308,12 @@ def _corruption(corrupted: Corrupted) -> Detection:
     )
 
 
-def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes: Changes) -> Stages:
+def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes: Changes, desk: Desk) -> Stages:
     async def who(peer: Peer, proposal: Proposal) -> Subject:
         return identify(present.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
 
     async def which_person(peer: Peer, claim: SignIn) -> Caller:
-        raise NotIdentified("nobody can sign in yet")
+        return desk.recognise(peer, claim)
 
     def may(subject: Asker, request: Request | Proposal) -> Permit:
         containment = present.containment()

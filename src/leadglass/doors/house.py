@@ -11,7 +11,9 @@ from typing import Protocol
 from leadglass.archive.index import Index
 from leadglass.audit.journal.read import JournalReader
 from leadglass.gateway import Stages
+from leadglass.identity.people.desk import Desk
 from leadglass.site.model import Site
+from leadglass.site.people import People
 from leadglass.site.register import Register
 from leadglass.terms import Containment, Device, Subject
 
@@ -61,6 +63,8 @@ class House:
     site_dir: Path
     do: Stages
     register: Register
+    people: People
+    desk: Desk
     index: Index
     journal: JournalReader
     standings: Standings

@@ -16,11 +16,20 @@ WHILE_READ_ONLY = frozenset(
         ChangeKind.DEVICE_SUPERSEDE,
         ChangeKind.DEVICE_WAIVE,
         ChangeKind.DOOR_RENEW,
+        ChangeKind.FACTOR_ENROLL,
+        ChangeKind.FACTOR_REMOVE,
         ChangeKind.INDEX_REBUILD,
+        ChangeKind.PERSON_DISABLE,
+        ChangeKind.PERSON_RESET,
+        ChangeKind.ROLE_REVOKE,
+        ChangeKind.SESSION_END,
         ChangeKind.SITE_BACKUP,
         ChangeKind.SITE_RESTORE,
     }
 )
+
+# What everybody does to themselves. What a factor is proven by is sealed by identity/; nothing here gives more rights.
+OWN = frozenset({ChangeKind.FACTOR_ENROLL, ChangeKind.FACTOR_REMOVE, ChangeKind.SESSION_END})
 
 
 def authorise(site: Site, containment: Containment, change: Change, owner_uid: int) -> ChangePermit:
@@ -37,6 +46,8 @@ def authorise(site: Site, containment: Containment, change: Change, owner_uid: i
 
 def _rule(site: Site, change: Change, owner_uid: int) -> str:
     operator = change.operator
+    if isinstance(operator, Caller) and change.kind in OWN and change.about == operator.name:
+        return "person:self"
     if isinstance(operator, Caller):
         return authorise_person(operator, change)
     if operator.uid == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from leadglass.terms import Act, Caller, Change, ChangeKind, NotPermitted, Permit, Proposal, Request
+from leadglass.terms import Act, Caller, Change, ChangeKind, NotPermitted, Permit, Proposal, Request, Role
 
 ACTS: Mapping[ChangeKind, Act] = {}
 """What a change asks for, where a person may ask for it at all."""
@@ -26,3 +26,11 @@ def authorise_person(caller: Caller, change: Change) -> str:
     if act is None:
         raise NotPermitted(f"{change.kind} is a command's alone: no person may ask for it at a door")
     return may(caller, act)
+
+
+def incompatible(roles: frozenset[Role]) -> str:
+    """Which two of these nobody may have together; "" where they go together. Whoever watches is not whoever is watched."""
+    watchers = {Role.SECURITY_OFFICER, Role.AUDITOR}
+    if (len(roles & watchers) and roles - watchers) or watchers <= roles:
+        return f"nobody is {' and '.join(sorted(roles))} at once: who watches is not who is watched"
+    return ""

@@ -18,6 +18,7 @@ import structlog
 
 from leadglass.doors.blocking import run
 from leadglass.doors.command.desk import listen, take_site_lock
+from leadglass.doors.command.first import invite_first_administrator
 from leadglass.doors.command.questions import QUESTIONS
 from leadglass.doors.dimse.conversation import Hall
 from leadglass.doors.dimse.requestor import Requestor, associated
@@ -61,7 +62,12 @@ def up(site_dir: Path, assemble: Assemble) -> int:
             recover=house.recover,
             happened=lambda detection: run(keep_watch(house.do, [detection])),
         )
-        return supervisor.run(lambda: print(_ready(site, listeners), flush=True))
+
+        def announce() -> None:
+            print(_ready(site, listeners), flush=True)
+            invite_first_administrator(house)
+
+        return supervisor.run(announce)
     finally:
         house.close()
         lock.close()
