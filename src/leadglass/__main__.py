@@ -44,6 +44,7 @@ from leadglass.policy.authorise import authorise
 from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide
 from leadglass.policy.people import decide_person
+from leadglass.policy.people import may as may_look
 from leadglass.site.format import migrate
 from leadglass.site.keyring import Keyring
 from leadglass.site.layout import device_authorities
@@ -64,6 +65,7 @@ from leadglass.terms import (
     Detection,
     Event,
     EventKind,
+    Inquiry,
     Inspected,
     Location,
     Peer,
@@ -315,8 +317,10 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
     async def which_person(peer: Peer, claim: SignIn) -> Caller:
         return desk.recognise(peer, claim)
 
-    def may(subject: Asker, request: Request | Proposal) -> Permit:
+    def may(subject: Asker, request: Request | Inquiry | Proposal) -> Permit:
         containment = present.containment()
+        if isinstance(request, Inquiry):
+            return Permit(request.subject, None, may_look(request.subject, request.act), containment.generation)
         if isinstance(subject, Caller):
             return decide_person(subject, request, containment.generation)
         return decide(present.site(), containment, subject, request, unreadable=present.unreadable())

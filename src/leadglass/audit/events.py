@@ -23,6 +23,7 @@ from leadglass.terms import (
     EventKind,
     Fault,
     HoldReason,
+    Inquiry,
     Offer,
     Outcome,
     PatientIdentity,
@@ -145,7 +146,7 @@ def repeated(claimed: Claimed, settled: Settled) -> Event:
     )
 
 
-def request_refused(request: Request, refusal: Refused | Fault) -> Event:
+def request_refused(request: Request | Inquiry, refusal: Refused | Fault) -> Event:
     refused = isinstance(refusal, Refused)
     return _by(
         request.subject,
@@ -159,11 +160,11 @@ def request_refused(request: Request, refusal: Refused | Fault) -> Event:
     )
 
 
-def release_started(request: Request, permit: Permit, progress: Progress) -> Event:
+def release_started(request: Request | Inquiry, permit: Permit, progress: Progress) -> Event:
     return _released(request, permit, EventKind.RELEASE_STARTED, Outcome.SUCCESS, "", {"total": progress.total})
 
 
-def release_ended(request: Request, permit: Permit, progress: Progress) -> Event:
+def release_ended(request: Request | Inquiry, permit: Permit, progress: Progress) -> Event:
     counts = {
         "total": progress.total,
         "completed": progress.completed,
@@ -174,7 +175,12 @@ def release_ended(request: Request, permit: Permit, progress: Progress) -> Event
 
 
 def _released(
-    request: Request, permit: Permit, kind: EventKind, outcome: Outcome, reason: str, counts: Mapping[str, int]
+    request: Request | Inquiry,
+    permit: Permit,
+    kind: EventKind,
+    outcome: Outcome,
+    reason: str,
+    counts: Mapping[str, int],
 ) -> Event:
     uids: tuple[str, ...] = ()
     if isinstance(request, Commitment):
@@ -270,7 +276,7 @@ def _proposed(proposal: Proposal) -> dict[str, str | int]:
     }
 
 
-def _asked(request: Request) -> dict[str, str | int]:
+def _asked(request: Request | Inquiry) -> dict[str, str | int]:
     match request:
         case Offer():
             return {"sop_class": request.sop_class_uid, "transfer_syntax": request.transfer_syntax_uid}
@@ -281,11 +287,15 @@ def _asked(request: Request) -> dict[str, str | int]:
             return asked
         case Commitment():
             return {"transaction": request.transaction_uid, "references": len(request.references)}
+        case Inquiry():
+            return {"about": request.about} if request.about else {}
         case Echo():
             return {}
 
 
-def _asked_patient(request: Request) -> PatientIdentity | None:
+def _asked_patient(request: Request | Inquiry) -> PatientIdentity | None:
+    if isinstance(request, Inquiry):
+        return request.patient
     if isinstance(request, Query | Retrieval) and (patient_id := request.keys.get(0x00100020)):
         return PatientIdentity(patient_id, request.keys.get(0x00100021, ""))
     return None

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
-from leadglass.terms.parties import Peer
-from leadglass.terms.people import EVERY_STUDY, Caller, StudyRule
+from leadglass.terms.parties import PatientIdentity, Peer
+from leadglass.terms.people import EVERY_STUDY, Act, Caller, StudyRule
 
 
 class Action(enum.StrEnum):
@@ -175,6 +175,20 @@ class Commitment:
 
 
 Request = Echo | Offer | Query | Retrieval | Commitment
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """A person looks at what the site knows of people, devices, events: an act about no study. `about`: whom or what, "" for all of it."""
+
+    subject: Caller
+    act: Act
+    about: str = ""
+    patient: PatientIdentity | None = None  # where it is about one
+
+    @property
+    def action(self) -> Act:
+        return self.act
 
 
 @dataclass(frozen=True, slots=True)
