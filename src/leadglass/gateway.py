@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from leadglass.audit import events
 from leadglass.terms import (
-    Arrived, Asker, Caller, Change, ChangePermit, Claimed, Conflicting, Detection, Event, Fault, Found, Inquiry, Inspected, Offer, Peer, Permit,
+    Arrived, Asker, Caller, Change, ChangePermit, Claimed, Conflicting, Detection, Event, Fault, Found, Inspected, Offer, Operator, Peer, Permit,
     Progress, Proposal, Refused, Request, Settled, SignIn, Standing, Subject,
 )  # fmt: skip
 
@@ -27,13 +27,13 @@ from leadglass.terms import (
 class Stages:  #                                                            the question           who answers
     identify: Callable[[Peer, Proposal], Awaitable[Subject]]  #             who is it?             identity/
     recognise: Callable[[Peer, SignIn], Awaitable[Caller]]  #               who sits there?        identity/
-    decide: Callable[[Asker, Request | Inquiry | Proposal], Permit]  #      may they?              policy/   pure
+    decide: Callable[[Asker | Operator, Request | Proposal], Permit]  #     may they?              policy/   pure
     receive: Callable[[Offer, Permit, Iterable[memoryview]], Awaitable[Arrived]]  # sealed, hashed archive/
     inspect: Callable[[Arrived], Awaitable[Inspected]]  #                   is it what it says?    inspection/
     claim: Callable[[Inspected, Permit], Awaitable[Claimed]]  #             is the UID free?       archive/
     keep: Callable[[Claimed, Event], Awaitable[Settled]]  #                 durable with its event archive/
     publish: Callable[[Settled], Awaitable[None]]  #                        to be found            archive/
-    open: Callable[[Request | Inquiry, Permit], Awaitable[Found]]  #        what may they have?    archive/
+    open: Callable[[Request, Permit], Awaitable[Found]]  #                  what may they have?    archive/
     record: Callable[[Event], Awaitable[None]]  #                           durable or raises      audit/
     note: Callable[[Event], None]  #                                        synced within a second audit/
     authorise: Callable[[Change], ChangePermit]  #                          may they change this?  policy/
@@ -104,7 +104,7 @@ async def store(do: Stages, offer: Offer, body: Iterable[memoryview]) -> Settled
 
 
 @asynccontextmanager
-async def release(do: Stages, request: Request | Inquiry) -> AsyncIterator[Found]:
+async def release(do: Stages, request: Request) -> AsyncIterator[Found]:
     try:
         permit = do.decide(request.subject, request)
         found = await do.open(request, permit)

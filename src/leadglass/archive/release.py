@@ -14,7 +14,6 @@ from leadglass.terms import (
     Body,
     Commitment,
     Fault,
-    Inquiry,
     Permit,
     Progress,
     Query,
@@ -34,7 +33,7 @@ class Answer:
 
     progress: Progress
     permit: Permit
-    request: Request | Inquiry
+    request: Request
     index: Index
     reader: Reader
 
@@ -89,7 +88,7 @@ class Release:
     def __init__(self, index: Index, reader: Reader) -> None:
         self._index, self._reader = index, reader
 
-    async def open(self, request: Request | Inquiry, permit: Permit) -> Answer:
+    async def open(self, request: Request, permit: Permit) -> Answer:
         """Raises StoreFault where the index does not answer."""
         self._index.catch_up()  # whatever was answered with success before this is found, whoever kept it
         progress = Progress()
