@@ -40,7 +40,7 @@ from leadglass.inspection.structure import inspect
 from leadglass.policy.authorise import authorise
 from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide
-from leadglass.policy.people import decide_person
+from leadglass.policy.people import decide_person, rechecker
 from leadglass.site.format import migrate
 from leadglass.site.keyring import Keyring
 from leadglass.site.layout import device_authorities
@@ -215,7 +215,7 @@ class _Archive:
         self.commit = Commit(
             CommitParts(index, self.segments, keyring, self.reader, self.barrier, self.recovery.recover, limits)
         )
-        self.release = Release(index, self.reader)
+        self.release = Release(index, self.reader, lambda permit: rechecker(permit, time.time_ns))
         conflicts = Conflicts(index, self.commit.claims, self.segments, keyring, self.barrier)
         rebuild = Rebuild(site_dir, store, index, keyring, self.barrier, journals.settled)
         self.standings = Standings(conflicts, rebuild)
@@ -295,8 +295,15 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
     def may(subject: Asker, request: Request | Proposal) -> Permit:
         containment = present.containment()
         if isinstance(subject, Caller):
-            return decide_person(subject, request, containment.generation)
-        return decide(present.site(), containment, subject, request, unreadable=present.unreadable())
+            return decide_person(subject, request, containment.generation, time.time_ns())
+        return decide(
+            present.site(),
+            containment,
+            subject,
+            request,
+            unreadable=present.unreadable(),
+            now_ns=time.time_ns() if subject.caller is not None else 0,
+        )
 
     async def checked(arrived: Arrived) -> Inspected:
         return inspect(arrived)
@@ -311,7 +318,7 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
         journal.append(event)
 
     def allowed(change: Change) -> ChangePermit:
-        return authorise(present.site(), present.containment(), change, present.owner_uid)
+        return authorise(present.site(), present.containment(), change, present.owner_uid, time.time_ns())
 
     return Stages(
         identify=who,

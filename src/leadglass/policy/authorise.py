@@ -23,9 +23,9 @@ WHILE_READ_ONLY = frozenset(
 )
 
 
-def authorise(site: Site, containment: Containment, change: Change, owner_uid: int) -> ChangePermit:
-    """`site`: the one that serves. Raises NotPermitted, Contained."""
-    rule = _rule(site, change, owner_uid)
+def authorise(site: Site, containment: Containment, change: Change, owner_uid: int, now_ns: int = 0) -> ChangePermit:
+    """`site`: the one that serves. `now_ns`: without it no person's step-up is fresh. Raises NotPermitted, Contained."""
+    rule = _rule(site, change, owner_uid, now_ns)
     if not rule:
         raise NotPermitted(
             f"{change.operator.name} is no operator of this site: name them in [site] operators, then `leadglass apply`"
@@ -35,10 +35,10 @@ def authorise(site: Site, containment: Containment, change: Change, owner_uid: i
     return ChangePermit(change.operator, rule, containment.generation)
 
 
-def _rule(site: Site, change: Change, owner_uid: int) -> str:
+def _rule(site: Site, change: Change, owner_uid: int, now_ns: int) -> str:
     operator = change.operator
     if isinstance(operator, Caller):
-        return authorise_person(operator, change)
+        return authorise_person(operator, change, now_ns)
     if operator.uid == 0:
         return "operator:root"
     if operator.uid == owner_uid:

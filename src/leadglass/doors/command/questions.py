@@ -10,6 +10,7 @@ from typing import Any
 
 from leadglass.assets.inventory import Inventory
 from leadglass.audit.codec import to_json
+from leadglass.doors.command.explaining import explain
 from leadglass.doors.house import House, Question
 from leadglass.terms import Device, Standing
 from leadglass.watch.clock import read_clock, stopped_by
@@ -193,6 +194,7 @@ QUESTIONS: Mapping[str, Question] = {
     "devices": devices,
     "events": events,
     "index-rows": index_rows,
+    "policy-explain": explain,
     "revoked": revoked,
     "site": site,
     "status": status,
