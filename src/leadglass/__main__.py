@@ -45,8 +45,7 @@ from leadglass.inspection.structure import inspect
 from leadglass.policy.authorise import authorise, decide_operator
 from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide
-from leadglass.policy.people import decide_person
-from leadglass.policy.people import may as may_look
+from leadglass.policy.people import decide_person, rechecker
 from leadglass.site.format import migrate
 from leadglass.site.keyring import Keyring
 from leadglass.site.layout import device_authorities
@@ -69,7 +68,6 @@ from leadglass.terms import (
     Event,
     EventKind,
     Found,
-    Inquiry,
     Inspected,
     Location,
     NotIdentified,
@@ -257,7 +255,7 @@ class _Archive:
         self.commit = Commit(
             CommitParts(index, self.segments, keyring, self.reader, self.barrier, self.recovery.recover, limits)
         )
-        self.release = Release(index, self.reader)
+        self.release = Release(index, self.reader, lambda permit: rechecker(permit, time.time_ns))
         self.index, self._site_dir, self._keyring = index, site_dir, keyring
         self._search: AuditSearch | None = None
         conflicts = Conflicts(index, self.commit.claims, self.segments, keyring, self.barrier)
@@ -349,11 +347,16 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
         containment = present.containment()
         if isinstance(subject, Operator):
             return decide_operator(present.site(), containment, subject, request, present.owner_uid)
-        if isinstance(request, Inquiry):
-            return Permit(request.subject, None, may_look(request.subject, request.act), containment.generation)
         if isinstance(subject, Caller):
-            return decide_person(subject, request, containment.generation)
-        return decide(present.site(), containment, subject, request, unreadable=present.unreadable())
+            return decide_person(subject, request, containment.generation, time.time_ns())
+        return decide(
+            present.site(),
+            containment,
+            subject,
+            request,
+            unreadable=present.unreadable(),
+            now_ns=time.time_ns() if subject.caller is not None else 0,
+        )
 
     async def checked(arrived: Arrived) -> Inspected:
         return inspect(arrived)
@@ -373,7 +376,7 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
         return await archive.release.open(request, permit)
 
     def allowed(change: Change) -> ChangePermit:
-        return authorise(present.site(), present.containment(), change, present.owner_uid)
+        return authorise(present.site(), present.containment(), change, present.owner_uid, time.time_ns())
 
     return Stages(
         identify=who,

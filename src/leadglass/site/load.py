@@ -26,8 +26,8 @@ from leadglass.site.model import (
     Service,
     Site,
     Test,
-    Webhook,
     WebDoor,
+    Webhook,
     Zone,
     name_problem,
 )

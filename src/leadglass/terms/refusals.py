@@ -28,6 +28,14 @@ class NotPermitted(Refused):
     """No flow of the site file allows this."""
 
 
+class StepUpNeeded(NotPermitted):
+    """This person may, with a fresh passkey: step up, then ask again."""
+
+
+class SecondPersonNeeded(NotPermitted):
+    """This person may, once somebody else approved it: ask for that, then ask again."""
+
+
 class Contained(Refused):
     """Revoked, disabled, quarantined, or the site is read-only."""
 

@@ -203,9 +203,7 @@ def _other_approvers(parts: PeopleParts, caller: Caller, request: AccessRequest)
     return sum(
         1
         for person in parts.people.every()
-        if person.id not in (caller.person.id, request.person)
-        and person.enabled
-        and could(person, Act.ACCESS_APPROVE)
+        if person.id not in (caller.person.id, request.person) and person.enabled and could(person, Act.ACCESS_APPROVE)
     )
 
 

@@ -55,7 +55,9 @@ def application(house: House, threads: Threads) -> ASGIApp:
 
     def refused(scope: Scope, no: NotAllowed) -> ASGIApp:
         threads.begin(partial(record_refusal, house, scope, no.refusal))
-        headers = {"Connection": "close"} | ({"Allow": "GET, HEAD, POST"} if no.status is HTTPStatus.METHOD_NOT_ALLOWED else {})
+        headers = {"Connection": "close"} | (
+            {"Allow": "GET, HEAD, POST"} if no.status is HTTPStatus.METHOD_NOT_ALLOWED else {}
+        )
         return PlainTextResponse(f"{no.status.value} {no.status.phrase}\n", no.status.value, headers)
 
     return Guarded(inner, refused)
@@ -106,7 +108,10 @@ async def _body(request: Request) -> bytes:
 def _visit(house: House, request: Request, body: bytes) -> Visit:
     """Raises Malformed."""
     address = request.state.address
-    if body and request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
+    if (
+        body
+        and request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded"
+    ):
         raise Malformed("a body that is no form")
     return Visit(
         house=house,
@@ -145,7 +150,9 @@ def answer(each: Page, visit: Visit) -> Response:
     try:
         visit = _recognised(each, visit)
         if visit.method == "POST" and visit.caller is not None and not visit.from_own_page():
-            raise NotPermitted(f"{visit.who.name}: a change without the session's token; somebody may have forged a page")
+            raise NotPermitted(
+                f"{visit.who.name}: a change without the session's token; somebody may have forged a page"
+            )
         return each.show(visit)
     except Locked as locked:
         return _locked(visit, locked)
@@ -185,7 +192,9 @@ def _refused(visit: Visit, refusal: Refused | Fault) -> Response:
         return rendering.told({"refused": True}, status)
     if isinstance(refusal, NotIdentified) and visit.caller is None:
         return _sign_in_first(visit)
-    return rendering.page(visit, "refused.html", {"status": status, "kind": type(refusal).__name__, "back": visit.next}, status)
+    return rendering.page(
+        visit, "refused.html", {"status": status, "kind": type(refusal).__name__, "back": visit.next}, status
+    )
 
 
 def _sign_in_first(visit: Visit) -> Response:

@@ -19,7 +19,19 @@ from leadglass.doors.house import House
 from leadglass.doors.web.address import Address
 from leadglass.identity.people.passkeys import Origin
 from leadglass.policy.people import may
-from leadglass.terms import Act, Caller, Change, ChangeKind, Fault, Inquiry, NotPermitted, Outcome, PatientIdentity, Peer, Refused, fingerprint_of
+from leadglass.terms import (
+    Act,
+    Caller,
+    Change,
+    ChangeKind,
+    Fault,
+    Inquiry,
+    NotPermitted,
+    Outcome,
+    Peer,
+    Refused,
+    fingerprint_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,13 +114,17 @@ class Visit:
 
     # ---- what a page does
 
-    def change(self, kind: ChangeKind, about: str, arguments: Mapping[str, object], by: Caller | None = None) -> Mapping[str, Any]:
+    def change(
+        self, kind: ChangeKind, about: str, arguments: Mapping[str, object], by: Caller | None = None
+    ) -> Mapping[str, Any]:
         """Through the gateway. Raises Refused, Fault."""
-        return run(gateway.change(self.house.do, Change(uuid.uuid4().hex, by or self.who, kind, about, dict(arguments))))
+        return run(
+            gateway.change(self.house.do, Change(uuid.uuid4().hex, by or self.who, kind, about, dict(arguments)))
+        )
 
-    def look(self, act: Act, about: str = "", patient: PatientIdentity | None = None) -> None:
+    def look(self, act: Act, about: str = "") -> None:
         """What the page is about to show is asked for and recorded. Raises NotPermitted."""
-        with Entered(gateway.release(self.house.do, Inquiry(self.who, act, about, patient))) as found:
+        with Entered(gateway.release(self.house.do, Inquiry(self.who, act, about))) as found:
             found.progress.outcome, found.progress.reason = Outcome.SUCCESS, ""
 
     def turn_away(self, refusal: Refused) -> None:

@@ -43,7 +43,9 @@ def passkey(visit: Visit) -> Response:
     except NotIdentified as refusal:
         return _over(visit, refusal)
     try:
-        proven = desk.enrolled_passkey(link, visit.field("handle"), answer_of(visit), visit.origin, visit.field("label"))
+        proven = desk.enrolled_passkey(
+            link, visit.field("handle"), answer_of(visit), visit.origin, visit.field("label")
+        )
         return _done(visit, invitation, proven)
     except NotIdentified as refusal:
         visit.turn_away(refusal)
@@ -112,7 +114,11 @@ def _app(handle: str, uri: str) -> dict[str, object]:
     if not uri.startswith("otpauth://totp/") or len(uri) > 512:
         uri = ""
     secret = next((part[7:] for part in uri.partition("?")[2].split("&") if part.startswith("secret=")), "")
-    picture = segno.make(uri, micro=False, error="m").svg_data_uri(scale=5, border=4, dark="#000", light="#fff") if uri else ""
+    picture = (
+        segno.make(uri, micro=False, error="m").svg_data_uri(scale=5, border=4, dark="#000", light="#fff")
+        if uri
+        else ""
+    )
     grouped = " ".join(secret[at : at + 4] for at in range(0, len(secret), 4))
     return {"handle": handle, "uri": uri, "picture": picture, "secret": grouped}
 

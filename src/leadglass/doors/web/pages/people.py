@@ -21,7 +21,12 @@ def everybody(visit: Visit, said: str = "", status: int = 200) -> Response:
     visit.look(Act.PEOPLE_LIST)
     rows = list(people_rows(visit.house, {}))
     facts = {"people": rows, "roles": list(Role), "may_add": visit.may(Act.PERSON_ADD), "said": said}
-    return page(visit, "people.html", facts | {"typed": {name: visit.field(name) for name in ("name", "display", "why")}}, status)
+    return page(
+        visit,
+        "people.html",
+        facts | {"typed": {name: visit.field(name) for name in ("name", "display", "why")}},
+        status,
+    )
 
 
 def add(visit: Visit) -> Response:
@@ -105,7 +110,17 @@ PAGES = (
         Page(f"/people/{{name}}/{word}", _changing(kind, lambda visit: {"roles": _roles_of(visit)}), ("POST",))
         for word, kind in _WITH_ROLES.items()
     ),
-    Page("/people/{name}/grant", _changing(ChangeKind.ROLE_GRANT, lambda visit: {"role": visit.field("role")}), ("POST",)),
-    Page("/people/{name}/revoke", _changing(ChangeKind.ROLE_REVOKE, lambda visit: {"role": visit.field("role")}), ("POST",)),
-    Page("/people/{name}/sessions", _changing(ChangeKind.SESSION_END, lambda visit: {"session": visit.field("session")}), ("POST",)),
+    Page(
+        "/people/{name}/grant", _changing(ChangeKind.ROLE_GRANT, lambda visit: {"role": visit.field("role")}), ("POST",)
+    ),
+    Page(
+        "/people/{name}/revoke",
+        _changing(ChangeKind.ROLE_REVOKE, lambda visit: {"role": visit.field("role")}),
+        ("POST",),
+    ),
+    Page(
+        "/people/{name}/sessions",
+        _changing(ChangeKind.SESSION_END, lambda visit: {"session": visit.field("session")}),
+        ("POST",),
+    ),
 )
