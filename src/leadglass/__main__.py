@@ -45,12 +45,13 @@ from leadglass.inspection.structure import inspect
 from leadglass.policy.authorise import authorise, decide_operator
 from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide
-from leadglass.policy.people import decide_person
+from leadglass.policy.people import decide_person, rechecker
 from leadglass.site.format import migrate
 from leadglass.site.keyring import Keyring
 from leadglass.site.layout import device_authorities
 from leadglass.site.model import Site
 from leadglass.site.people import People
+from leadglass.site.ports import web_address
 from leadglass.site.register import Register
 from leadglass.site.sitekey import SiteKey
 from leadglass.site.write import load_proven
@@ -198,7 +199,7 @@ def _persons(site_dir: Path, site: Site, site_key: SiteKey, register: Register, 
     """What knows people, and what changes them."""
     people = People(register)
     desk = Desk(people, site_key.derive("people"), site.name)
-    return PeopleParts(people, desk, lambda: _web_address(present.site()), partial(raise_generation, site_dir))
+    return PeopleParts(people, desk, lambda: web_address(present.site()), partial(raise_generation, site_dir))
 
 
 def _close(
@@ -254,7 +255,7 @@ class _Archive:
         self.commit = Commit(
             CommitParts(index, self.segments, keyring, self.reader, self.barrier, self.recovery.recover, limits)
         )
-        self.release = Release(index, self.reader)
+        self.release = Release(index, self.reader, lambda permit: rechecker(permit, time.time_ns))
         self.index, self._site_dir, self._keyring = index, site_dir, keyring
         self._search: AuditSearch | None = None
         conflicts = Conflicts(index, self.commit.claims, self.segments, keyring, self.barrier)
@@ -347,8 +348,15 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
         if isinstance(subject, Operator):
             return decide_operator(present.site(), containment, subject, request, present.owner_uid)
         if isinstance(subject, Caller):
-            return decide_person(subject, request, containment.generation)
-        return decide(present.site(), containment, subject, request, unreadable=present.unreadable())
+            return decide_person(subject, request, containment.generation, time.time_ns())
+        return decide(
+            present.site(),
+            containment,
+            subject,
+            request,
+            unreadable=present.unreadable(),
+            now_ns=time.time_ns() if subject.caller is not None else 0,
+        )
 
     async def checked(arrived: Arrived) -> Inspected:
         return inspect(arrived)
@@ -368,7 +376,7 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
         return await archive.release.open(request, permit)
 
     def allowed(change: Change) -> ChangePermit:
-        return authorise(present.site(), present.containment(), change, present.owner_uid)
+        return authorise(present.site(), present.containment(), change, present.owner_uid, time.time_ns())
 
     return Stages(
         identify=who,
@@ -385,11 +393,6 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
         authorise=allowed,
         perform=changes.perform,
     )
-
-
-def _web_address(site: Site) -> str:
-    """What links for people begin with."""
-    return "http://localhost" if site.loopback else f"https://{site.name}"
 
 
 def _anchors(site_dir: Path, register: Register) -> list[str]:

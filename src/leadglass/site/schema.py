@@ -18,6 +18,10 @@ KEYS: Mapping[str, str] = {
     "doors.dimse.tls_minimum": "Oldest TLS version, 1.2 or 1.3. Default 1.2.",
     "doors.dimse.private_sop_classes": "UIDs of private SOP classes that may be stored. Default none.",
     "doors.metrics.listen": "ADDRESS:PORT of health and metrics, loopback only; port 0: a free one, which status names. None where absent.",
+    "doors.web.listen": "ADDRESS:PORT of the web door (HTTPS); port 0: a free one, kept in state/ and tried first at the next start. None where absent.",
+    "doors.web.workers": "How many processes serve it, 1 to 16. Default 1.",
+    "doors.web.certificate": "PEM file with the private key and the certificate chain that browsers here trust, absolute or below the site. Default: the site's own serving CA issues one.",
+    "doors.console.listen": "ADDRESS:PORT of the console without TLS, loopback only and on a loopback site only: http://localhost, for trying things out; port 0 as above. None where absent.",
     "services.*": "NAME = protocol/port; dicom-tls is there already, with the port of the DIMSE door.",
     "zones.*.networks": "CIDR networks of the zone, required; zones do not overlap.",
     "zones.*.tags": "Words that flows, tests and never rules can name as #word; phi marks where patients' data is. Default none.",
@@ -103,6 +107,8 @@ KEYS: Mapping[str, str] = {
     "limits.segment_age_max_seconds": "A segment is sealed at this age after its first record; 1 to 86400. Default 900.",
     "limits.claim_wait_seconds": "How long a store waits for another writer's claim on the same UID; 0.1 to 60. Default 5.",
     "limits.certificate_warning_days": "How early status warns; 1 to 3650. Default 30.",
+    "limits.web_connections_max": "Connections to the web door at once, over all workers; 1 to 100000. Default 512.",
+    "limits.web_connections_per_address_max": "Connections of one address to the web door at once; 1 to 100000. Default 64.",
 }
 
 DEVICE_KEYS = frozenset(key for key in KEYS if key.startswith(("devices.", "flows.")))  # of a file in devices.d
@@ -126,4 +132,6 @@ LIMIT_RANGES: Mapping[str, tuple[float, float]] = {
     "segment_age_max_seconds": (1, 86_400),
     "claim_wait_seconds": (0.1, 60),
     "certificate_warning_days": (1, 3650),
+    "web_connections_max": (1, 100_000),
+    "web_connections_per_address_max": (1, 100_000),
 }
