@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,15 +19,16 @@ from leadglass.archive.objects import ObjectStore
 from leadglass.archive.read import open_change, open_record
 from leadglass.archive.records import FormatBroken, RecordKind, StandingChange
 from leadglass.archive.seal import SealBroken
-from leadglass.archive.walk import Found, Walked, walk
+from leadglass.archive.walk import Found, Walked, walk, walk_on
+from leadglass.archive.window import Window
 from leadglass.site.keyring import Keyring
 from leadglass.site.writer import writers
 from leadglass.terms import Settled, StoreFault
 
-BATCH_RECORDS = 500
+BATCH_RECORDS = 5_000  # a few megabytes; what they have in common is written once
 LOSSES_NAMED_MAX = 20
 PASSES_MAX = 5
-REST_SEGMENTS_MAX = 8  # so few may be left for the barrier
+REST_RECORDS_MAX = 100  # so few may be left for the barrier
 
 RecordId = tuple[bytes, int]  # writer and record number
 
@@ -36,7 +37,8 @@ RecordId = tuple[bytes, int]  # writer and record number
 class _Work:
     """What a rebuild has done so far. `done`: how far each segment was read; `sealed`: writers of which everything counts.
 
-    `told`: records that journals told of; those among them that no segment has are a loss.
+    `told`: records that journals told of; those among them that no segment has are a loss. `growing`: segments that may yet be
+    read further, with the records that were not known to be durable when they were seen.
     """
 
     fresh: Index
@@ -45,8 +47,8 @@ class _Work:
     seen: set[RecordId] = field(default_factory=set)
     changes: dict[RecordId, StandingChange] = field(default_factory=dict)
     done: dict[str, int] = field(default_factory=dict)
+    growing: dict[str, Walked] = field(default_factory=dict)
     published: int = 0
-    whole: bool = True  # every record of the segment read last counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,10 @@ class Rebuild:
             work = _Work(fresh, frozenset(state.id for state in writers(self.site_dir) if state.sealed))
             self._from_journals(work)
             # 1. Beside living writers, again and again until little is left. A crash here leaves a file that nobody opens.
+            self._pass(work, progress)
+            fresh.settle()
             for _ in range(PASSES_MAX):
-                if self._pass(work, progress) <= REST_SEGMENTS_MAX:
+                if self._pass(work, progress) <= REST_RECORDS_MAX:
                     break
             held = time.monotonic()
             with self.barrier.exclusive():
@@ -113,18 +117,15 @@ class Rebuild:
             )
 
     def _pass(self, work: _Work, progress: Callable[[int, int], None]) -> int:
-        """Reads what grew since the last pass; how many segments had something new."""
-        names = list(self.store.names())
-        grown = 0
+        """Reads what grew since the last pass; how many records were new."""
+        names, seen = list(self.store.names()), len(work.seen)
         for number, name in enumerate(names, start=1):
             size = self._size(name)
-            if size != work.done.get(name):
-                grown += 1
+            if size != work.done.get(name) or name in work.growing:
                 self._segment(work, name)
-                # Of the same size next time, and yet to be read again where a record was not known to be durable when it was seen.
-                work.done[name] = size if work.whole else -1
+                work.done[name] = size
             progress(number, len(names))
-        return grown
+        return len(work.seen) - seen
 
     def _size(self, name: str) -> int:
         try:
@@ -133,17 +134,27 @@ class Rebuild:
             return 0
 
     def _segment(self, work: _Work, name: str) -> None:
-        work.whole = True
+        walked = work.growing.pop(name, None)
         try:
-            walked = walk(self.store, name)
+            if walked is None:
+                walked = walk(self.store, name)
+            else:
+                walk_on(self.store, walked)
         except FileNotFoundError:
             return
         if walked.lost:
             raise StoreFault(f"{walked.name} at {walked.broken_at}: {walked.what}", hint=_RESTORE)
+        durable = self._durable(work, walked)
+        records, walked.records = walked.records, [each for each in walked.records if not durable(each)]
+        if walked.records or not walked.closed:
+            work.growing[name] = walked
+        self._take(work, name, filter(durable, records))
+
+    def _take(self, work: _Work, name: str, records: Iterable[Found]) -> None:
+        """Each of these records once: of an instance, into the index; of a standing change, for later."""
+        window = Window(self.store, name)
         batch: list[Settled] = []
-        durable = list(self._durable(work, walked))
-        work.whole = len(durable) == len(walked.records)
-        for record in durable:
+        for record in records:
             record_id = record.head.writer, record.head.number
             if record_id in work.seen:
                 continue
@@ -152,9 +163,9 @@ class Rebuild:
                 continue
             try:
                 if record.head.kind is RecordKind.STANDING_CHANGE:
-                    work.changes[record_id] = open_change(self.store, self.keyring, record.location)
+                    work.changes[record_id] = open_change(window, self.keyring, record.location)
                     continue
-                facts = open_record(self.store, self.keyring, record.location).facts
+                facts = open_record(window, self.keyring, record.location).facts
             except (FormatBroken, SealBroken) as error:
                 raise StoreFault(f"{name} at {record.location.offset}: {error}", hint=_RESTORE) from error
             batch.append(facts.settled(record.head.writer, record.location))
@@ -163,18 +174,13 @@ class Rebuild:
                 batch = []
         self._publish(work, batch)
 
-    def _durable(self, work: _Work, walked: Walked) -> Iterator[Found]:
+    def _durable(self, work: _Work, walked: Walked) -> Callable[[Found], bool]:
         """What was synced for certain: below the last mark, or in the index that serves now. The rest is being written just now."""
+        if walked.closed or walked.writer in work.sealed:
+            return lambda record: True
         applied = self.index.applied(walked.writer)
         known = applied.record if applied else 0
-        for record in walked.records:
-            if (
-                walked.closed
-                or walked.writer in work.sealed
-                or record.location.offset < walked.durable_mark
-                or record.head.number <= known
-            ):
-                yield record
+        return lambda record: record.location.offset < walked.durable_mark or record.head.number <= known
 
     def _publish(self, work: _Work, batch: list[Settled]) -> None:
         if batch:

@@ -5,21 +5,32 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
-from leadglass.archive.projection import MIGRATIONS
+from leadglass.archive.projection import MIGRATIONS, Value
 from leadglass.site.migrations import pending
 from leadglass.terms import KeyFault, StoreFault
 
+__all__ = ["Readers", "Value", "connect", "load", "patiently", "settle"]
+
 BUSY_SECONDS_MAX = 10.0
+_SERVING = (
+    "journal_mode=WAL",
+    "synchronous=NORMAL",
+    "temp_store=MEMORY",
+    "cache_size=-32768",
+    "wal_autocheckpoint=8000",
+)
+LOADING_CACHE_KIB = 128 << 10
+# The only index that projecting looks at; to sort what is there for the others costs less than to keep it sorted.
+_NEEDED_TO_LOAD = "studies_owner"
 READERS_MAX = 8  # read connections of one process; each read is short, so threads take turns
 T = TypeVar("T")
-Value = str | int | float | bytes | None
 
 
 def connect(path: Path, key: bytes, *, write: bool) -> apsw.Connection:
@@ -31,8 +42,8 @@ def connect(path: Path, key: bytes, *, write: bool) -> apsw.Connection:
         connection.execute(f"PRAGMA key='raw:{key.hex()}'")
         connection.set_busy_timeout(0)
         patiently(lambda: connection.execute("SELECT count(*) FROM sqlite_schema").fetchall())
-        patiently(lambda: connection.execute("PRAGMA journal_mode=WAL").fetchall())
-        for pragma in ("synchronous=NORMAL", "temp_store=MEMORY", "cache_size=-32768", "wal_autocheckpoint=8000"):
+        patiently(lambda: connection.execute(f"PRAGMA {_SERVING[0]}").fetchall())
+        for pragma in _SERVING[1:]:
             connection.execute(f"PRAGMA {pragma}").fetchall()
         if not write:
             connection.execute("PRAGMA query_only=1").fetchall()
@@ -63,6 +74,31 @@ def _migrate(connection: apsw.Connection) -> None:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def load(connection: apsw.Connection) -> tuple[str, ...]:
+    """A new index that nobody else has open is filled without a log, unsynced and with few indexes, until `settle` gets what this returns.
+
+    Whatever breaks meanwhile breaks all of it: it is to be thrown away.
+    """
+    for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{LOADING_CACHE_KIB}"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    wanted = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND name <> ? ORDER BY name"
+    found: list[Any] = connection.execute(wanted, (_NEEDED_TO_LOAD,)).fetchall()
+    for name, _ in found:
+        connection.execute(f"DROP INDEX {name}")
+    return tuple(sql for _, sql in found)
+
+
+def settle(connection: apsw.Connection, indexes: Iterable[str]) -> None:
+    """What was loaded is whole and durable, and written from now on as any other. Raises apsw.ConstraintError where a UID has two current versions."""
+    connection.execute("PRAGMA synchronous=FULL")  # a commit then syncs the file, with all that was left unsynced
+    connection.execute("BEGIN IMMEDIATE")
+    for sql in indexes:
+        connection.execute(sql)
+    connection.execute("COMMIT")
+    for pragma in _SERVING:
+        connection.execute(f"PRAGMA {pragma}").fetchall()
 
 
 def patiently(act: Callable[[], T]) -> T:
