@@ -100,7 +100,7 @@ class Index:
         self._readers = Readers(lambda: connect(self._path, key, write=False))
         self._seen = seen
         self._rebuilding: int | None = None
-        self._unmade: tuple[str, ...] | None = None  # indexes, while it is loaded
+        self._loading = False
 
     @classmethod
     def open(cls, url: str, site_dir: Path, key: bytes) -> Index:
@@ -312,15 +312,16 @@ class Index:
                     path.unlink(missing_ok=True)
         fresh = Index(base.with_name(f"{base.name}.{max(numbers) + 1}"), self._pointer, self._key, _mark(self._pointer))
         fresh._rebuilding = lock
-        fresh._unmade = load(fresh._writing)
+        load(fresh._writing)
+        fresh._loading = True
         return fresh
 
     def settle(self) -> None:
-        """What was loaded into a fresh one becomes durable, and the indexes that were left for the end are made. Harmless to repeat."""
+        """What was loaded into a fresh one becomes durable, outside the barrier: that takes a while. Harmless to repeat."""
         with self._storing(), self._gate:
-            if self._unmade is not None:
-                settle(self._writing, self._unmade)
-                self._unmade = None
+            if self._loading:
+                settle(self._writing)
+                self._loading = False
 
     def exchange(self, fresh: Index) -> None:
         """The fresh one serves from now on, and is closed; nobody writes meanwhile (the caller holds the barrier)."""

@@ -6,16 +6,19 @@ the rest is read and the new epoch takes the old one's place. Reading never stop
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from leadglass.archive.barrier import Barrier
-from leadglass.archive.conflicts import Conflicts, forward
+from leadglass.archive.conflicts import Conflicts, forward, forwarded
 from leadglass.archive.index import Index
-from leadglass.archive.objects import ObjectStore
+from leadglass.archive.objects import ObjectStore, Readable
 from leadglass.archive.read import open_change, open_record
 from leadglass.archive.records import FormatBroken, RecordKind, StandingChange
 from leadglass.archive.seal import SealBroken
@@ -23,13 +26,14 @@ from leadglass.archive.walk import Found, Walked, walk, walk_on
 from leadglass.archive.window import Window
 from leadglass.site.keyring import Keyring
 from leadglass.site.writer import writers
-from leadglass.terms import Settled, StoreFault
+from leadglass.terms import Location, Settled, StoreFault
 
 BATCH_RECORDS = 5_000  # a few megabytes; what they have in common is written once
 LOSSES_NAMED_MAX = 20
 PASSES_MAX = 5
 REST_RECORDS_MAX = 100  # so few may be left for the barrier
 
+T = TypeVar("T")
 RecordId = tuple[bytes, int]  # writer and record number
 
 
@@ -46,6 +50,7 @@ class _Work:
     told: set[RecordId] = field(default_factory=set)
     seen: set[RecordId] = field(default_factory=set)
     changes: dict[RecordId, StandingChange] = field(default_factory=dict)
+    forwarded: set[RecordId] = field(default_factory=set)
     done: dict[str, int] = field(default_factory=dict)
     growing: dict[str, Walked] = field(default_factory=dict)
     published: int = 0
@@ -67,6 +72,10 @@ class Rebuild:
 
         Raises StoreFault where a record that settled cannot be read; nothing is exchanged then.
         """
+        with _uncollected():
+            return self._rebuilt(progress)
+
+    def _rebuilt(self, progress: Callable[[int, int], None]) -> Mapping[str, object]:
         started = time.monotonic()
         fresh = self.index.next_epoch()
         try:
@@ -75,16 +84,18 @@ class Rebuild:
             # 1. Beside living writers, again and again until little is left. A crash here leaves a file that nobody opens.
             self._pass(work, progress)
             fresh.settle()
+            self._forward(work)
             for _ in range(PASSES_MAX):
                 if self._pass(work, progress) <= REST_RECORDS_MAX:
                     break
             held = time.monotonic()
             with self.barrier.exclusive():
-                # 2. Nobody writes the index: what settled meanwhile, then the standings, which need every version to be there.
+                # 2. Nobody writes the index: what settled meanwhile, then the standings that are left: now every version is there.
                 self._pass(work, progress)
+                self._answered(work)
                 self._refuse_loss(work)
-                for change in work.changes.values():
-                    forward(fresh, change)
+                for record_id in work.changes.keys() - work.forwarded:
+                    forward(fresh, work.changes[record_id])
                 # 3. The exchange is one rename. A crash before it: the old epoch serves on. A crash after it: the new one does.
                 self.index.exchange(fresh)
             paused = time.monotonic() - held
@@ -108,6 +119,23 @@ class Rebuild:
                 self._publish(work, batch)
                 batch = []
         self._publish(work, batch)
+
+    def _forward(self, work: _Work) -> None:
+        """Those changes whose versions are there already: a standing only moves forward, so their order is nobody's concern."""
+        for record_id, change in work.changes.items():
+            known = {each.version for each in work.fresh.versions(change.sop_instance_uid)}
+            if known.issuperset(each.version for each in change.versions):
+                forward(work.fresh, change)
+                work.forwarded.add(record_id)
+
+    def _answered(self, work: _Work) -> None:
+        """Changes that no mark covers yet, and the index that serves shows: who made them was told so. Any other comes after the barrier."""
+        for walked in work.growing.values():
+            for record in walked.records:
+                if record.head.kind is RecordKind.STANDING_CHANGE:
+                    change = self._opened(open_change, self.store, record)
+                    if forwarded(self.index, change):
+                        work.changes[record.head.writer, record.head.number] = change
 
     def _refuse_loss(self, work: _Work) -> None:
         lost = sorted(f"record {number} of {writer.hex()}" for writer, number in work.told - work.seen)
@@ -148,11 +176,10 @@ class Rebuild:
         records, walked.records = walked.records, [each for each in walked.records if not durable(each)]
         if walked.records or not walked.closed:
             work.growing[name] = walked
-        self._take(work, name, filter(durable, records))
+        self._take(work, Window(self.store, name), filter(durable, records))
 
-    def _take(self, work: _Work, name: str, records: Iterable[Found]) -> None:
+    def _take(self, work: _Work, window: Window, records: Iterable[Found]) -> None:
         """Each of these records once: of an instance, into the index; of a standing change, for later."""
-        window = Window(self.store, name)
         batch: list[Settled] = []
         for record in records:
             record_id = record.head.writer, record.head.number
@@ -161,18 +188,22 @@ class Rebuild:
             work.seen.add(record_id)
             if record_id in work.told:
                 continue
-            try:
-                if record.head.kind is RecordKind.STANDING_CHANGE:
-                    work.changes[record_id] = open_change(window, self.keyring, record.location)
-                    continue
-                facts = open_record(window, self.keyring, record.location).facts
-            except (FormatBroken, SealBroken) as error:
-                raise StoreFault(f"{name} at {record.location.offset}: {error}", hint=_RESTORE) from error
+            if record.head.kind is RecordKind.STANDING_CHANGE:
+                work.changes[record_id] = self._opened(open_change, window, record)
+                continue
+            facts = self._opened(open_record, window, record).facts
             batch.append(facts.settled(record.head.writer, record.location))
             if len(batch) == BATCH_RECORDS:
                 self._publish(work, batch)
                 batch = []
         self._publish(work, batch)
+
+    def _opened(self, how: Callable[[Readable, Keyring, Location], T], store: Readable, record: Found) -> T:
+        try:
+            return how(store, self.keyring, record.location)
+        except (FormatBroken, SealBroken) as error:
+            where = record.location
+            raise StoreFault(f"{where.segment} at {where.offset}: {error}", hint=_RESTORE) from error
 
     def _durable(self, work: _Work, walked: Walked) -> Callable[[Found], bool]:
         """What was synced for certain: below the last mark, or in the index that serves now. The rest is being written just now."""
@@ -186,6 +217,18 @@ class Rebuild:
         if batch:
             work.fresh.publish(batch)
             work.published += len(batch)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Hundreds of thousands of objects are made here, none in a cycle: to look for cycles among them takes a tenth of the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import apsw
 
@@ -27,8 +27,6 @@ _SERVING = (
     "wal_autocheckpoint=8000",
 )
 LOADING_CACHE_KIB = 128 << 10
-# The only index that projecting looks at; to sort what is there for the others costs less than to keep it sorted.
-_NEEDED_TO_LOAD = "studies_owner"
 READERS_MAX = 8  # read connections of one process; each read is short, so threads take turns
 T = TypeVar("T")
 
@@ -76,27 +74,16 @@ def _migrate(connection: apsw.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def load(connection: apsw.Connection) -> tuple[str, ...]:
-    """A new index that nobody else has open is filled without a log, unsynced and with few indexes, until `settle` gets what this returns.
-
-    Whatever breaks meanwhile breaks all of it: it is to be thrown away.
-    """
+def load(connection: apsw.Connection) -> None:
+    """A new index that nobody else has open is filled without a log and unsynced, until `settle`. Whatever breaks meanwhile breaks all of it."""
     for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{LOADING_CACHE_KIB}"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
-    wanted = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND name <> ? ORDER BY name"
-    found: list[Any] = connection.execute(wanted, (_NEEDED_TO_LOAD,)).fetchall()
-    for name, _ in found:
-        connection.execute(f"DROP INDEX {name}")
-    return tuple(sql for _, sql in found)
 
 
-def settle(connection: apsw.Connection, indexes: Iterable[str]) -> None:
-    """What was loaded is whole and durable, and written from now on as any other. Raises apsw.ConstraintError where a UID has two current versions."""
-    connection.execute("PRAGMA synchronous=FULL")  # a commit then syncs the file, with all that was left unsynced
-    connection.execute("BEGIN IMMEDIATE")
-    for sql in indexes:
-        connection.execute(sql)
-    connection.execute("COMMIT")
+def settle(connection: apsw.Connection) -> None:
+    """What was loaded is durable, and written from now on as any other."""
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA user_version = {MIGRATIONS[-1].number}")  # a commit, which syncs all that was not
     for pragma in _SERVING:
         connection.execute(f"PRAGMA {pragma}").fetchall()
 
