@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -44,12 +45,13 @@ from leadglass.inspection.structure import inspect
 from leadglass.policy.authorise import authorise, decide_operator
 from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide
-from leadglass.policy.people import decide_person
+from leadglass.policy.people import decide_person, rechecker
 from leadglass.site.format import migrate
 from leadglass.site.keyring import Keyring
 from leadglass.site.layout import device_authorities
 from leadglass.site.model import Site
 from leadglass.site.people import People
+from leadglass.site.ports import web_address
 from leadglass.site.register import Register
 from leadglass.site.sitekey import SiteKey
 from leadglass.site.write import load_proven
@@ -68,6 +70,7 @@ from leadglass.terms import (
     Found,
     Inspected,
     Location,
+    NotIdentified,
     Operator,
     Peer,
     Permit,
@@ -89,6 +92,7 @@ class Present:
     def __init__(self, site_dir: Path, register: Register) -> None:
         self._site_dir, self._register = site_dir, register
         self._watch = Watch(site_dir)
+        self.sitting_at: Callable[[str, Peer], Caller | None] = lambda device, peer: None
         self.owner_uid = site_dir.stat().st_uid
         self._lock = threading.Lock()
         self._seen: tuple[int, Site, Enrolled] | None = None
@@ -107,8 +111,16 @@ class Present:
 
     def still_welcome(self, subject: Subject) -> None:
         """Raises Refused where who is in the house would not be let in any more."""
-        known = identify(self.enrolled(), subject.peer, subject.proposal, dt.datetime.now(dt.UTC))
+        known = self.subject(subject.peer, subject.proposal)
         decide(self.site(), self.containment(), known, subject.proposal)
+        if subject.caller is not None and (known.caller is None or known.caller.session != subject.caller.session):
+            raise NotIdentified(f"{subject.caller.name} does not sit at {subject.device.name} any more", subject=known)
+
+    def subject(self, peer: Peer, proposal: Proposal) -> Subject:
+        """The device, and who sits at it. Raises NotIdentified, Contained."""
+        device = identify(self.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
+        caller = self.sitting_at(device.device.name, peer)
+        return device if caller is None else replace(device, caller=caller)
 
     def _now(self) -> tuple[int, Site, Enrolled]:
         containment = self._watch.current()
@@ -151,6 +163,7 @@ def assemble(site_dir: Path) -> House:
     changes = Changes(
         site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all, people=persons
     )
+    present.sitting_at = persons.desk.sitting_at
     do = _stages(present, archive, journal, changes, persons.desk)
     told.append(do)
 
@@ -186,7 +199,7 @@ def _persons(site_dir: Path, site: Site, site_key: SiteKey, register: Register, 
     """What knows people, and what changes them."""
     people = People(register)
     desk = Desk(people, site_key.derive("people"), site.name)
-    return PeopleParts(people, desk, lambda: _web_address(present.site()), partial(raise_generation, site_dir))
+    return PeopleParts(people, desk, lambda: web_address(present.site()), partial(raise_generation, site_dir))
 
 
 def _close(
@@ -242,7 +255,7 @@ class _Archive:
         self.commit = Commit(
             CommitParts(index, self.segments, keyring, self.reader, self.barrier, self.recovery.recover, limits)
         )
-        self.release = Release(index, self.reader)
+        self.release = Release(index, self.reader, lambda permit: rechecker(permit, time.time_ns))
         self.index, self._site_dir, self._keyring = index, site_dir, keyring
         self._search: AuditSearch | None = None
         conflicts = Conflicts(index, self.commit.claims, self.segments, keyring, self.barrier)
@@ -291,9 +304,7 @@ class _Journals:
 
     def settled(self) -> Iterator[Settled]:
         """What stored events say: the fast way to a rebuilt index."""
-        for recorded in self._reader.read(None):
-            if recorded.event.settled is not None:
-                yield recorded.event.settled
+        return self._reader.settled()
 
 
 def _recover_one(archive: _Archive, dead: str) -> None:
@@ -325,7 +336,7 @@ def _corruption(corrupted: Corrupted) -> Detection:
 
 def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes: Changes, desk: Desk) -> Stages:
     async def who(peer: Peer, proposal: Proposal) -> Subject:
-        return identify(present.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
+        return present.subject(peer, proposal)
 
     async def which_person(peer: Peer, claim: SignIn) -> Caller:
         return desk.recognise(peer, claim)
@@ -335,8 +346,15 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
         if isinstance(subject, Operator):
             return decide_operator(present.site(), containment, subject, request, present.owner_uid)
         if isinstance(subject, Caller):
-            return decide_person(subject, request, containment.generation)
-        return decide(present.site(), containment, subject, request, unreadable=present.unreadable())
+            return decide_person(subject, request, containment.generation, time.time_ns())
+        return decide(
+            present.site(),
+            containment,
+            subject,
+            request,
+            unreadable=present.unreadable(),
+            now_ns=time.time_ns() if subject.caller is not None else 0,
+        )
 
     async def checked(arrived: Arrived) -> Inspected:
         return inspect(arrived)
@@ -356,7 +374,7 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
         return await archive.release.open(request, permit)
 
     def allowed(change: Change) -> ChangePermit:
-        return authorise(present.site(), present.containment(), change, present.owner_uid)
+        return authorise(present.site(), present.containment(), change, present.owner_uid, time.time_ns())
 
     return Stages(
         identify=who,
@@ -373,11 +391,6 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
         authorise=allowed,
         perform=changes.perform,
     )
-
-
-def _web_address(site: Site) -> str:
-    """What links for people begin with."""
-    return "http://localhost" if site.loopback else f"https://{site.name}"
 
 
 def _anchors(site_dir: Path, register: Register) -> list[str]:

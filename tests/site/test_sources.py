@@ -10,7 +10,8 @@ from leadglass.policy.differences import differences
 from leadglass.site.document import Problem, SiteInvalid
 from leadglass.site.load import load
 from leadglass.site.model import Site
-from leadglass.terms import Role
+from leadglass.site.secret import SECRET_LENGTH_MAX_BYTES, read_secret
+from leadglass.terms import KeyFault, Role
 
 SITE = 'schema = 1\n[site]\nname = "lab"\nkey = "credential:site.key"\n'
 LOOPBACK = 'schema = 1\n[site]\nname = "lab"\nloopback = true\n'
@@ -137,3 +138,43 @@ def test_a_provider_that_moves_is_told(tmp_path: Path) -> None:
     after = loaded(tmp_path, PROVIDER.replace('"mfa", ', "") + DIRECTORY.replace("dc1.", "dc2."))
     told = "\n".join(differences(before, after))
     assert "~ provider hospital changes" in told and "~ directory ad changes" in told
+
+
+def test_a_secret_is_read_from_its_file(tmp_path: Path) -> None:
+    (tmp_path / "it").write_text("s3cret \n")
+    (tmp_path / "it").chmod(0o600)
+    assert read_secret("the secret", "file:it", tmp_path) == "s3cret "
+
+
+def test_a_secret_is_read_from_a_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "it").write_text("s3cret")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert read_secret("the secret", "credential:it", tmp_path) == "s3cret"
+    with pytest.raises(KeyFault):
+        read_secret("the secret", "credential:../it", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "message"),
+    [
+        (b"s3cret", 0o644, "others can read"),
+        (b"", 0o600, "holds no secret"),
+        (b"\n", 0o600, "holds no secret"),
+        (b"two\nlines\n", 0o600, "holds no secret"),
+        (b"x" * (SECRET_LENGTH_MAX_BYTES + 1), 0o600, "holds no secret"),
+        (b"\xff\xfe", 0o600, "not UTF-8"),
+    ],
+)
+def test_a_secret_that_will_not_do(tmp_path: Path, content: bytes, mode: int, message: str) -> None:
+    (tmp_path / "it").write_bytes(content)
+    (tmp_path / "it").chmod(mode)
+    with pytest.raises(KeyFault, match=message) as caught:
+        read_secret("the secret", "file:it", tmp_path)
+    assert caught.value.hint and "s3cret" not in str(caught.value)
+
+
+def test_a_secret_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    for reference in ("file:none", "file:", "credential:it", "s3cret"):
+        with pytest.raises(KeyFault, match="the secret"):
+            read_secret("the secret", reference, tmp_path)

@@ -6,8 +6,9 @@ study whose source is the smallest. So a rebuilt index equals the old one row fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, cast
 
 import apsw
@@ -20,8 +21,10 @@ from leadglass.terms import HoldReason, Settled
 from leadglass.wire import tags
 from leadglass.wire.values import integer_of
 
+PROJECTED_AT_ONCE = 1_000  # versions in memory, where an older index is projected anew
 UNNUMBERED = 2**62  # an Instance Number has at most 12 digits, so these come last
 encode = msgspec.msgpack.Encoder().encode
+Value = str | int | float | bytes | None
 settled_of = msgspec.msgpack.Decoder(Settled).decode
 attributes_of = msgspec.msgpack.Decoder(dict[int, str]).decode
 _ABOVE = PATIENT_TAGS | STUDY_TAGS | SERIES_TAGS
@@ -34,36 +37,40 @@ def encode_settled(each: Settled) -> bytes:
     return encode(each)
 
 
-def include(db: apsw.Connection, each: Settled) -> None:
-    """A version became current. Raises apsw.ConstraintError where another version of its UID is."""
-    instance = each.instance
-    sop, series, study = instance.sop_instance_uid, instance.series_instance_uid, instance.study_instance_uid
-    number = integer_of(instance.attributes.get(tags.INSTANCE_NUMBER, ""))
-    own = encode({tag: text for tag, text in instance.attributes.items() if tag not in _ABOVE})
-    db.execute(
-        "INSERT INTO instances VALUES(?,?,?,?,?,?,?)",
-        (
-            study,
-            series,
-            UNNUMBERED if number is None else number,
-            sop,
-            instance.sop_class_uid,
-            each.received_at_ns,
-            own,
-        ),
+def include(db: apsw.Connection, settled: Iterable[Settled]) -> None:
+    """Versions became current, in any order and any number at once: what is above an instance is looked at once for all of them.
+
+    Raises apsw.ConstraintError where another version of its UID is current.
+    """
+    rows: list[tuple[Value, ...]] = []
+    counts: dict[tuple[str, str, str], int] = {}
+    series: dict[tuple[str, str], Settled] = {}
+    studies: dict[str, Settled] = {}
+    for each in settled:
+        instance = each.instance
+        number = integer_of(instance.attributes.get(tags.INSTANCE_NUMBER, ""))
+        own = encode({tag: text for tag, text in instance.attributes.items() if tag not in _ABOVE})
+        sop, sop_class, study = instance.sop_instance_uid, instance.sop_class_uid, instance.study_instance_uid
+        key = study, instance.series_instance_uid
+        rows.append((*key, UNNUMBERED if number is None else number, sop, sop_class, each.received_at_ns, own))
+        counts[*key, sop_class] = counts.get((*key, sop_class), 0) + 1
+        if key not in series or _place(each) < _place(series[key]):
+            series[key] = each
+        if study not in studies or _place(each) < _place(studies[study]):
+            studies[study] = each
+    db.executemany("INSERT INTO instances VALUES(?,?,?,?,?,?,?)", rows)
+    db.executemany(
+        "INSERT INTO counts VALUES(?,?,?,?) ON CONFLICT DO UPDATE SET instances = instances + excluded.instances",
+        [(*key, instances) for key, instances in counts.items()],
     )
-    db.execute(
-        "INSERT INTO counts VALUES(?,?,?,1) ON CONFLICT DO UPDATE SET instances = instances + 1",
-        (study, series, instance.sop_class_uid),
-    )
-    at = (each.received_at_ns, sop)
-    source = "SELECT received, source FROM series WHERE study = ? AND series = ?"
-    earliest = db.execute(source, (study, series)).fetchone()
-    if earliest is None or at < earliest:
-        _put_series(db, each)
-    earliest = db.execute("SELECT received, source FROM studies WHERE study = ?", (study,)).fetchone()
-    if earliest is None or at < earliest:
-        _put_study(db, each)
+    for key, each in series.items():
+        earliest = db.execute("SELECT received, source FROM series WHERE study = ? AND series = ?", key).fetchone()
+        if earliest is None or _place(each) < earliest:
+            _put_series(db, each)
+    for study, each in studies.items():
+        earliest = db.execute("SELECT received, source FROM studies WHERE study = ?", (study,)).fetchone()
+        if earliest is None or _place(each) < earliest:
+            _put_study(db, each)
 
 
 def exclude(db: apsw.Connection, each: Settled) -> None:
@@ -88,6 +95,11 @@ def exclude(db: apsw.Connection, each: Settled) -> None:
             _drop_study(db, study)
 
 
+def _place(each: Settled) -> tuple[int, str]:
+    """The smallest of them is the source of what stands above."""
+    return each.received_at_ns, each.instance.sop_instance_uid
+
+
 def _current(db: apsw.Connection, sop: str) -> Settled:
     row = db.execute("SELECT settled FROM versions WHERE sop = ? AND standing = 'current'", (sop,)).fetchone()
     assert row is not None  # every row of `instances` is a current version
@@ -99,8 +111,11 @@ def _put_series(db: apsw.Connection, each: Settled) -> None:
     modality = column_text(tags.MODALITY, instance.attributes.get(tags.MODALITY, ""))
     key = (instance.study_instance_uid, instance.series_instance_uid)
     own = _part(instance.attributes, SERIES_TAGS)
-    row = (*key, modality, each.received_at_ns, instance.sop_instance_uid, own)
-    db.execute("INSERT OR REPLACE INTO series VALUES(?,?,?,?,?,?)", row)
+    department = column_text(
+        tags.INSTITUTIONAL_DEPARTMENT_NAME, instance.attributes.get(tags.INSTITUTIONAL_DEPARTMENT_NAME, "")
+    )
+    row = (*key, modality, each.received_at_ns, instance.sop_instance_uid, own, department)
+    db.execute("INSERT OR REPLACE INTO series VALUES(?,?,?,?,?,?,?)", row)
 
 
 def _put_study(db: apsw.Connection, each: Settled) -> None:
@@ -113,6 +128,8 @@ def _put_study(db: apsw.Connection, each: Settled) -> None:
     db.execute("INSERT INTO studies VALUES(?,?,?,?,?,?,?,?,?,?,?)", row)
     for name in _names(instance.attributes):
         db.execute("INSERT INTO study_names VALUES(?,?)", (name, study))
+    for name in clinicians_of(instance.attributes):
+        db.execute("INSERT INTO study_clinicians VALUES(?,?)", (name, study))
     _put_patient(db, *owner)
 
 
@@ -122,6 +139,8 @@ def _drop_study(db: apsw.Connection, study: str) -> None:
     for raw_id, issuer, attributes in rows:
         for name in _names(attributes_of(attributes)):
             db.execute("DELETE FROM study_names WHERE name = ? AND study = ?", (name, study))
+        for name in clinicians_of(attributes_of(attributes)):
+            db.execute("DELETE FROM study_clinicians WHERE name = ? AND study = ?", (name, study))
         _put_patient(db, raw_id, issuer)
 
 
@@ -150,11 +169,35 @@ def _names(attributes: Mapping[int, str]) -> frozenset[str]:
     return frozenset(name for name in name_forms(attributes.get(tags.PATIENT_NAME, "")) if name)
 
 
+def clinicians_of(attributes: Mapping[int, str]) -> frozenset[str]:
+    """Whom a study names as its referring or requesting physician: each group of each name, folded."""
+    referring = attributes.get(tags.REFERRING_PHYSICIAN_NAME, "")
+    requesting = attributes.get(tags.REQUESTING_PHYSICIAN, "")
+    return _clinicians(referring, requesting) if referring or requesting else frozenset()
+
+
+@lru_cache(maxsize=4096)
+def _clinicians(referring: str, requesting: str) -> frozenset[str]:
+    named = (*referring.split("\\"), *requesting.split("\\"))
+    return frozenset(form for name in named for form in name_forms(name) if form)
+
+
 def _part(attributes: Mapping[int, str], wanted: frozenset[int]) -> bytes:
     return encode({tag: text for tag, text in attributes.items() if tag in wanted})
 
 
 # ---- growing older
+
+_PROJECTED = (
+    "patients",
+    "patient_names",
+    "studies",
+    "study_names",
+    "study_clinicians",
+    "series",
+    "counts",
+    "instances",
+)
 
 
 def _kept(db: apsw.Connection) -> None:
@@ -163,12 +206,12 @@ def _kept(db: apsw.Connection) -> None:
 
 def _projected(db: apsw.Connection) -> None:
     """Projects what is current anew, whatever was there."""
-    for table in ("patients", "patient_names", "studies", "study_names", "series", "counts", "instances"):
+    for table in _PROJECTED:
         db.execute(f"DROP TABLE IF EXISTS {table}")
     db.execute(PROJECTED_TABLES)
     current: list[Any] = db.execute("SELECT sop FROM versions WHERE standing = 'current'").fetchall()
-    for (sop,) in current:
-        include(db, _current(db, sop))
+    for start in range(0, len(current), PROJECTED_AT_ONCE):
+        include(db, [_current(db, sop) for (sop,) in current[start : start + PROJECTED_AT_ONCE]])
 
 
 def _claims_gone(db: apsw.Connection) -> None:
@@ -179,4 +222,5 @@ MIGRATIONS: tuple[Migration[apsw.Connection], ...] = (
     Migration(1, "claims and versions", _kept),
     Migration(2, "what is current, with counts by SOP class and names by group", _projected),
     Migration(3, "claims lie in a file of their own", _claims_gone),
+    Migration(4, "clinicians and departments, by which people see studies", _projected),
 )

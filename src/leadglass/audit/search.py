@@ -148,14 +148,15 @@ class AuditSearch:
 
     def _insert(self, recorded: Recorded) -> None:
         event, db = recorded.event, self._connection
-        what = (event.actor, event.kind, event.action, event.outcome)
+        actor = str(event.details.get("person", event.actor))  # who sat at the device, where somebody is known to
+        what = (actor, event.kind, event.action, event.outcome)
         row = (recorded.at_ns, *what, recorded.writer, recorded.sequence, recorded.body)
         db.execute("INSERT OR IGNORE INTO events VALUES(NULL,?,?,?,?,?,?,?,?)", row)
         if not db.changes():  # read before
             return
         number = db.last_insert_rowid()
         for token in tokens_in(recorded.body):
-            db.execute("INSERT INTO about VALUES(?,?,?,?,?)", (token, recorded.at_ns, number, event.actor, event.kind))
+            db.execute("INSERT INTO about VALUES(?,?,?,?,?)", (token, recorded.at_ns, number, actor, event.kind))
 
     # ---- asking
 

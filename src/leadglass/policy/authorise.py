@@ -18,9 +18,11 @@ from leadglass.terms import (
     Request,
 )
 
-# What a read-only site still lets operators do: contain, let back in, keep certificates, index and backups going. Nothing here gives more rights.
+# What a read-only site still lets people do: contain, let back in, keep certificates, index and backups going, and care: who must see a patient
+# does, for an hour and with a review.
 WHILE_READ_ONLY = frozenset(
     {
+        ChangeKind.ACCESS_CANCEL,
         ChangeKind.DEVICE_DISABLE,
         ChangeKind.DEVICE_ENABLE,
         ChangeKind.DEVICE_RENEW,
@@ -30,7 +32,11 @@ WHILE_READ_ONLY = frozenset(
         ChangeKind.DOOR_RENEW,
         ChangeKind.FACTOR_ENROLL,
         ChangeKind.FACTOR_REMOVE,
+        ChangeKind.GLASS_BREAK,
+        ChangeKind.GLASS_REVIEW,
         ChangeKind.INDEX_REBUILD,
+        ChangeKind.LEASE_END,
+        ChangeKind.LEASE_OPEN,
         ChangeKind.PERSON_DISABLE,
         ChangeKind.PERSON_RESET,
         ChangeKind.ROLE_REVOKE,
@@ -44,15 +50,15 @@ WHILE_READ_ONLY = frozenset(
 OWN = frozenset({ChangeKind.FACTOR_ENROLL, ChangeKind.FACTOR_REMOVE, ChangeKind.SESSION_END})
 
 
-def authorise(site: Site, containment: Containment, change: Change, owner_uid: int) -> ChangePermit:
-    """`site`: the one that serves. Raises NotPermitted, Contained."""
+def authorise(site: Site, containment: Containment, change: Change, owner_uid: int, now_ns: int = 0) -> ChangePermit:
+    """`site`: the one that serves. `now_ns`: without it no person's step-up is fresh. Raises NotPermitted, Contained."""
     operator = change.operator
     if isinstance(operator, Operator):
         rule = _rule(site, operator, owner_uid)
     elif change.kind in OWN and change.about == operator.name:
         rule = "person:self"
     else:
-        rule = authorise_person(operator, change)
+        rule = authorise_person(operator, change, now_ns)
     if containment.read_only and change.kind not in WHILE_READ_ONLY:
         raise Contained(f"the site is read-only ({containment.read_only}): no {change.kind} until that ends", rule=rule)
     return ChangePermit(change.operator, rule, containment.generation)

@@ -24,8 +24,14 @@ _AE_TITLE = re.compile(r"[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?")
 _INTEGERS = range(-(1 << 63), 1 << 63)  # what TOML promises
 _ARRAYS = ("flows", "tests", "never")
 _OF_TABLES = ("doors", "notices")  # whose keys are tables of fixed names
-# Tables whose next key is a name that a person chose.
-_NAMED = ("devices", "zones", "services", "roles", "providers", "directories")
+_NAMED = (
+    "devices",
+    "zones",
+    "services",
+    "roles",
+    "providers",
+    "directories",
+)  # tables whose next key is a name that a person chose
 
 
 @dataclass(frozen=True, slots=True)

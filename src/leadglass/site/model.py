@@ -53,6 +53,8 @@ class Limits:
     segment_age_max_seconds: float = 900.0
     claim_wait_seconds: float = 5.0
     certificate_warning_days: int = 30
+    web_connections_max: int = 512
+    web_connections_per_address_max: int = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,29 @@ class MetricsDoor:
 
 
 @dataclass(frozen=True, slots=True)
+class WebDoor:
+    """`listen` of [doors.web] (HTTPS). `certificate`: a PEM file with key and chain, "" for one of the site's own serving CA."""
+
+    host: str
+    port: int
+    workers: int = 1
+    certificate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleDoor:
+    """The console without TLS, on loopback, of a loopback site alone: browsers count `http://localhost` as secure."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Doors:
     dimse: DimseDoor
     metrics: MetricsDoor | None = None
+    web: WebDoor | None = None
+    console: ConsoleDoor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +284,9 @@ class Site:
     limits: Limits
     operators: tuple[str, ...] = ()
     roles: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    notices: Notices = Notices()
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
     directories: Mapping[str, DirectorySettings] = field(default_factory=dict)
-    notices: Notices = Notices()
 
     def zone_of(self, address: str) -> str:
         """The zone whose networks hold an address, "" where none does."""

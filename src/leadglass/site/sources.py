@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 from leadglass.site.document import Values, nearest
 from leadglass.site.model import DirectorySettings, ProviderSettings, name_problem
-from leadglass.site.secrets import reference_problem
 from leadglass.terms import Role
 
 SOURCES_MAX = 16  # of each kind
@@ -43,7 +42,7 @@ def providers(values: Values, loopback: bool) -> Iterator[tuple[str, ProviderSet
                 name=name,
                 issuer=_issuer(values, where, loopback),
                 client_id=client_id,
-                client_secret=_reference(values, where, "client_secret"),
+                client_secret=reference_to_secret(values, where, "client_secret"),
                 acr=frozenset(acr),
                 amr=frozenset(amr),
                 roles=_roles(values, where, distinguished=False),
@@ -84,7 +83,7 @@ def directories(values: Values) -> Iterator[tuple[str, DirectorySettings]]:
                 tls_first=tls_first,
                 base=base,
                 bind=bind,
-                password=_reference(values, where, "password"),
+                password=reference_to_secret(values, where, "password"),
                 roles=_roles(values, where, distinguished=True),
                 label=values.text(f"{where}.label", "") or name,
                 user=user,
@@ -105,10 +104,11 @@ def _names(values: Values, table: str) -> Iterator[str]:
         yield name
 
 
-def _reference(values: Values, where: str, key: str) -> str:
+def reference_to_secret(values: Values, where: str, key: str) -> str:
     reference = values.text(f"{where}.{key}", "")
-    if problem := reference_problem(reference):
-        values.bad(f"{where}.{key}", f"{where}.{key}: {problem}", f'{key} = "credential:NAME" or "file:PATH"')
+    if not reference.startswith(("file:", "credential:")) or reference.endswith(":"):
+        mend = f'{key} = "credential:NAME" or "file:PATH"'
+        values.bad(f"{where}.{key}", f"{where}.{key} is a reference, never the secret itself", mend)
     return reference
 
 

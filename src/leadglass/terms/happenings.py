@@ -29,6 +29,7 @@ class EventKind(enum.StrEnum):
     CHANGE_REFUSED = "change:refused"
     CLOCK_STEPPED = "clock:stepped"
     CONTAINMENT_UNREADABLE = "containment:unreadable"
+    GLASS_UNREVIEWED = "glass:unreviewed"
     INSTANCE_CONFLICTED = "instance:conflicted"
     INSTANCE_CORRUPTED = "instance:corrupted"
     INSTANCE_HELD = "instance:held"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from leadglass.identity.people.upstream import secret_of
 from leadglass.identity.people.vouched import Vouched, folded_name, person_id, person_of, spoken
-from leadglass.terms import Factor, KeyFault, NotIdentified, Person, Role
+from leadglass.terms import Factor, NotIdentified, Person, Role
 
 ALICE = Vouched(
     "oidc:hospital", "sub-1", "alice", "Alice", "a@hospital.example", frozenset({Role.RADIOLOGIST}),
@@ -83,24 +81,3 @@ def test_names_that_will_not_do(said: str) -> None:
 def test_what_is_shown_neither_steers_nor_floods() -> None:
     assert spoken("Dr.\n\x1b[31mDoe" + "x" * 500, 128) == ("Dr.[31mDoe" + "x" * 500)[:128]
     assert spoken(7, 128) == spoken(None, 128) == ""
-
-
-@pytest.mark.parametrize(
-    ("content", "mode"), [(b"s3cret", 0o644), (b"", 0o600), (b"\n", 0o600), (b"two\nlines", 0o600), (b"a\0b", 0o600)]
-)
-def test_a_secret_that_will_not_do(tmp_path: Path, content: bytes, mode: int) -> None:
-    (tmp_path / "it").write_bytes(content)
-    (tmp_path / "it").chmod(mode)
-    with pytest.raises(KeyFault, match="the secret of it") as caught:
-        secret_of("the secret of it", "file:it", tmp_path)
-    assert caught.value.hint and "s3cret" not in str(caught.value)
-    (tmp_path / "it").write_bytes(b"s3cret \n")
-    (tmp_path / "it").chmod(0o600)
-    assert secret_of("the secret of it", "file:it", tmp_path) == "s3cret "
-
-
-def test_a_secret_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    for reference in ("file:none", "credential:it"):
-        with pytest.raises(KeyFault, match="the secret of it"):
-            secret_of("the secret of it", reference, tmp_path)

@@ -21,12 +21,13 @@ from leadglass.doors.dimse.services.commitment import SUCCESS, report_there
 from leadglass.doors.dimse.services.move import Dial
 from leadglass.doors.house import House, Question, Serving, Worker
 from leadglass.doors.processes.metrics import serve_metrics
-from leadglass.identity.doors import renew_door_if_due
+from leadglass.identity.doors import renew_doors
 from leadglass.site.register import PendingCommitment
 from leadglass.terms import ChangeKind, Commitment, EventKind, Fault, Outcome, Peer, Proposal, Refused, Subject
 from leadglass.watch.clock import StepWatch
 from leadglass.watch.containment import ReadableWatch
 from leadglass.watch.expiry import ExpiryWatch
+from leadglass.watch.glass import GlassWatch
 from leadglass.watch.notices import deliver as notices
 
 TICK_SECONDS = 0.5
@@ -69,6 +70,7 @@ def serve(
     feeding.start()
     renewing.start()
     reports, expiry, steps, containment = Reports(house, dial), ExpiryWatch(), StepWatch(), ReadableWatch()
+    glass = GlassWatch()
     ready()
     watched = 0.0
     while not stop.wait(TICK_SECONDS) and not house.fatal.is_set():
@@ -83,7 +85,8 @@ def serve(
         if time.monotonic() - watched >= WATCH_EVERY_SECONDS:
             watched = time.monotonic()
             run(gateway.keep_watch(house.do, expiry.notice(house.register.certificates(), time.time_ns())))
-            _renew_door(house)
+            run(gateway.keep_watch(house.do, glass.notice(house.people.access.glass(unreviewed=True), time.time_ns())))
+            _renew_doors(house)
     if metrics is not None:
         metrics.shutdown()
     stop.set()
@@ -92,9 +95,9 @@ def serve(
     return 1 if house.fatal.is_set() else 0
 
 
-def _renew_door(house: House) -> None:
-    if renew_door_if_due(house.site_dir, house.site().name, dt.datetime.now(dt.UTC)):
-        _change(house, ChangeKind.DOOR_RENEW, "dimse", {})
+def _renew_doors(house: House) -> None:
+    for door in renew_doors(house.site(), dt.datetime.now(dt.UTC)):
+        _change(house, ChangeKind.DOOR_RENEW, door, {})
 
 
 def _change(house: House, kind: ChangeKind, about: str, arguments: dict[str, object]) -> None:

@@ -106,6 +106,24 @@ class Desk:
         now_ns = self._clock()
         return [each for each in self._people.sessions.of(person_id) if each.live(now_ns)]
 
+    def as_if_here(self, person: Person, peer: Peer) -> Caller:
+        """Somebody with what is in force for them now, proven by nothing: to explain what they may."""
+        return self._book.describe(person, "", peer, frozenset(), 0, self._clock())
+
+    # ---- leases
+
+    def sitting_at(self, device: str, peer: Peer) -> Caller | None:
+        """Who sits at a workstation, by their lease; None where nobody does, or their session or account is over."""
+        now_ns = self._clock()
+        lease = self._people.access.lease_of(device, now_ns)
+        row = self._people.sessions.get(lease.session) if lease is not None else None
+        if row is None:
+            return None
+        try:
+            return self._book.of_row(row, peer, now_ns)
+        except NotIdentified:
+            return None
+
     # ---- enrolment: by link, or signed in
 
     def invited(self, link: str) -> Invitation:

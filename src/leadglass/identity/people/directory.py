@@ -22,7 +22,7 @@ from ldap3.core.exceptions import LDAPException
 from ldap3.utils.conv import escape_filter_chars
 
 from leadglass.identity.people.deadline import Deadline
-from leadglass.identity.people.upstream import CALL_SECONDS, secret_of, trusted
+from leadglass.identity.people.upstream import CALL_SECONDS, trusted
 from leadglass.identity.people.vouched import (
     DISPLAY_LENGTH_MAX_CHARACTERS,
     MAIL_LENGTH_MAX_CHARACTERS,
@@ -33,6 +33,7 @@ from leadglass.identity.people.vouched import (
     spoken,
 )
 from leadglass.site.model import DirectorySettings
+from leadglass.site.secret import read_secret
 from leadglass.terms import Factor, NotIdentified, Person, Role, UpstreamFault
 
 OPERATION_SECONDS = 5
@@ -79,7 +80,7 @@ class Directory:
     @classmethod
     def open(cls, settings: DirectorySettings, site_dir: Path) -> Directory:
         """With its password and its authority read. Raises KeyFault."""
-        password = secret_of(f"the password for the directory {settings.name}", settings.password, site_dir)
+        password = read_secret(f"the password for the directory {settings.name}", settings.password, site_dir)
         return cls(settings, password, trusted(f"the directory {settings.name}", settings.authority, site_dir))
 
     def verify(self, name: str, password: str) -> Vouched:

@@ -30,7 +30,7 @@ from leadglass.identity.people.idtoken import (
     validate,
     validate_logout,
 )
-from leadglass.identity.people.upstream import Answer, Kept, Upstream, secret_of, trusted
+from leadglass.identity.people.upstream import Answer, Kept, Upstream, trusted
 from leadglass.identity.people.vouched import (
     DISPLAY_LENGTH_MAX_CHARACTERS,
     MAIL_LENGTH_MAX_CHARACTERS,
@@ -42,6 +42,7 @@ from leadglass.identity.people.vouched import (
 )
 from leadglass.site.factors import Factors, Nonce
 from leadglass.site.model import ProviderSettings
+from leadglass.site.secret import read_secret
 from leadglass.site.sitekey import seal, unseal
 from leadglass.site.sources import is_loopback
 from leadglass.terms import Factor, KeyFault, NotIdentified, UpstreamFault
@@ -104,7 +105,7 @@ class Provider:
         cls, settings: ProviderSettings, site_dir: Path, redirect_uri: str, sealing_key: bytes, factors: Factors
     ) -> Provider:
         """With its secret and its authority read. `sealing_key`: 32 bytes, the same in every process. Raises Fault."""
-        secret = secret_of(f"the client secret of the provider {settings.name}", settings.client_secret, site_dir)
+        secret = read_secret(f"the client secret of the provider {settings.name}", settings.client_secret, site_dir)
         context = trusted(f"the provider {settings.name}", settings.authority, site_dir)
         return cls(settings, secret, context, redirect_uri, sealing_key, factors)
 
@@ -300,7 +301,7 @@ class Provider:
 def examine(settings: ProviderSettings, site_dir: Path) -> Description:
     """What a provider says of itself now; its secret can be read. Raises KeyFault, UpstreamFault."""
     name = f"the provider {settings.name}"
-    secret_of(f"the client secret of {name}", settings.client_secret, site_dir)
+    read_secret(f"the client secret of {name}", settings.client_secret, site_dir)
     return _asked(settings, Upstream(name, trusted(name, settings.authority, site_dir)))
 
 

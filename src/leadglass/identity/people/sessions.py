@@ -11,9 +11,10 @@ import hashlib
 import hmac
 import secrets
 
+from leadglass.policy.people import still_approves
 from leadglass.site.people import People
 from leadglass.site.sessions import SessionRow
-from leadglass.terms import Caller, Factor, NotIdentified, Peer, Person
+from leadglass.terms import Act, Caller, Factor, NotIdentified, Peer, Person
 
 IDLE_LOCK_SECONDS = 600
 SESSION_HOURS_MAX = 12
@@ -113,6 +114,13 @@ class SessionBook:
         if not self.in_force(row.person, now_ns).roles >= caller.person.roles:
             raise NotIdentified(f"{caller.name} has not all the roles any more that they had")
 
+    def of_row(self, row: SessionRow, peer: Peer, now_ns: int) -> Caller:
+        """The caller of a session that is not asked for by its cookie: of a lease. Raises NotIdentified where it is over; a lock ends nothing."""
+        if row.ended_ns or now_ns >= row.until_ns:
+            raise NotIdentified(f"session {row.id} is over: {row.ended_why or 'its time'}")
+        person = self.in_force(row.person, now_ns)
+        return self.describe(person, row.id, peer, row.factors, row.stepped_up_ns, now_ns)
+
     def in_force(self, person_id: str, now_ns: int) -> Person:
         """A person who may sign in now. Raises NotIdentified."""
         person = self._people.get(person_id)
@@ -136,8 +144,17 @@ class SessionBook:
             factors=factors,
             stepped_up_ns=stepped_up_ns,
             related=access.related(person.id, now_ns),
-            approved=access.approved(person.id, now_ns),
+            approved=self._approved(person, now_ns),
         )
+
+    def _approved(self, person: Person, now_ns: int) -> dict[Act, str]:
+        """Acts in their window, each with a request's id: of those whose approver could approve them today."""
+        found = {}
+        for request in self._people.access.in_window(person.id, now_ns):
+            approvers = [self._people.get(each.person) for each in request.decisions if each.decision == "approved"]
+            if any(each and still_approves(each, request.act, person, now_ns) for each in approvers):
+                found[request.act] = request.id
+        return found
 
 
 def _digest(secret: str) -> str:

@@ -12,8 +12,7 @@ from typing import Generic, TypeVar
 import httpx2
 
 from leadglass.identity.people.deadline import Deadline
-from leadglass.site.secrets import read_secret
-from leadglass.terms import Fault, KeyFault, UpstreamFault
+from leadglass.terms import KeyFault, UpstreamFault
 
 ANSWER_LENGTH_MAX_BYTES = 524_288
 OPERATION_SECONDS = 5.0  # one read or write
@@ -31,17 +30,6 @@ def trusted(what: str, authority: str, site_dir: Path) -> ssl.SSLContext:
         raise KeyFault(f"{what}: its authority {authority} cannot be read: {error}", hint=hint) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
-
-
-def secret_of(what: str, reference: str, site_dir: Path) -> str:
-    """A secret that others gave this site. Raises Fault; an empty one is none, for a directory takes it as nobody's."""
-    try:
-        secret = read_secret(reference, site_dir)
-    except Fault as fault:
-        raise KeyFault(f"{what}: {fault}", hint=fault.hint) from fault
-    if not secret or not secret.isprintable():
-        raise KeyFault(f"{what}: {reference} holds none", hint="one line of text, nothing else")
-    return secret
 
 
 Value = TypeVar("Value")
