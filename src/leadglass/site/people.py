@@ -65,7 +65,8 @@ class Review:
 
 def fold_name(name: str) -> str:
     """As it is kept and compared: two spellings that look alike are one name."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip()
+    plain = name.encode("utf-8", "replace").decode()  # a lone surrogate is no text
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", plain).casefold()).strip()
 
 
 def person_name_problem(folded: str) -> str:

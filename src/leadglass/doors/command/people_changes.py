@@ -163,7 +163,8 @@ def _why(arguments: Arguments) -> str:
 
 
 def _text(arguments: Arguments, key: str) -> str:
-    return " ".join(str(arguments.get(key) or "").split())[:TEXT_CHARACTERS_MAX]
+    text = str(arguments.get(key) or "").encode("utf-8", "replace").decode()
+    return " ".join(text.split())[:TEXT_CHARACTERS_MAX]
 
 
 def _until(text: object) -> int:
