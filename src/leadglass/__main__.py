@@ -39,6 +39,7 @@ from leadglass.doors.house import House
 from leadglass.gateway import Stages, keep_watch
 from leadglass.identity.certificates import Enrolled, identify, presents
 from leadglass.identity.people.desk import Desk
+from leadglass.identity.people.use import RightsUsed
 from leadglass.inspection.structure import inspect
 from leadglass.policy.authorise import authorise
 from leadglass.policy.containment import Watch
@@ -147,7 +148,7 @@ def assemble(site_dir: Path) -> House:
     changes = Changes(
         site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all, people=persons
     )
-    do = _stages(present, archive, journal, changes, persons.desk)
+    do = _stages(present, archive, journal, changes, persons)
     told.append(do)
 
     return House(
@@ -307,17 +308,23 @@ def _corruption(corrupted: Corrupted) -> Detection:
     )
 
 
-def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes: Changes, desk: Desk) -> Stages:
+def _stages(
+    present: Present, archive: _Archive, journal: JournalWriter, changes: Changes, persons: PeopleParts
+) -> Stages:
+    used = RightsUsed(persons.people, time.time_ns)
+
     async def who(peer: Peer, proposal: Proposal) -> Subject:
         return identify(present.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
 
     async def which_person(peer: Peer, claim: SignIn) -> Caller:
-        return desk.recognise(peer, claim)
+        return persons.desk.recognise(peer, claim)
 
     def may(subject: Asker, request: Request | Proposal) -> Permit:
         containment = present.containment()
         if isinstance(subject, Caller):
-            return decide_person(subject, request, containment.generation)
+            permit = decide_person(subject, request, containment.generation)
+            used.note(subject, permit.rule)
+            return permit
         return decide(present.site(), containment, subject, request, unreadable=present.unreadable())
 
     async def checked(arrived: Arrived) -> Inspected:
@@ -333,7 +340,10 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
         journal.append(event)
 
     def allowed(change: Change) -> ChangePermit:
-        return authorise(present.site(), present.containment(), change, present.owner_uid)
+        permit = authorise(present.site(), present.containment(), change, present.owner_uid)
+        if isinstance(change.operator, Caller):
+            used.note(change.operator, permit.rule)
+        return permit
 
     return Stages(
         identify=who,

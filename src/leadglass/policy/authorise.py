@@ -9,6 +9,7 @@ from leadglass.terms import Caller, Change, ChangeKind, ChangePermit, Contained,
 # What a read-only site still lets operators do: contain, let back in, keep certificates, index and backups going. Nothing here gives more rights.
 WHILE_READ_ONLY = frozenset(
     {
+        ChangeKind.ACCOUNTS_REVIEW,
         ChangeKind.DEVICE_DISABLE,
         ChangeKind.DEVICE_ENABLE,
         ChangeKind.DEVICE_RENEW,
