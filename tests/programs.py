@@ -14,6 +14,7 @@ PACKAGES = {
     "Orthanc": "orthanc",
     "strace": "strace",
     "systemd-analyze": "systemd",
+    "exim4": "exim4-daemon-light",
 }
 
 

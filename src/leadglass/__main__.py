@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from leadglass.archive.segments import Segments
 from leadglass.audit.events import COMMAND
 from leadglass.audit.journal.append import JournalWriter
 from leadglass.audit.journal.read import JournalReader, RecoveredJournal
+from leadglass.audit.search import AuditAnswer, AuditSearch
 from leadglass.doors.blocking import run
 from leadglass.doors.command.application import run_application
 from leadglass.doors.command.changes import Changes, raise_generation
@@ -41,7 +43,7 @@ from leadglass.identity.certificates import Enrolled, identify, presents
 from leadglass.identity.people.desk import Desk
 from leadglass.identity.people.use import RightsUsed
 from leadglass.inspection.structure import inspect
-from leadglass.policy.authorise import authorise
+from leadglass.policy.authorise import authorise, decide_operator
 from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide
 from leadglass.policy.people import decide_person
@@ -57,6 +59,7 @@ from leadglass.site.writer import Writer
 from leadglass.terms import (
     Arrived,
     Asker,
+    AuditQuestion,
     Caller,
     Change,
     ChangePermit,
@@ -64,8 +67,11 @@ from leadglass.terms import (
     Detection,
     Event,
     EventKind,
+    Found,
     Inspected,
     Location,
+    NotIdentified,
+    Operator,
     Peer,
     Permit,
     Proposal,
@@ -86,6 +92,7 @@ class Present:
     def __init__(self, site_dir: Path, register: Register) -> None:
         self._site_dir, self._register = site_dir, register
         self._watch = Watch(site_dir)
+        self.sitting_at: Callable[[str, Peer], Caller | None] = lambda device, peer: None
         self.owner_uid = site_dir.stat().st_uid
         self._lock = threading.Lock()
         self._seen: tuple[int, Site, Enrolled] | None = None
@@ -104,8 +111,16 @@ class Present:
 
     def still_welcome(self, subject: Subject) -> None:
         """Raises Refused where who is in the house would not be let in any more."""
-        known = identify(self.enrolled(), subject.peer, subject.proposal, dt.datetime.now(dt.UTC))
+        known = self.subject(subject.peer, subject.proposal)
         decide(self.site(), self.containment(), known, subject.proposal)
+        if subject.caller is not None and (known.caller is None or known.caller.session != subject.caller.session):
+            raise NotIdentified(f"{subject.caller.name} does not sit at {subject.device.name} any more", subject=known)
+
+    def subject(self, peer: Peer, proposal: Proposal) -> Subject:
+        """The device, and who sits at it. Raises NotIdentified, Contained."""
+        device = identify(self.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
+        caller = self.sitting_at(device.device.name, peer)
+        return device if caller is None else replace(device, caller=caller)
 
     def _now(self) -> tuple[int, Site, Enrolled]:
         containment = self._watch.current()
@@ -148,6 +163,7 @@ def assemble(site_dir: Path) -> House:
     changes = Changes(
         site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all, people=persons
     )
+    present.sitting_at = persons.desk.sitting_at
     do = _stages(present, archive, journal, changes, persons)
     told.append(do)
 
@@ -173,6 +189,7 @@ def assemble(site_dir: Path) -> House:
         recover_all=archive.recover_all,
         upkeep=archive.segments.seal_if_due,
         anchors=lambda: _anchors(site_dir, register),
+        search=lambda: AuditSearch.open(site_dir, keyring, feeds=True),
         web_address=persons.web_address,
         close=partial(_close, archive, journal, index, writer, (writer, register, index, keyring)),
     )
@@ -239,9 +256,18 @@ class _Archive:
             CommitParts(index, self.segments, keyring, self.reader, self.barrier, self.recovery.recover, limits)
         )
         self.release = Release(index, self.reader)
+        self.index, self._site_dir, self._keyring = index, site_dir, keyring
+        self._search: AuditSearch | None = None
         conflicts = Conflicts(index, self.commit.claims, self.segments, keyring, self.barrier)
         rebuild = Rebuild(site_dir, store, index, keyring, self.barrier, journals.settled)
         self.standings = Standings(conflicts, rebuild)
+
+    def asked(self, request: AuditQuestion, permit: Permit) -> AuditAnswer:
+        """Opens the audit search at the first question. Raises StoreFault."""
+        if self._search is None:
+            self._search = AuditSearch.open(self._site_dir, self._keyring)
+        studies = self.index.studies_of(request.patient.patient_id) if request.patient is not None else []
+        return AuditAnswer(request, permit, self._search, studies)
 
     def recover_all(self) -> int:
         """How many writers were dead, or unheard of by the index."""
@@ -252,6 +278,8 @@ class _Archive:
         self.commit.close()
         self.segments.close()
         self.barrier.close()
+        if self._search is not None:
+            self._search.close()
 
 
 class _Journals:
@@ -314,13 +342,15 @@ def _stages(
     used = RightsUsed(persons.people, time.time_ns)
 
     async def who(peer: Peer, proposal: Proposal) -> Subject:
-        return identify(present.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
+        return present.subject(peer, proposal)
 
     async def which_person(peer: Peer, claim: SignIn) -> Caller:
         return persons.desk.recognise(peer, claim)
 
-    def may(subject: Asker, request: Request | Proposal) -> Permit:
+    def may(subject: Asker | Operator, request: Request | Proposal) -> Permit:
         containment = present.containment()
+        if isinstance(subject, Operator):
+            return decide_operator(present.site(), containment, subject, request, present.owner_uid)
         if isinstance(subject, Caller):
             permit = decide_person(subject, request, containment.generation)
             used.note(subject, permit.rule)
@@ -339,6 +369,11 @@ def _stages(
     def note(event: Event) -> None:
         journal.append(event)
 
+    async def open_for(request: Request, permit: Permit) -> Found:
+        if isinstance(request, AuditQuestion):
+            return archive.asked(request, permit)
+        return await archive.release.open(request, permit)
+
     def allowed(change: Change) -> ChangePermit:
         permit = authorise(present.site(), present.containment(), change, present.owner_uid)
         if isinstance(change.operator, Caller):
@@ -354,7 +389,7 @@ def _stages(
         claim=archive.commit.claim,
         keep=archive.commit.keep,
         publish=archive.commit.publish,
-        open=archive.release.open,
+        open=open_for,
         record=record,
         note=note,
         authorise=allowed,

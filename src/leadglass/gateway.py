@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from leadglass.audit import events
 from leadglass.terms import (
-    Arrived, Asker, Caller, Change, ChangePermit, Claimed, Conflicting, Detection, Event, Fault, Found, Inspected, Offer, Peer, Permit,
+    Arrived, Asker, Caller, Change, ChangePermit, Claimed, Conflicting, Detection, Event, Fault, Found, Inspected, Offer, Operator, Peer, Permit,
     Progress, Proposal, Refused, Request, Settled, SignIn, Standing, Subject,
 )  # fmt: skip
 
@@ -27,7 +27,7 @@ from leadglass.terms import (
 class Stages:  #                                                            the question           who answers
     identify: Callable[[Peer, Proposal], Awaitable[Subject]]  #             who is it?             identity/
     recognise: Callable[[Peer, SignIn], Awaitable[Caller]]  #               who sits there?        identity/
-    decide: Callable[[Asker, Request | Proposal], Permit]  #                may they?              policy/   pure
+    decide: Callable[[Asker | Operator, Request | Proposal], Permit]  #     may they?              policy/   pure
     receive: Callable[[Offer, Permit, Iterable[memoryview]], Awaitable[Arrived]]  # sealed, hashed archive/
     inspect: Callable[[Arrived], Awaitable[Inspected]]  #                   is it what it says?    inspection/
     claim: Callable[[Inspected, Permit], Awaitable[Claimed]]  #             is the UID free?       archive/

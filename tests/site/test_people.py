@@ -218,9 +218,9 @@ def test_a_request_waits_is_decided_once_and_has_its_window(people: People) -> N
     people.access.ask(asked)
     people.access.ask(replace(asked, why="another"))
     assert people.access.requests(state="requested") == [asked] and people.access.approved(one.id, 15) == {}
-    people.access.decide("r1", Decision("chief", "approved", "seen", 8), "approved")
+    people.access.decide("r1", Decision("chief", "approved", "seen", 8), "approved", 10, 20)
     with pytest.raises(NotChanged, match="does not wait"):
-        people.access.decide("r1", Decision("other", "denied", "no", 9), "denied")
+        people.access.decide("r1", Decision("other", "denied", "no", 9), "denied", 10, 20)
     assert [people.access.approved(one.id, at) for at in (9, 10, 19, 20)] == [
         {},
         {Act.STUDY_EXPORT: "r1"},

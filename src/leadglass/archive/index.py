@@ -261,6 +261,15 @@ class Index:
         """How many `select` yields."""
         return Selection(self._all, retrieval, visible.sop_classes).count()
 
+    def studies_of(self, patient_id: str) -> list[str]:
+        """The studies of a Patient ID, whoever issued it."""
+        return [row[0] for row in self._all("SELECT study FROM studies WHERE raw_id = ? ORDER BY study", (patient_id,))]
+
+    def patient_of(self, study_instance_uid: str) -> PatientIdentity | None:
+        """Whose study it is; None where none of it is current."""
+        row = self._one("SELECT raw_id, issuer FROM studies WHERE study = ?", (study_instance_uid,))
+        return None if row is None else PatientIdentity(row[0], row[1])
+
     def statistics(self) -> dict[str, int]:
         """How many patients, studies, series and instances are current, and how many versions are held."""
         counted = "SELECT (SELECT count(*) FROM patients), (SELECT count(*) FROM studies), (SELECT count(*) FROM series), (SELECT coalesce(sum(instances), 0) FROM counts), (SELECT count(*) FROM versions WHERE standing = 'held')"

@@ -10,7 +10,7 @@ import datetime as dt
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import msgspec
@@ -75,6 +75,7 @@ class Recorded:
     file: int
     offset: int
     sealed: str = ""
+    body: bytes = field(default=b"", repr=False, compare=False)  # as it was written, its box still sealed
 
 
 def encode_event(event: Event, keyring: Keyring) -> bytes:
@@ -133,6 +134,15 @@ def location_in(data: bytes) -> Location | None:
         return _BODY.decode(data).location
     except ValueError as error:
         raise JournalFault(f"an event cannot be read: {error}", hint="upgrade, if a newer program wrote it") from None
+
+
+def tokens_in(data: bytes) -> frozenset[bytes]:
+    """The search tokens that stand beside an event's box. Raises JournalFault."""
+    try:
+        body = _BODY.decode(data)
+    except ValueError as error:
+        raise JournalFault(f"an event cannot be read: {error}", hint="upgrade, if a newer program wrote it") from None
+    return frozenset({body.patient_token, body.study_token} - {b""})
 
 
 def patient_token(keyring: Keyring, patient_id: str) -> bytes:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from leadglass.archive.index import Index
 from leadglass.audit.journal.read import JournalReader
+from leadglass.audit.search import AuditSearch
 from leadglass.gateway import Stages
 from leadglass.identity.people.desk import Desk
 from leadglass.site.model import Site
@@ -57,6 +58,7 @@ class Backups(Protocol):
 class House:
     """`site()` and `containment()` give what holds now; `fatal` is set where acknowledging must stop.
 
+    `search()` opens the audit search for feeding it, which is the keeper's.
     `web_address()`: what links for people begin with, `https://HOST[:PORT]`, of a loopback site `http://localhost:PORT`.
     """
 
@@ -81,6 +83,7 @@ class House:
     recover_all: Callable[[], int]
     upkeep: Callable[[], None]
     anchors: Callable[[], list[str]]
+    search: Callable[[], AuditSearch]
     web_address: Callable[[], str]
     close: Callable[[], None]
     serving: Serving | None = None

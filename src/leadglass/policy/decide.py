@@ -18,6 +18,7 @@ from leadglass.policy.flows import Compiled, Grant, compiled
 from leadglass.site.model import Site
 from leadglass.terms import (
     Action,
+    AuditQuestion,
     Contained,
     Containment,
     Device,
@@ -51,6 +52,8 @@ def decide(
     # (3)
     if isinstance(request, Proposal):
         return Permit(subject, None, _association(lookup, grants, subject, request).rule, generation)
+    if isinstance(request, AuditQuestion):
+        raise NotPermitted(f"{subject.device.name} is a device: only people ask who saw what", subject=subject)
     action = request.action
     usable = [grant for grant in grants if action in grant.actions and _identified(grant, subject.proposal)]
     if not usable:

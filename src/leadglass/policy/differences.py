@@ -25,6 +25,8 @@ def differences(old: Site, new: Site) -> Iterator[str]:
     yield from _promises(old, new)
     if old.doors != new.doors:
         yield "~ doors change at the next start"
+    if old.notices != new.notices:
+        yield "~ who is told of alarms changes at the next start"
     if old.limits != new.limits:
         yield "~ limits change at the next start"
     for part in ("name", "loopback", "objects", "index", "key"):

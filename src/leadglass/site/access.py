@@ -139,8 +139,8 @@ class Access:
         """The newest first."""
         return self._requests("?1 = '' OR state = ?1", (state,))
 
-    def decide(self, request_id: str, decision: Decision, state: str) -> None:
-        """One word of one person, and what the request is then. Raises NotChanged where it waits for nobody any more."""
+    def decide(self, request_id: str, decision: Decision, state: str, from_ns: int, until_ns: int) -> None:
+        """One word of one person, what the request is then, and its window. Raises NotChanged where it waits for nobody any more."""
         with self._register.transaction() as connection:
             if not list(
                 connection.execute("SELECT 1 FROM access_requests WHERE id = ? AND state = 'requested'", (request_id,))
@@ -149,6 +149,8 @@ class Access:
             row = (request_id, decision.person, decision.decision, decision.why, decision.at_ns)
             connection.execute("INSERT OR REPLACE INTO decisions VALUES(?,?,?,?,?)", row)
             _settle(connection, request_id, state, decision.at_ns)
+            window = (from_ns, until_ns, request_id)
+            connection.execute("UPDATE access_requests SET from_ns = ?, until_ns = ? WHERE id = ?", window)
 
     def settle(self, request_id: str, state: str, now_ns: int) -> None:
         """Cancelled while it was in force, expired, or done."""

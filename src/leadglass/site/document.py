@@ -23,6 +23,7 @@ SUGGESTED_LENGTH_MAX_CHARACTERS = 64
 _AE_TITLE = re.compile(r"[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?")
 _INTEGERS = range(-(1 << 63), 1 << 63)  # what TOML promises
 _ARRAYS = ("flows", "tests", "never")
+_OF_TABLES = ("doors", "notices")  # whose keys are tables of fixed names
 _NAMED = ("devices", "zones", "services", "roles")  # tables whose next key is a name that a person chose
 
 
@@ -336,7 +337,7 @@ def _leaves(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _nested(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in table.items():
-        if isinstance(value, dict) and prefix == "doors":
+        if isinstance(value, dict) and prefix in _OF_TABLES:
             yield from _nested(f"{prefix}.{key}", value)
         else:
             yield f"{prefix}.{key}", f"{prefix}.{key}"

@@ -17,16 +17,20 @@ from leadglass.site.model import (
     Doors,
     Flow,
     Limits,
+    Mail,
     MetricsDoor,
     Never,
+    Notices,
     OnDemand,
     Service,
     Site,
     Test,
+    Webhook,
     Zone,
     name_problem,
 )
 from leadglass.site.schema import DEVICE_KEYS, KEYS, LIMIT_RANGES, RECORD
+from leadglass.site.secrets import reference_problem
 from leadglass.terms import Action, Device
 from leadglass.wire.uids import storage_class_of, uid_problem
 
@@ -40,6 +44,8 @@ AUTHS = frozenset({"mtls", "mfa", "mtls+mfa", "none"})
 _ACTIONS = frozenset(str(action) for action in Action)
 _PIN = re.compile(r"(sha256|spki-sha256):[0-9a-f]{64}")
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):(\d{1,5})")
+_MAIL_SERVER = re.compile(r"(smtps|smtp)://([A-Za-z0-9.-]{1,253}):(\d{1,5})")
+_MAIL_ADDRESS = re.compile(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,253}")
 _SERVICE = re.compile(r"(tcp|udp)/(\d{1,5})")
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -94,6 +100,7 @@ class _Builder(Values):
             limits=self._limits(),
             operators=self.words("site.operators", numbers=True),
             roles=self.table("roles"),
+            notices=Notices(self._mail(), self._webhook()),
         )
         for origin, message, mend in misfits(site, places):
             if self.reader.full:
@@ -316,6 +323,43 @@ class _Builder(Values):
             if not sources or not targets:
                 self.bad(where, "a never rule leads from or to nobody", "name from and to")
             yield Never(sources, targets, self.document.origin(where))
+
+    # ---- who is told
+
+    def _mail(self) -> Mail | None:
+        where = "notices.mail"
+        if self.get(where) is None:
+            return None
+        found = _MAIL_SERVER.fullmatch(self.text(f"{where}.server", ""))
+        if found is None or not 0 < int(found[3]) < 65536:
+            mend = "smtps://HOST:PORT, or smtp://HOST:PORT for STARTTLS"
+            self.bad(f"{where}.server", "no mail server that speaks TLS is named", mend)
+            return None
+        sender, to = self.text(f"{where}.from", ""), self.words(f"{where}.to")
+        for address in (sender, *(to or ("",))):
+            if not _MAIL_ADDRESS.fullmatch(address):
+                self.bad(where, f"{address[:64]!r} is no mail address", 'from = "...", to = ["name@hospital.example"]')
+        password = self._reference(f"{where}.password")
+        authority = self.text(f"{where}.authority", "")
+        user = self.text(f"{where}.user", "")
+        return Mail(found[2], int(found[3]), found[1] == "smtps", sender, to, user, password, authority)
+
+    def _webhook(self) -> Webhook | None:
+        where = "notices.webhook"
+        if self.get(where) is None:
+            return None
+        url = self.text(f"{where}.url", "")
+        if not re.fullmatch(r"https://[A-Za-z0-9.\[\]:-]+(/[!-~]*)?", url):
+            self.bad(
+                f"{where}.url", f"{url[:64]!r} is no https address", "notices leave over TLS only: https://HOST/PATH"
+            )
+        return Webhook(url, self._reference(f"{where}.secret"), self.text(f"{where}.authority", ""))
+
+    def _reference(self, where: str) -> str:
+        reference = self.text(where, "")
+        if reference and (problem := reference_problem(reference)):
+            self.bad(where, problem, "file:PATH or credential:NAME")
+        return reference
 
     def _limits(self) -> Limits:
         values: dict[str, int | float] = {}

@@ -82,6 +82,37 @@ class Doors:
 
 
 @dataclass(frozen=True, slots=True)
+class Mail:
+    """Where notices go by mail. `tls_at_once`: smtps; else STARTTLS is demanded. `password`: a reference. `authority`: PEM file, "" for public CAs."""
+
+    host: str
+    port: int
+    tls_at_once: bool
+    sender: str
+    to: tuple[str, ...]
+    user: str = ""
+    password: str = ""
+    authority: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where notices are posted. `secret`: reference of the key that signs them, "" where none does."""
+
+    url: str
+    secret: str = ""
+    authority: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Notices:
+    """Who is told at once of what cannot wait."""
+
+    mail: Mail | None = None
+    webhook: Webhook | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Where a person wrote it."""
 
@@ -185,6 +216,7 @@ class Site:
     limits: Limits
     operators: tuple[str, ...] = ()
     roles: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    notices: Notices = Notices()
 
     def zone_of(self, address: str) -> str:
         """The zone whose networks hold an address, "" where none does."""

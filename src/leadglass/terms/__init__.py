@@ -32,7 +32,6 @@ from leadglass.terms.happenings import (
     Detection,
     Event,
     EventKind,
-    Operator,
     Severity,
 )
 from leadglass.terms.instances import (
@@ -51,7 +50,7 @@ from leadglass.terms.instances import (
     Standing,
     StudyFacts,
 )
-from leadglass.terms.parties import PatientIdentity, Peer, fingerprint_of
+from leadglass.terms.parties import Operator, PatientIdentity, Peer, fingerprint_of
 from leadglass.terms.people import (
     EVERY_STUDY,
     NO_STUDY,
@@ -94,6 +93,7 @@ from leadglass.terms.refusals import (
 from leadglass.terms.requests import (
     Action,
     Asker,
+    AuditQuestion,
     Commitment,
     Device,
     Echo,
@@ -120,6 +120,7 @@ __all__ = [
     "Arrival",
     "Arrived",
     "Asker",
+    "AuditQuestion",
     "Body",
     "Caller",
     "Change",

@@ -189,8 +189,9 @@ class JournalReader:
             record = read.record
             if not record.is_event:
                 continue
-            event, sealed = decode_event(self._body(read), self._keyring)
-            yield Recorded(event, record.at_ns, writer, record.sequence, read.head.number, read.end, sealed)
+            body = self._body(read)
+            event, sealed = decode_event(body, self._keyring)
+            yield Recorded(event, record.at_ns, writer, record.sequence, read.head.number, read.end, sealed, body)
 
     def _body(self, read: _Read) -> bytes:
         try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from leadglass.doors.command.access_changes import ACCESS_KINDS
 from leadglass.doors.command.people_changes import PEOPLE_KINDS, PeopleParts
 from leadglass.doors.house import Backups, Standings
 from leadglass.policy import containment
@@ -48,7 +49,9 @@ class Changes:
         """The `perform` stage of the gateway. Raises Refused, Fault."""
         self.register.change_intended(change.id, change.digest, change.kind, change.about)
         try:
-            if change.kind in PEOPLE_KINDS:
+            if change.kind in ACCESS_KINDS:
+                result = ACCESS_KINDS[change.kind](self.people, change, change.arguments)
+            elif change.kind in PEOPLE_KINDS:
                 result = PEOPLE_KINDS[change.kind](self.people, change, change.arguments)
             else:
                 result = _KINDS[change.kind](self, change, change.arguments)

@@ -68,14 +68,14 @@ def _add(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
 
 
 def _disable(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
-    person = _person(parts, change.about)
+    person = person_named(parts, change.about)
     ended = parts.people.disable(person.id, _why(arguments), time.time_ns(), gone=bool(arguments.get("gone")))
     parts.raise_generation(change)
     return {"person": person.name, "enabled": False, "sessions_ended": ended}
 
 
 def _enable(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
-    person = _person(parts, change.about)
+    person = person_named(parts, change.about)
     parts.people.enable(person.id, time.time_ns())
     parts.raise_generation(change)
     return {"person": person.name, "enabled": True}
@@ -83,7 +83,7 @@ def _enable(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
 
 def _reset(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
     """Every factor gone, every session ended, a new link."""
-    person = _person(parts, change.about)
+    person = person_named(parts, change.about)
     if not person.enabled:
         raise NotChanged(f"{person.name} is disabled: `leadglass people enable {person.name}` first")
     parts.people.factors.reset(person.id, f"factors were reset: {_why(arguments)}", time.time_ns())
@@ -92,7 +92,7 @@ def _reset(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
 
 
 def _grant(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
-    person, role = _person(parts, change.about), _role(arguments.get("role"))
+    person, role = person_named(parts, change.about), _role(arguments.get("role"))
     if clash := incompatible(person.roles | {role}):
         raise NotChanged(clash)
     parts.people.grant(person.id, role, change.operator.name, _why(arguments), time.time_ns())
@@ -101,7 +101,7 @@ def _grant(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
 
 
 def _revoke(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
-    person, role = _person(parts, change.about), _role(arguments.get("role"))
+    person, role = person_named(parts, change.about), _role(arguments.get("role"))
     ended = parts.people.revoke(person.id, role, _why(arguments), time.time_ns())
     parts.raise_generation(change)
     return {"person": person.name, "roles": sorted(person.roles - {role}), "sessions_ended": ended}
@@ -113,7 +113,7 @@ def _enroll_factor(parts: PeopleParts, change: Change, arguments: Arguments) -> 
 
 
 def _remove_factor(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
-    person = _person(parts, change.about)
+    person = person_named(parts, change.about)
     session = ""
     if isinstance(change.operator, Caller):
         parts.desk.must_be_fresh(change.operator)
@@ -129,7 +129,7 @@ def _remove_factor(parts: PeopleParts, change: Change, arguments: Arguments) -> 
 
 def _end_session(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
     """One of a person's sessions, or all of them."""
-    person, wanted = _person(parts, change.about), str(arguments.get("session", ""))
+    person, wanted = person_named(parts, change.about), str(arguments.get("session", ""))
     why = f"ended by {change.operator.name}: {_text(arguments, 'why') or 'no reason given'}"
     ended = [each.id for each in parts.desk.sessions(person.id) if wanted in (each.id, ALL_SESSIONS)]
     if not ended and wanted != ALL_SESSIONS:
@@ -155,7 +155,8 @@ def _link(parts: PeopleParts, person: Person, purpose: str) -> dict[str, object]
     return {"enrolment": link_address(parts.web_address(), secret), "until": _iso(until_ns)}
 
 
-def _person(parts: PeopleParts, name: str) -> Person:
+def person_named(parts: PeopleParts, name: str) -> Person:
+    """Raises NotChanged."""
     person = parts.people.named(name)
     if person is None:
         raise NotChanged(f"nobody is called {name[:64]!r} here: `leadglass people list` shows who is")

@@ -10,6 +10,7 @@ from typing import Any
 
 from leadglass.assets.inventory import Inventory
 from leadglass.audit.codec import to_json
+from leadglass.doors.command.audit_questions import breach, disclosures
 from leadglass.doors.command.people_questions import PEOPLE_QUESTIONS, amber_people
 from leadglass.doors.house import House, Question
 from leadglass.terms import Device, Standing
@@ -189,9 +190,11 @@ def backup(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
 
 QUESTIONS: Mapping[str, Question] = {
     "backup": backup,
+    "breach": breach,
     "conflicts": conflicts,
     "device": device,
     "devices": devices,
+    "disclosures": disclosures,
     "events": events,
     "index-rows": index_rows,
     "revoked": revoked,

@@ -133,6 +133,20 @@ class Desk:
         person_id, session = self._tokens.read(token, peer, now_ns)
         return self._book.machine(person_id, session, peer, now_ns)
 
+    # ---- leases
+
+    def sitting_at(self, device: str, peer: Peer) -> Caller | None:
+        """Who sits at a workstation, by their lease; None where nobody does, or their session or account is over."""
+        now_ns = self._clock()
+        lease = self._people.access.lease_of(device, now_ns)
+        row = self._people.sessions.get(lease.session) if lease is not None else None
+        if row is None:
+            return None
+        try:
+            return self._book.of_row(row, peer, now_ns)
+        except NotIdentified:
+            return None
+
     # ---- enrolment: by link, or signed in
 
     def invited(self, link: str) -> Invitation:
