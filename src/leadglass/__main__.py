@@ -41,6 +41,7 @@ from leadglass.doors.house import House
 from leadglass.gateway import Stages, keep_watch
 from leadglass.identity.certificates import Enrolled, identify, presents
 from leadglass.identity.people.desk import Desk
+from leadglass.identity.people.use import RightsUsed
 from leadglass.inspection.structure import inspect
 from leadglass.policy.authorise import authorise, decide_operator
 from leadglass.policy.containment import Watch
@@ -164,7 +165,7 @@ def assemble(site_dir: Path) -> House:
         site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all, people=persons
     )
     present.sitting_at = persons.desk.sitting_at
-    do = _stages(present, archive, journal, changes, persons.desk)
+    do = _stages(present, archive, journal, changes, persons)
     told.append(do)
 
     return House(
@@ -336,27 +337,38 @@ def _corruption(corrupted: Corrupted) -> Detection:
     )
 
 
-def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes: Changes, desk: Desk) -> Stages:
+def _decided(present: Present, subject: Asker | Operator, request: Request | Proposal) -> Permit:
+    containment = present.containment()
+    if isinstance(subject, Operator):
+        return decide_operator(present.site(), containment, subject, request, present.owner_uid)
+    if isinstance(subject, Caller):
+        return decide_person(subject, request, containment.generation, time.time_ns())
+    return decide(
+        present.site(),
+        containment,
+        subject,
+        request,
+        unreadable=present.unreadable(),
+        now_ns=time.time_ns() if subject.caller is not None else 0,
+    )
+
+
+def _stages(
+    present: Present, archive: _Archive, journal: JournalWriter, changes: Changes, persons: PeopleParts
+) -> Stages:
+    used = RightsUsed(persons.people, time.time_ns)
+
     async def who(peer: Peer, proposal: Proposal) -> Subject:
         return present.subject(peer, proposal)
 
     async def which_person(peer: Peer, claim: SignIn) -> Caller:
-        return desk.recognise(peer, claim)
+        return persons.desk.recognise(peer, claim)
 
     def may(subject: Asker | Operator, request: Request | Proposal) -> Permit:
-        containment = present.containment()
-        if isinstance(subject, Operator):
-            return decide_operator(present.site(), containment, subject, request, present.owner_uid)
+        permit = _decided(present, subject, request)
         if isinstance(subject, Caller):
-            return decide_person(subject, request, containment.generation, time.time_ns())
-        return decide(
-            present.site(),
-            containment,
-            subject,
-            request,
-            unreadable=present.unreadable(),
-            now_ns=time.time_ns() if subject.caller is not None else 0,
-        )
+            used.note(subject, permit.rule)
+        return permit
 
     async def checked(arrived: Arrived) -> Inspected:
         return inspect(arrived)
@@ -376,7 +388,10 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
         return await archive.release.open(request, permit)
 
     def allowed(change: Change) -> ChangePermit:
-        return authorise(present.site(), present.containment(), change, present.owner_uid, time.time_ns())
+        permit = authorise(present.site(), present.containment(), change, present.owner_uid, time.time_ns())
+        if isinstance(change.operator, Caller):
+            used.note(change.operator, permit.rule)
+        return permit
 
     return Stages(
         identify=who,

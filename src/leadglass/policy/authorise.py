@@ -23,6 +23,7 @@ from leadglass.terms import (
 WHILE_READ_ONLY = frozenset(
     {
         ChangeKind.ACCESS_CANCEL,
+        ChangeKind.ACCOUNTS_REVIEW,
         ChangeKind.DEVICE_DISABLE,
         ChangeKind.DEVICE_ENABLE,
         ChangeKind.DEVICE_RENEW,

@@ -3,10 +3,11 @@ were granted for a time are in `factors.py`, `sessions.py` and `access.py`, over
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,8 @@ class Review:
 
 def fold_name(name: str) -> str:
     """As it is kept and compared: two spellings that look alike are one name."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip()
+    plain = name.encode("utf-8", "replace").decode()  # a lone surrogate is no text
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", plain).casefold()).strip()
 
 
 def person_name_problem(folded: str) -> str:
@@ -143,6 +145,19 @@ class People:
             connection.execute("INSERT INTO people VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", row)
             for role in sorted(person.roles):
                 _grant(connection, person.id, role, by, why, now_ns)
+
+    def pin(self, name: str, certificate: Mapping[str, object]) -> None:
+        """A machine client's certificate among those that may vouch for a peer, and that are warned of before they end. Raises Taken."""
+        begins, ends = (dt.datetime.fromisoformat(str(certificate[key])) for key in ("not_before", "not_after"))
+        self._register.add_certificate(
+            device=f"person:{name}",
+            fingerprint=str(certificate["fingerprint"]),
+            serial=str(certificate["serial"]),
+            not_before_ns=int(begins.timestamp()) * 1_000_000_000,
+            not_after_ns=int(ends.timestamp()) * 1_000_000_000,
+            kind="pinned",
+            pem=str(certificate["pem"]),
+        )
 
     def describe(self, person: Person, now_ns: int) -> None:
         """Display name, mail, departments, names in studies, the account's end: what a directory, or its owner, says anew. Not roles."""

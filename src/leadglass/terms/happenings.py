@@ -97,6 +97,7 @@ class ChangeKind(enum.StrEnum):
     ACCESS_APPROVE = "access-approve"
     ACCESS_CANCEL = "access-cancel"
     ACCESS_REQUEST = "access-request"
+    ACCOUNTS_REVIEW = "accounts-review"
     CONFLICT_DISMISS = "conflict-dismiss"
     CONFLICT_PROMOTE = "conflict-promote"
     DEVICE_DISABLE = "device-disable"

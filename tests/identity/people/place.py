@@ -81,6 +81,12 @@ class Place:
     def signed_in(self, device: Authenticator, browser: str = "browser") -> tuple[str, Caller]:
         return self.desk.open_session(self.desk.recognise(peer(), self.claim(device)), browser)
 
+    def stepped_up(self, device: Authenticator) -> Caller:
+        """In a new session, with a fresh passkey."""
+        token, caller = self.signed_in(device)
+        self.desk.recognise(peer(), self.claim(device, "step-up", caller.session))
+        return self.desk.caller(token, peer(), "browser")
+
     def claim(
         self, device: Authenticator, purpose: str = "sign-in", session: str = "", browser: str = "browser", **wrong: Any
     ) -> SignIn:

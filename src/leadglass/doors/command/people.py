@@ -46,7 +46,7 @@ def _add(
         "until": until, "why": why,
     }  # fmt: skip
     if certificate is not None:
-        arguments["certificates"] = [_fingerprint(certificate)]
+        arguments["certificate"] = _certificate(certificate)
     result = _change(context, ChangeKind.PERSON_ADD, name, arguments)
     words = f"{result['person']} is added as {', '.join(result['roles'])}"
     invocation(context).output(as_json).object(result, words + _link_in_words(result))
@@ -132,6 +132,35 @@ def _sessions(
         desk.close()
 
 
+def _review(
+    context: typer.Context,
+    sign: Annotated[bool, typer.Option("--sign", help="Signs that you looked at what is shown.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Accounts and rights that somebody should look at: dormant, never used, shared, orphaned, over. Due every 90 days."""
+    call = invocation(context)
+    output = call.output(as_json)
+    desk = call.desk()
+    try:
+        *found, summary = desk.ask("people-review", {})
+        output.table(
+            [*found, summary] if output.as_json else found,
+            {"person": "person", "finding": "finding", "role": "role", "reason": "because", "mend": "mend"},
+            empty="nothing to look at",
+        )
+        if sign:
+            result = desk.change(ChangeKind.ACCOUNTS_REVIEW, str(summary["digest"]), {})
+            output.object(
+                result, f"signed by {result['reviewer']}: {result['findings']} findings, {result['digest'][:16]}"
+            )
+        elif not output.as_json:
+            last = f"{summary['last_review']} by {summary['reviewer']}" if summary["last_review"] else "never"
+            late = "; overdue: look, then sign with --sign" if summary["overdue"] else ""
+            output.say(f"last review: {last}{late}")
+    finally:
+        desk.close()
+
+
 def _change(context: typer.Context, kind: ChangeKind, name: str, arguments: Mapping[str, object]) -> Mapping[str, Any]:
     desk = invocation(context).desk()
     try:
@@ -146,9 +175,9 @@ def _link_in_words(result: Mapping[str, Any]) -> str:
     return f"; hand them this link, good once and until {result['until']}:\n  {result['enrolment']}"
 
 
-def _fingerprint(path: Path) -> str:
+def _certificate(path: Path) -> Mapping[str, object]:
     try:
-        return foreign(path.read_bytes()).fingerprint
+        return foreign(path.read_bytes()).facts()
     except OSError as error:
         raise Stopped(Exit.FAILED, f"{path} cannot be read: {error.strerror}") from error
 
@@ -161,4 +190,5 @@ _COMMANDS: Mapping[str, Callable[..., None]] = {
     "role": _role,
     "reset": _reset,
     "sessions": _sessions,
+    "review": _review,
 }

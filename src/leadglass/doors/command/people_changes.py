@@ -12,8 +12,9 @@ from typing import Any
 
 from leadglass.identity.people.desk import Desk
 from leadglass.identity.people.links import link_address
+from leadglass.identity.people.review import findings_digest, findings_of, findings_text
 from leadglass.policy.people import incompatible
-from leadglass.site.people import People, fold_name, folded_set, person_name_problem
+from leadglass.site.people import People, Review, fold_name, folded_set, person_name_problem
 from leadglass.terms import Caller, Change, ChangeKind, NotChanged, Person, Role
 
 Result = Mapping[str, object]
@@ -51,11 +52,14 @@ def _add(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
         mail=_text(arguments, "mail"),
         until_ns=_until(arguments.get("until")),
     )
-    certificates = [str(each) for each in arguments.get("certificates", ())]
+    certificate = arguments.get("certificate")
+    certificates = [str(certificate["fingerprint"])] if certificate else []
     if (Role.SERVICE_ACCOUNT in roles) != bool(certificates):
         raise NotChanged(
             f"a {Role.SERVICE_ACCOUNT} has the certificate that its machine presents, and nobody else has one"
         )
+    if certificate:
+        parts.people.pin(name, certificate)
     parts.people.add(person, change.operator.name, _why(arguments), time.time_ns(), certificates)
     parts.raise_generation(change)
     if certificates:
@@ -136,6 +140,16 @@ def _end_session(parts: PeopleParts, change: Change, arguments: Arguments) -> Re
     return {"person": person.name, "ended": ended}
 
 
+def _review(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
+    """Signed for what the reviewer saw, and for nothing else: what was found since is looked at again."""
+    now_ns = time.time_ns()
+    found = findings_of(parts.people, now_ns)
+    if findings_digest(found) != change.about:
+        raise NotChanged("the findings are others than those that you saw: `leadglass people review` shows them anew")
+    parts.people.add_review(Review(change.id, change.operator.name, now_ns, change.about, findings_text(found)))
+    return {"digest": change.about, "findings": len(found), "reviewer": change.operator.name}
+
+
 def _link(parts: PeopleParts, person: Person, purpose: str) -> dict[str, object]:
     secret, until_ns = parts.desk.invite(person, purpose)
     return {"enrolment": link_address(parts.web_address(), secret), "until": _iso(until_ns)}
@@ -164,7 +178,8 @@ def _why(arguments: Arguments) -> str:
 
 
 def _text(arguments: Arguments, key: str) -> str:
-    return " ".join(str(arguments.get(key) or "").split())[:TEXT_CHARACTERS_MAX]
+    text = str(arguments.get(key) or "").encode("utf-8", "replace").decode()
+    return " ".join(text.split())[:TEXT_CHARACTERS_MAX]
 
 
 def _until(text: object) -> int:
@@ -182,6 +197,7 @@ def _iso(nanoseconds: int) -> str:
 
 
 PEOPLE_KINDS: Mapping[ChangeKind, Callable[[PeopleParts, Change, Arguments], Result]] = {
+    ChangeKind.ACCOUNTS_REVIEW: _review,
     ChangeKind.FACTOR_ENROLL: _enroll_factor,
     ChangeKind.FACTOR_REMOVE: _remove_factor,
     ChangeKind.PERSON_ADD: _add,

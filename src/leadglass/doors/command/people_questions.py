@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from leadglass.doors.house import House, Question
-from leadglass.identity.people.review import Finding, findings, findings_digest, review_due
+from leadglass.identity.people.review import findings_digest, findings_of, review_due
 from leadglass.site.people import Account
 
 Row = Mapping[str, object]
@@ -43,7 +43,7 @@ def sessions(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
 def review(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
     """What should be looked at, a row each; then one with the digest that a signature stands for, and when it was last given."""
     now_ns = time.time_ns()
-    found = _findings(house, now_ns)
+    found = findings_of(house.people, now_ns)
     for each in found:
         yield {"person": each.person, "finding": each.kind, "role": each.role, "reason": each.reason, "mend": each.mend}
     last = house.people.last_review()
@@ -53,10 +53,6 @@ def review(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
         "reviewer": last.reviewer if last else "",
         "overdue": review_due(house.people.accounts(), last, now_ns),
     }
-
-
-def _findings(house: House, now_ns: int) -> list[Finding]:
-    return findings(house.people.accounts(), house.people.sessions.every(), house.people.factors.enrolled(), now_ns)
 
 
 PEOPLE_QUESTIONS: Mapping[str, Question] = {"people": people, "people-review": review, "sessions": sessions}

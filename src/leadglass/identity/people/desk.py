@@ -16,6 +16,7 @@ from leadglass.identity.people.links import new_link
 from leadglass.identity.people.passkeys import Origin, credential_of, request_options, verify_assertion
 from leadglass.identity.people.passwords import Passwords
 from leadglass.identity.people.sessions import SessionBook
+from leadglass.identity.people.tokens import TOKEN_SECONDS_MAX, Tokens, certified
 from leadglass.site.factors import Passkey
 from leadglass.site.people import NAME_CHARACTERS_MAX, People, fold_name
 from leadglass.site.sessions import SessionRow
@@ -42,6 +43,7 @@ class Desk:
         self._guesses = Guesses(people.factors, hmac.digest(key, b"guesses", "sha256"), self._was_there)
         self._book = SessionBook(people)
         self._enrolment = Enrolment(people, self._book, self._handles, self._passwords, site_name)
+        self._tokens = Tokens(key, site_name)
         self._nobodys_secret = new_secret()
 
     # ---- sign-in, step-up, unlock
@@ -119,6 +121,31 @@ class Desk:
             return self._book.of_row(row, peer, now_ns)
         except NotIdentified:
             return None
+
+    # ---- machine clients
+
+    def machine(self, peer: Peer) -> Caller:
+        """A service account, by the certificate that its machine presents and that is pinned. Raises NotIdentified."""
+        now_ns = self._clock()
+        person = certified(self._people, peer, now_ns)
+        return self._book.describe(
+            self._book.in_force(person.id, now_ns), "", peer, frozenset({Factor.CERTIFICATE}), 0, now_ns
+        )
+
+    def token(self, caller: Caller) -> tuple[str, int]:
+        """For a machine: a token that is good for five minutes with its certificate only, and until when. Raises NotIdentified."""
+        now_ns = self._clock()
+        if caller.factors != {Factor.CERTIFICATE} or caller.session:
+            raise NotIdentified(f"{caller.name} is no machine client that presents its certificate")
+        person = self._book.in_force(certified(self._people, caller.peer, now_ns).id, now_ns)
+        opened = self._book.open_machine(person, caller.peer, now_ns + TOKEN_SECONDS_MAX * 1_000_000_000, now_ns)
+        return self._tokens.make(person.id, opened.session, caller.peer, now_ns)
+
+    def bearer(self, token: str, peer: Peer) -> Caller:
+        """Whose token it is, in the hands of the machine that it was given to. Raises NotIdentified."""
+        now_ns = self._clock()
+        person_id, session = self._tokens.read(token, peer, now_ns)
+        return self._book.machine(person_id, session, peer, now_ns)
 
     # ---- enrolment: by link, or signed in
 

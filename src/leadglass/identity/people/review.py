@@ -1,4 +1,4 @@
-"""Whose account should somebody look at? Dormant, never used, shared-looking, orphaned, expired; and when the next review is due. Pure."""
+"""Whose account should somebody look at? Dormant, never used, shared-looking, orphaned, expired; and when the next review is due."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from leadglass.site.people import Account, Review
+from leadglass.site.people import Account, People, Review
 from leadglass.site.sessions import SessionRow
 from leadglass.terms import Role
 
@@ -26,6 +26,11 @@ class Finding:
     role: str
     reason: str
     mend: str
+
+
+def findings_of(people: People, now_ns: int) -> list[Finding]:
+    """Of everybody in the register."""
+    return findings(people.accounts(), people.sessions.every(), people.factors.enrolled(), now_ns)
 
 
 def findings(

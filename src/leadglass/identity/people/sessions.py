@@ -18,6 +18,7 @@ from leadglass.terms import Caller, Factor, NotIdentified, Peer, Person
 IDLE_LOCK_SECONDS = 600
 SESSION_HOURS_MAX = 12
 SESSIONS_PER_PERSON_MAX = 5
+MACHINE_SESSIONS_MAX = 64  # tokens of one machine client that are good at once
 SEEN_EVERY_SECONDS = 15  # a request writes that it was made, at most so often
 TOKEN_BYTES = 32
 TOKEN_CHARACTERS_MAX = 128
@@ -78,7 +79,6 @@ class SessionBook:
         )
         self._rows.forget(now_ns - KEPT_DAYS * 86_400 * _SECOND)
         self._rows.open(row, _digest(token), SESSIONS_PER_PERSON_MAX)
-        self._people.used(person.id, person.roles, now_ns)
         return token, self.describe(person, session, caller.peer, caller.factors, 0, now_ns)
 
     def caller(self, token: str, peer: Peer, browser: str, now_ns: int) -> Caller:
@@ -94,6 +94,20 @@ class SessionBook:
         if not 0 <= now_ns - row.seen_ns < SEEN_EVERY_SECONDS * _SECOND:
             self._rows.seen(row.id, now_ns)
         return self.describe(person, row.id, peer, row.factors, row.stepped_up_ns, now_ns)
+
+    def open_machine(self, person: Person, peer: Peer, until_ns: int, now_ns: int) -> Caller:
+        """A machine client's: what it presents is its certificate, each time."""
+        session, factors = secrets.token_hex(16), frozenset({Factor.CERTIFICATE})
+        row = SessionRow(session, person.id, "", peer.address, factors, now_ns, now_ns, 0, False, until_ns, 0, "")
+        self._rows.open(row, _digest(session), MACHINE_SESSIONS_MAX)
+        return self.describe(person, session, peer, factors, 0, now_ns)
+
+    def machine(self, person_id: str, session: str, peer: Peer, now_ns: int) -> Caller:
+        """Whose token it is, while its session lasts. Raises NotIdentified."""
+        row = self._rows.get(session)
+        if row is None or row.person != person_id or row.factors != {Factor.CERTIFICATE} or not row.live(now_ns):
+            raise NotIdentified("the token's session is over: ask for a new one")
+        return self.describe(self.in_force(person_id, now_ns), session, peer, row.factors, 0, now_ns)
 
     def live(self, row: SessionRow, browser: str, now_ns: int) -> Person:
         """Whose session it is, while it lasts, in the browser it was opened in. Raises NotIdentified."""
