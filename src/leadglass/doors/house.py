@@ -16,7 +16,7 @@ from leadglass.identity.people.desk import Desk
 from leadglass.site.model import Site
 from leadglass.site.people import People
 from leadglass.site.register import Register
-from leadglass.terms import Act, Containment, Device, Person, Related, Subject
+from leadglass.terms import Containment, Device, Subject
 
 
 class Worker(Protocol):
@@ -54,14 +54,6 @@ class Backups(Protocol):
     def progress(self) -> tuple[int, int]: ...
 
 
-class Directory(Protocol):
-    """Who is known here, and what is in force for them."""
-
-    def named(self, name: str) -> Person | None: ...
-    def related(self, person: str, now_ns: int) -> tuple[Related, ...]: ...
-    def approved(self, person: str, now_ns: int) -> Mapping[Act, str]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class House:
     """`site()` and `containment()` give what holds now; `fatal` is set where acknowledging must stop.
@@ -95,7 +87,6 @@ class House:
     web_address: Callable[[], str]
     close: Callable[[], None]
     serving: Serving | None = None
-    directory: Directory | None = None
 
 
 Assemble = Callable[[Path], House]

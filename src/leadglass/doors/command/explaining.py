@@ -91,10 +91,10 @@ def _caller(house: House, who: str) -> Caller:
     nowhere = Peer("", 0, "command")
     if who.startswith(ROLE_PREFIX):
         return Caller(Person("", who, who, frozenset({_role(who)})), "", nowhere, frozenset())
-    person = house.directory.named(who) if house.directory is not None else None
+    person = house.people.named(who)
     if person is None and who in tuple(Role):
         return _caller(house, ROLE_PREFIX + who)
-    if person is None or house.directory is None:
+    if person is None:
         raise Stopped(
             Exit.FAILED,
             f"nobody and nothing is called {who!r} here",
@@ -108,8 +108,8 @@ def _caller(house: House, who: str) -> Caller:
         "",
         nowhere,
         frozenset(),
-        related=house.directory.related(person.id, now_ns),
-        approved=house.directory.approved(person.id, now_ns),
+        related=house.people.access.related(person.id, now_ns),
+        approved=house.people.access.approved(person.id, now_ns),
     )
 
 
