@@ -32,7 +32,7 @@ from leadglass.site.model import (
     name_problem,
 )
 from leadglass.site.schema import DEVICE_KEYS, KEYS, LIMIT_RANGES, RECORD
-from leadglass.site.secrets import reference_problem
+from leadglass.site.sources import directories, providers, reference_to_secret
 from leadglass.terms import Action, Device
 from leadglass.wire.uids import storage_class_of, uid_problem
 
@@ -111,6 +111,8 @@ class _Builder(Values):
             operators=self.words("site.operators", numbers=True),
             roles=self.table("roles"),
             notices=Notices(self._mail(), self._webhook()),
+            providers=dict(providers(self, self.flag("site.loopback"))),
+            directories=dict(directories(self)),
         )
         for origin, message, mend in misfits(site, places):
             if self.reader.full:
@@ -387,7 +389,7 @@ class _Builder(Values):
         for address in (sender, *(to or ("",))):
             if not _MAIL_ADDRESS.fullmatch(address):
                 self.bad(where, f"{address[:64]!r} is no mail address", 'from = "...", to = ["name@hospital.example"]')
-        password = self._reference(f"{where}.password")
+        password = reference_to_secret(self, where, "password") if self.get(f"{where}.password") else ""
         authority = self.text(f"{where}.authority", "")
         user = self.text(f"{where}.user", "")
         return Mail(found[2], int(found[3]), found[1] == "smtps", sender, to, user, password, authority)
@@ -401,13 +403,8 @@ class _Builder(Values):
             self.bad(
                 f"{where}.url", f"{url[:64]!r} is no https address", "notices leave over TLS only: https://HOST/PATH"
             )
-        return Webhook(url, self._reference(f"{where}.secret"), self.text(f"{where}.authority", ""))
-
-    def _reference(self, where: str) -> str:
-        reference = self.text(where, "")
-        if reference and (problem := reference_problem(reference)):
-            self.bad(where, problem, "file:PATH or credential:NAME")
-        return reference
+        secret = reference_to_secret(self, where, "secret") if self.get(f"{where}.secret") else ""
+        return Webhook(url, secret, self.text(f"{where}.authority", ""))
 
     def _limits(self) -> Limits:
         values: dict[str, int | float] = {}

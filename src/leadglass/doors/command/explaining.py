@@ -102,15 +102,7 @@ def _caller(house: House, who: str) -> Caller:
         )
     if not person.enabled:
         raise Stopped(Exit.FAILED, f"{person.name} is disabled: they may do nothing until that ends")
-    now_ns = time.time_ns()
-    return Caller(
-        person,
-        "",
-        nowhere,
-        frozenset(),
-        related=house.people.access.related(person.id, now_ns),
-        approved=house.people.access.approved(person.id, now_ns),
-    )
+    return house.desk.as_if_here(person, nowhere)
 
 
 def _facts(caller: Caller, act: Act) -> Facts:
