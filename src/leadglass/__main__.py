@@ -335,6 +335,22 @@ def _corruption(corrupted: Corrupted) -> Detection:
     )
 
 
+def _decided(present: Present, subject: Asker | Operator, request: Request | Proposal) -> Permit:
+    containment = present.containment()
+    if isinstance(subject, Operator):
+        return decide_operator(present.site(), containment, subject, request, present.owner_uid)
+    if isinstance(subject, Caller):
+        return decide_person(subject, request, containment.generation, time.time_ns())
+    return decide(
+        present.site(),
+        containment,
+        subject,
+        request,
+        unreadable=present.unreadable(),
+        now_ns=time.time_ns() if subject.caller is not None else 0,
+    )
+
+
 def _stages(
     present: Present, archive: _Archive, journal: JournalWriter, changes: Changes, persons: PeopleParts
 ) -> Stages:
@@ -347,21 +363,10 @@ def _stages(
         return persons.desk.recognise(peer, claim)
 
     def may(subject: Asker | Operator, request: Request | Proposal) -> Permit:
-        containment = present.containment()
-        if isinstance(subject, Operator):
-            return decide_operator(present.site(), containment, subject, request, present.owner_uid)
+        permit = _decided(present, subject, request)
         if isinstance(subject, Caller):
-            permit = decide_person(subject, request, containment.generation, time.time_ns())
             used.note(subject, permit.rule)
-            return permit
-        return decide(
-            present.site(),
-            containment,
-            subject,
-            request,
-            unreadable=present.unreadable(),
-            now_ns=time.time_ns() if subject.caller is not None else 0,
-        )
+        return permit
 
     async def checked(arrived: Arrived) -> Inspected:
         return inspect(arrived)
