@@ -12,6 +12,8 @@ PACKAGES = {
         ("echoscu", "storescu", "findscu", "movescu", "getscu", "storescp", "dcmdump", "dcmqrscp"), "dcmtk"
     ),
     "Orthanc": "orthanc",
+    "samba": "samba",
+    "samba-tool": "samba-common-bin",
     "strace": "strace",
     "systemd-analyze": "systemd",
     "exim4": "exim4-daemon-light",

@@ -46,12 +46,13 @@ from leadglass.inspection.structure import inspect
 from leadglass.policy.authorise import authorise, decide_operator
 from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide
-from leadglass.policy.people import decide_person
+from leadglass.policy.people import decide_person, rechecker
 from leadglass.site.format import migrate
 from leadglass.site.keyring import Keyring
 from leadglass.site.layout import device_authorities
 from leadglass.site.model import Site
 from leadglass.site.people import People
+from leadglass.site.ports import web_address
 from leadglass.site.register import Register
 from leadglass.site.sitekey import SiteKey
 from leadglass.site.write import load_proven
@@ -199,7 +200,7 @@ def _persons(site_dir: Path, site: Site, site_key: SiteKey, register: Register, 
     """What knows people, and what changes them."""
     people = People(register)
     desk = Desk(people, site_key.derive("people"), site.name)
-    return PeopleParts(people, desk, lambda: _web_address(present.site()), partial(raise_generation, site_dir))
+    return PeopleParts(people, desk, lambda: web_address(present.site()), partial(raise_generation, site_dir))
 
 
 def _close(
@@ -255,7 +256,7 @@ class _Archive:
         self.commit = Commit(
             CommitParts(index, self.segments, keyring, self.reader, self.barrier, self.recovery.recover, limits)
         )
-        self.release = Release(index, self.reader)
+        self.release = Release(index, self.reader, lambda permit: rechecker(permit, time.time_ns))
         self.index, self._site_dir, self._keyring = index, site_dir, keyring
         self._search: AuditSearch | None = None
         conflicts = Conflicts(index, self.commit.claims, self.segments, keyring, self.barrier)
@@ -336,26 +337,44 @@ def _corruption(corrupted: Corrupted) -> Detection:
     )
 
 
+class _Decisions:
+    """What policy says with what holds at this moment; and of people, which of their rights they use."""
+
+    def __init__(self, present: Present, used: RightsUsed) -> None:
+        self._present, self._used = present, used
+
+    def decide(self, subject: Asker | Operator, request: Request | Proposal) -> Permit:
+        present, now_ns = self._present, time.time_ns()
+        containment = present.containment()
+        if isinstance(subject, Operator):
+            return decide_operator(present.site(), containment, subject, request, present.owner_uid)
+        if isinstance(subject, Caller):
+            permit = decide_person(subject, request, containment.generation, now_ns)
+            self._used.note(subject, permit.rule)
+            return permit
+        permit = decide(present.site(), containment, subject, request, unreadable=present.unreadable(), now_ns=now_ns)
+        if subject.caller is not None:
+            self._used.note(subject.caller, permit.rule)
+        return permit
+
+    def authorise(self, change: Change) -> ChangePermit:
+        present = self._present
+        permit = authorise(present.site(), present.containment(), change, present.owner_uid, time.time_ns())
+        if isinstance(change.operator, Caller):
+            self._used.note(change.operator, permit.rule)
+        return permit
+
+
 def _stages(
     present: Present, archive: _Archive, journal: JournalWriter, changes: Changes, persons: PeopleParts
 ) -> Stages:
-    used = RightsUsed(persons.people, time.time_ns)
+    decisions = _Decisions(present, RightsUsed(persons.people, time.time_ns))
 
     async def who(peer: Peer, proposal: Proposal) -> Subject:
         return present.subject(peer, proposal)
 
     async def which_person(peer: Peer, claim: SignIn) -> Caller:
         return persons.desk.recognise(peer, claim)
-
-    def may(subject: Asker | Operator, request: Request | Proposal) -> Permit:
-        containment = present.containment()
-        if isinstance(subject, Operator):
-            return decide_operator(present.site(), containment, subject, request, present.owner_uid)
-        if isinstance(subject, Caller):
-            permit = decide_person(subject, request, containment.generation)
-            used.note(subject, permit.rule)
-            return permit
-        return decide(present.site(), containment, subject, request, unreadable=present.unreadable())
 
     async def checked(arrived: Arrived) -> Inspected:
         return inspect(arrived)
@@ -374,16 +393,10 @@ def _stages(
             return archive.asked(request, permit)
         return await archive.release.open(request, permit)
 
-    def allowed(change: Change) -> ChangePermit:
-        permit = authorise(present.site(), present.containment(), change, present.owner_uid)
-        if isinstance(change.operator, Caller):
-            used.note(change.operator, permit.rule)
-        return permit
-
     return Stages(
         identify=who,
         recognise=which_person,
-        decide=may,
+        decide=decisions.decide,
         receive=archive.receiver.receive,
         inspect=checked,
         claim=archive.commit.claim,
@@ -392,14 +405,9 @@ def _stages(
         open=open_for,
         record=record,
         note=note,
-        authorise=allowed,
+        authorise=decisions.authorise,
         perform=changes.perform,
     )
-
-
-def _web_address(site: Site) -> str:
-    """What links for people begin with."""
-    return "http://localhost" if site.loopback else f"https://{site.name}"
 
 
 def _anchors(site_dir: Path, register: Register) -> list[str]:

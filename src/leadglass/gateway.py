@@ -3,7 +3,7 @@
     admit       who is it, and may they speak to us at all?         A-ASSOCIATE-RQ
     sign_in     which person is it, and is that proven?             passkey, password and code, provider, directory
     store       may they, is it what it says, where does it rest?   C-STORE
-    release     may they, and what may they have?                   C-ECHO, C-FIND, C-GET, C-MOVE, Storage Commitment
+    release     may they, and what may they have?                   C-ECHO, C-FIND, C-GET, C-MOVE, Storage Commitment, what people look at
     change      what people do to the site itself                   enrol, revoke, apply, promote, rebuild
     keep_watch  what the keeper finds                               expiry, drift, corruption
 

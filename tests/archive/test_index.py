@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from leadglass.archive import index as index_module
+from leadglass.archive import paging
 from leadglass.archive.index import Granted, Index, Known, Pending, Visibility
 from leadglass.archive.projection import encode_settled, settled_of
 from leadglass.archive.sqlite import READERS_MAX, connect
@@ -260,6 +260,9 @@ def histories(draw: st.DrawFn) -> list[Settled]:
             tags.SERIES_DESCRIPTION: str(record),
             tags.INSTANCE_NUMBER: draw(st.sampled_from(("", "1", "-2"))),
             tags.STUDY_DATE: draw(st.sampled_from(("", "20240101"))),
+            tags.REFERRING_PHYSICIAN_NAME: draw(st.sampled_from(NAMES)),
+            tags.REQUESTING_PHYSICIAN: draw(st.sampled_from(NAMES)),
+            tags.INSTITUTIONAL_DEPARTMENT_NAME: draw(st.sampled_from(("", "Radiology"))),
         }
         series, patient = f"{study}.{draw(st.integers(1, 2))}", draw(st.sampled_from(PATIENTS))
         sop_class = draw(st.sampled_from((CT, MR)))
@@ -337,7 +340,7 @@ def test_rows_come_page_by_page_and_each_once(index: Index, monkeypatch: pytest.
         [settled(instance(f"1.{number}", study=f"1.2.{number % 7}"), received=number) for number in range(25)]
     )
     whole = list(index.rows())
-    monkeypatch.setattr(index_module, "PAGE_ROWS", 3)
+    monkeypatch.setattr(paging, "PAGE_ROWS", 3)
     assert list(index.rows()) == whole
     assert len(whole) == len(set(whole)) and sum(row[0] == "instances" for row in whole) == 25
 
@@ -417,6 +420,28 @@ def test_an_older_index_is_projected_anew(index: Index, tmp_path: Path) -> None:
     connection.close()
     again = opened(tmp_path)
     assert list(again.rows()) == rows
+    again.close()
+
+
+def test_an_index_from_before_people_learns_clinicians_and_departments(index: Index, tmp_path: Path) -> None:
+    said = {
+        tags.REFERRING_PHYSICIAN_NAME: "Smith^Anna=\u5c71\u7530",
+        tags.REQUESTING_PHYSICIAN: "Jones",
+        tags.INSTITUTIONAL_DEPARTMENT_NAME: "Radiology ",
+    }
+    index.publish([settled(instance("1.1", attributes=said)), settled(instance("1.3", study="1.4"))])
+    rows = list(index.rows())
+    index.close()
+    connection = connect(tmp_path / "index" / "index.db", KEY, write=True)
+    connection.execute(
+        "DROP TABLE study_clinicians; DROP INDEX series_department; ALTER TABLE series DROP COLUMN department; PRAGMA user_version = 3"
+    )
+    connection.close()
+    again = opened(tmp_path)
+    assert list(again.rows()) == rows
+    clinicians = [row[1:] for row in again.rows() if row[0] == "study_clinicians"]
+    assert clinicians == [("jones", "1.2.3"), ("smith^anna", "1.2.3"), ("\u5c71\u7530", "1.2.3")]
+    assert [row[-1] for row in again.rows() if row[0] == "series"] == ["radiology", ""]
     again.close()
 
 
@@ -501,8 +526,6 @@ def test_one_rebuild_at_a_time_and_a_dead_one_is_cleared_away(index: Index, tmp_
 
 
 def test_a_read_in_the_middle_of_an_exchange_goes_on(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    from leadglass.archive import query as paging
-
     monkeypatch.setattr(paging, "PAGE_ROWS", 2)
     kept = [settled(instance(f"1.{number}", study=f"1.{number}"), received=number) for number in range(6)]
     index.publish(kept)

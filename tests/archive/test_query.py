@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from leadglass.archive import query as paging
+from leadglass.archive import paging
 from leadglass.archive.index import Index, Visibility
 from leadglass.archive.matching import LIST_VALUES_MAX, keys_to_match
+from leadglass.archive.query import Rows
 from leadglass.terms import Level, Malformed, Mismatched, PatientIdentity, Root, Settled, Standing
 from leadglass.wire import tags
 from tests.archive.kept import MR, instance, opened, query, retrieval, settled
@@ -368,7 +369,7 @@ def test_exact_keys_ranges_and_prefixes_walk_an_index_and_sort_nothing(
 ) -> None:
     reads = Reads(index)
     asked = {UID: "", **COUNTS, **{getattr(tags, name): value for name, value in keys.items()}}
-    list(paging.Rows(reads, query(Level.STUDY, asked), visible).answers())
+    list(Rows(reads, query(Level.STUDY, asked), Visibility(visible)).answers())
     plan = reads.plan()
     assert plan
     for step in plan:
@@ -381,7 +382,7 @@ def test_exact_keys_ranges_and_prefixes_walk_an_index_and_sort_nothing(
 @pytest.mark.parametrize("keys", [{tags.PATIENT_ID: "P1"}, {tags.PATIENT_ID: "", tags.PATIENT_NAME: "SMI*"}])
 def test_patients_too(index: Index, keys: Mapping[int, str]) -> None:
     reads = Reads(index)
-    list(paging.Rows(reads, query(Level.PATIENT, keys, Root.PATIENT), None).answers())
+    list(Rows(reads, query(Level.PATIENT, keys, Root.PATIENT), ALL).answers())
     assert not [step for step in reads.plan() if step.startswith("SCAN") or "TEMP B-TREE" in step]
 
 
@@ -390,7 +391,7 @@ def test_a_query_reads_a_page_at_a_time_and_may_be_dropped(tmp_path: Path, monke
     index = opened(tmp_path)
     index.publish([settled(instance(f"1.{number}.1.1", study=f"1.{number}"), received=number) for number in range(100)])
     reads = Reads(index)
-    answers = paging.Rows(reads, query(Level.STUDY, {UID: ""}), None).answers()
+    answers = Rows(reads, query(Level.STUDY, {UID: ""}), ALL).answers()
     assert reads.rows == 0
     for _ in range(11):
         next(answers)

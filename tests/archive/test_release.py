@@ -14,7 +14,7 @@ STUDY = 0x0020000D
 
 
 def opened(process: Process, request, *, device: str = "CT1", classes: frozenset[str] | None = None) -> Answer:
-    release = Release(process.index, process.reader)
+    release = Release(process.index, process.reader, lambda permit: None)
     return driven(release.open(request, permit(device, request.action, classes)))
 
 

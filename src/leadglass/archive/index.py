@@ -19,11 +19,15 @@ from typing import Any
 import apsw
 import msgspec
 
+from leadglass.archive import paging
 from leadglass.archive.claimtable import ClaimTable
 from leadglass.archive.projection import encode, encode_settled, exclude, include, settled_of
-from leadglass.archive.query import PAGE_ROWS, Rows, Selection
+from leadglass.archive.query import Rows
+from leadglass.archive.selection import Selection
 from leadglass.archive.sqlite import Readers, Value, connect, patiently
+from leadglass.archive.visibility import STUDY_COLUMNS, Sight, Visibility
 from leadglass.terms import (
+    Dossier,
     HoldReason,
     Instance,
     KeyFault,
@@ -45,6 +49,7 @@ _KEYS = {
     "patient_names": "name, raw_id, issuer",
     "studies": "study",
     "study_names": "name, study",
+    "study_clinicians": "name, study",
     "series": "study, series",
     "counts": "study, series, sop_class",
     "instances": "study, series, number, sop",
@@ -78,13 +83,6 @@ class Pending:
     """Somebody else's claim must settle first: on this UID, or on its study for another patient."""
 
     writer: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Visibility:
-    """What of the current versions a permit shows; None for all SOP classes."""
-
-    sop_classes: frozenset[str] | None = None
 
 
 class Index:
@@ -251,15 +249,24 @@ class Index:
 
         Raises Mismatched where the unique key of a level above is missing, Malformed where a key means nothing or is too long.
         """
-        return Rows(self._all, query, visible.sop_classes).answers()
+        return Rows(self._all, query, visible).answers()
 
     def select(self, retrieval: Retrieval, visible: Visibility) -> Iterator[Settled]:
         """What a C-GET or C-MOVE names, in the order of study, series and instance number, page by page. Raises Mismatched, Malformed."""
-        return Selection(self._all, retrieval, visible.sop_classes).instances()
+        return Selection(self._all, retrieval, visible).instances()
 
     def count(self, retrieval: Retrieval, visible: Visibility) -> int:
         """How many `select` yields."""
-        return Selection(self._all, retrieval, visible.sop_classes).count()
+        return Selection(self._all, retrieval, visible).count()
+
+    def seen(self, studies: Iterable[str], visible: Visibility) -> set[str]:
+        """Which of these studies a permit shows."""
+        return Sight(self._all, visible).seen(studies)
+
+    def dossiers(self, named: str, limit: int) -> list[Dossier]:
+        """The study of that UID, or the studies of the patients with that Patient ID, whoever issued it, up to a limit."""
+        statement = f"SELECT {STUDY_COLUMNS} FROM studies s WHERE s.study = ? OR s.raw_id = ? ORDER BY s.study LIMIT ?"
+        return Sight(self._all, Visibility()).dossiers(self._all(statement, (named, named, limit)))
 
     def studies_of(self, patient_id: str) -> list[str]:
         """The studies of a Patient ID, whoever issued it."""
@@ -290,11 +297,13 @@ class Index:
             width = key.count(",") + 1
             marks = ", ".join("?" * width)
             columns = f"SELECT {key}, * FROM {table}"
-            page = self._all(f"{columns} ORDER BY {key} LIMIT ?", (PAGE_ROWS,))
+            page = self._all(f"{columns} ORDER BY {key} LIMIT ?", (paging.PAGE_ROWS,))
             while page:
                 yield from ((table, *row[width:]) for row in page)
                 after = page[-1][:width]
-                page = self._all(f"{columns} WHERE ({key}) > ({marks}) ORDER BY {key} LIMIT ?", (*after, PAGE_ROWS))
+                page = self._all(
+                    f"{columns} WHERE ({key}) > ({marks}) ORDER BY {key} LIMIT ?", (*after, paging.PAGE_ROWS)
+                )
 
     # ---- epochs, upkeep
 

@@ -50,7 +50,8 @@ CREATE INDEX versions_received ON versions(received, size);
 """
 
 # What is current. `source` and `received`: the instance that a row's attributes are from. `counts`: what there is, by SOP class, so that
-# what a permit is confined to is counted without looking at an instance. A name stands in a table of its own, with each of its groups.
+# what a permit is confined to is counted without looking at an instance. A name stands in a table of its own, with each of its groups. Clinicians
+# and departments, folded, are what a study says of who may see it: `study_clinicians` has each group of the referring and requesting physicians' names.
 PROJECTED_TABLES = """
 CREATE TABLE patients(raw_id TEXT NOT NULL, issuer TEXT NOT NULL, patient_id TEXT NOT NULL, patient_name TEXT NOT NULL,
     received INTEGER NOT NULL, source TEXT NOT NULL, attributes BLOB NOT NULL, PRIMARY KEY(raw_id, issuer)) WITHOUT ROWID;
@@ -65,10 +66,12 @@ CREATE INDEX studies_study_date ON studies(study_date);
 CREATE INDEX studies_accession ON studies(accession);
 CREATE INDEX studies_study_id ON studies(study_id);
 CREATE TABLE study_names(name TEXT NOT NULL, study TEXT NOT NULL, PRIMARY KEY(name, study)) WITHOUT ROWID;
+CREATE TABLE study_clinicians(name TEXT NOT NULL, study TEXT NOT NULL, PRIMARY KEY(name, study)) WITHOUT ROWID;
 CREATE TABLE series(study TEXT NOT NULL, series TEXT NOT NULL, modality TEXT NOT NULL, received INTEGER NOT NULL, source TEXT NOT NULL,
-    attributes BLOB NOT NULL, PRIMARY KEY(study, series)) WITHOUT ROWID;
+    attributes BLOB NOT NULL, department TEXT NOT NULL, PRIMARY KEY(study, series)) WITHOUT ROWID;
 CREATE INDEX series_series ON series(series);
 CREATE INDEX series_modality ON series(modality);
+CREATE INDEX series_department ON series(department) WHERE department != '';
 CREATE TABLE counts(study TEXT NOT NULL, series TEXT NOT NULL, sop_class TEXT NOT NULL, instances INTEGER NOT NULL,
     PRIMARY KEY(study, series, sop_class)) WITHOUT ROWID;
 CREATE TABLE instances(study TEXT NOT NULL, series TEXT NOT NULL, number INTEGER NOT NULL, sop TEXT NOT NULL, sop_class TEXT NOT NULL,

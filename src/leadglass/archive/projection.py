@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, cast
 
 import apsw
@@ -99,8 +100,11 @@ def _put_series(db: apsw.Connection, each: Settled) -> None:
     modality = column_text(tags.MODALITY, instance.attributes.get(tags.MODALITY, ""))
     key = (instance.study_instance_uid, instance.series_instance_uid)
     own = _part(instance.attributes, SERIES_TAGS)
-    row = (*key, modality, each.received_at_ns, instance.sop_instance_uid, own)
-    db.execute("INSERT OR REPLACE INTO series VALUES(?,?,?,?,?,?)", row)
+    department = column_text(
+        tags.INSTITUTIONAL_DEPARTMENT_NAME, instance.attributes.get(tags.INSTITUTIONAL_DEPARTMENT_NAME, "")
+    )
+    row = (*key, modality, each.received_at_ns, instance.sop_instance_uid, own, department)
+    db.execute("INSERT OR REPLACE INTO series VALUES(?,?,?,?,?,?,?)", row)
 
 
 def _put_study(db: apsw.Connection, each: Settled) -> None:
@@ -113,6 +117,8 @@ def _put_study(db: apsw.Connection, each: Settled) -> None:
     db.execute("INSERT INTO studies VALUES(?,?,?,?,?,?,?,?,?,?,?)", row)
     for name in _names(instance.attributes):
         db.execute("INSERT INTO study_names VALUES(?,?)", (name, study))
+    for name in clinicians_of(instance.attributes):
+        db.execute("INSERT INTO study_clinicians VALUES(?,?)", (name, study))
     _put_patient(db, *owner)
 
 
@@ -122,6 +128,8 @@ def _drop_study(db: apsw.Connection, study: str) -> None:
     for raw_id, issuer, attributes in rows:
         for name in _names(attributes_of(attributes)):
             db.execute("DELETE FROM study_names WHERE name = ? AND study = ?", (name, study))
+        for name in clinicians_of(attributes_of(attributes)):
+            db.execute("DELETE FROM study_clinicians WHERE name = ? AND study = ?", (name, study))
         _put_patient(db, raw_id, issuer)
 
 
@@ -150,11 +158,35 @@ def _names(attributes: Mapping[int, str]) -> frozenset[str]:
     return frozenset(name for name in name_forms(attributes.get(tags.PATIENT_NAME, "")) if name)
 
 
+def clinicians_of(attributes: Mapping[int, str]) -> frozenset[str]:
+    """Whom a study names as its referring or requesting physician: each group of each name, folded."""
+    referring = attributes.get(tags.REFERRING_PHYSICIAN_NAME, "")
+    requesting = attributes.get(tags.REQUESTING_PHYSICIAN, "")
+    return _clinicians(referring, requesting) if referring or requesting else frozenset()
+
+
+@lru_cache(maxsize=4096)
+def _clinicians(referring: str, requesting: str) -> frozenset[str]:
+    named = (*referring.split("\\"), *requesting.split("\\"))
+    return frozenset(form for name in named for form in name_forms(name) if form)
+
+
 def _part(attributes: Mapping[int, str], wanted: frozenset[int]) -> bytes:
     return encode({tag: text for tag, text in attributes.items() if tag in wanted})
 
 
 # ---- growing older
+
+_PROJECTED = (
+    "patients",
+    "patient_names",
+    "studies",
+    "study_names",
+    "study_clinicians",
+    "series",
+    "counts",
+    "instances",
+)
 
 
 def _kept(db: apsw.Connection) -> None:
@@ -163,7 +195,7 @@ def _kept(db: apsw.Connection) -> None:
 
 def _projected(db: apsw.Connection) -> None:
     """Projects what is current anew, whatever was there."""
-    for table in ("patients", "patient_names", "studies", "study_names", "series", "counts", "instances"):
+    for table in _PROJECTED:
         db.execute(f"DROP TABLE IF EXISTS {table}")
     db.execute(PROJECTED_TABLES)
     current: list[Any] = db.execute("SELECT sop FROM versions WHERE standing = 'current'").fetchall()
@@ -179,4 +211,5 @@ MIGRATIONS: tuple[Migration[apsw.Connection], ...] = (
     Migration(1, "claims and versions", _kept),
     Migration(2, "what is current, with counts by SOP class and names by group", _projected),
     Migration(3, "claims lie in a file of their own", _claims_gone),
+    Migration(4, "clinicians and departments, by which people see studies", _projected),
 )

@@ -1,15 +1,18 @@
 """What may they have? A permit's view of the index, and bodies that verify as they are read.
 
-What a permit is confined to confines queries, retrievals and commitments alike, and what is not current is in none of them.
+What a permit is confined to confines queries, retrievals and commitments alike, and what is not current is in none of them. A person who may
+see none of what they name hears one and the same refusal, whether it is here or not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from leadglass.archive.index import Index, Visibility
+from leadglass.archive.index import Index
 from leadglass.archive.read import Reader
+from leadglass.archive.visibility import Recheck, Visibility
+from leadglass.policy.people import nothing_seen
 from leadglass.terms import (
     Body,
     Commitment,
@@ -34,18 +37,19 @@ class Answer:
     progress: Progress
     permit: Permit
     request: Request
+    visible: Visibility
     index: Index
     reader: Reader
 
     def rows(self) -> Iterator[Mapping[int, str]]:
         """Answers of a query; empty for anything else."""
         if isinstance(self.request, Query):
-            yield from self.index.find(self.request, self._visible)
+            yield from self.index.find(self.request, self.visible)
 
     def instances(self) -> Iterator[Settled]:
         """What a retrieval selects; empty for anything else."""
         if isinstance(self.request, Retrieval):
-            yield from self.index.select(self.request, self._visible)
+            yield from self.index.select(self.request, self.visible)
 
     def read(self, settled: Settled) -> Body:
         """Iterating raises Corrupted and other StoreFaults, KeyFault."""
@@ -57,16 +61,14 @@ class Answer:
             for reference in self.request.references:
                 yield reference, self._verdict(reference)
 
-    @property
-    def _visible(self) -> Visibility:
-        return Visibility(self.permit.sop_classes)
-
     def _verdict(self, reference: Reference) -> int:
         device = self.permit.subject.actor
         versions = self.index.versions(reference.sop_instance_uid)
         current = next((each for each in versions if each.standing is Standing.CURRENT), None)
         classes = self.permit.sop_classes
         if current is None or (classes is not None and current.instance.sop_class_uid not in classes):
+            return NO_SUCH_OBJECT_INSTANCE
+        if not self.index.seen([current.instance.study_instance_uid], self.visible):
             return NO_SUCH_OBJECT_INSTANCE
         if current.instance.sop_class_uid != reference.sop_class_uid:
             return CLASS_INSTANCE_CONFLICT
@@ -83,20 +85,23 @@ class Answer:
 
 
 class Release:
-    """The `open` step."""
+    """The `open` step. `rechecker`: what policy decides each study of a permit by, None where it is a device's."""
 
-    def __init__(self, index: Index, reader: Reader) -> None:
-        self._index, self._reader = index, reader
+    def __init__(self, index: Index, reader: Reader, rechecker: Callable[[Permit], Recheck | None]) -> None:
+        self._index, self._reader, self._rechecker = index, reader, rechecker
 
     async def open(self, request: Request, permit: Permit) -> Answer:
-        """Raises StoreFault where the index does not answer."""
+        """Raises StoreFault where the index does not answer, NotPermitted where nothing that was named may be seen, there or not."""
+        visible = Visibility(permit.sop_classes, permit.studies, self._rechecker(permit))
         self._index.catch_up()  # whatever was answered with success before this is found, whoever kept it
         progress = Progress()
         match request:
             case Retrieval():
-                progress.total = self._index.count(request, Visibility(permit.sop_classes))
+                progress.total = self._index.count(request, visible)
+                if visible.confined and not progress.total:
+                    raise nothing_seen(permit)
             case Commitment():
                 progress.total = len(request.references)
             case _:
                 pass
-        return Answer(progress, permit, request, self._index, self._reader)
+        return Answer(progress, permit, request, visible, self._index, self._reader)

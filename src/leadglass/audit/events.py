@@ -25,6 +25,7 @@ from leadglass.terms import (
     EventKind,
     Fault,
     HoldReason,
+    Inquiry,
     Offer,
     Operator,
     Outcome,
@@ -177,7 +178,12 @@ def release_ended(request: Request, permit: Permit, progress: Progress) -> Event
 
 
 def _released(
-    request: Request, permit: Permit, kind: EventKind, outcome: Outcome, reason: str, counts: Mapping[str, int]
+    request: Request,
+    permit: Permit,
+    kind: EventKind,
+    outcome: Outcome,
+    reason: str,
+    counts: Mapping[str, int],
 ) -> Event:
     uids: tuple[str, ...] = ()
     if isinstance(request, Commitment):
@@ -310,6 +316,8 @@ def _asked(request: Request) -> dict[str, str | int]:
             return asked
         case Commitment():
             return {"transaction": request.transaction_uid, "references": len(request.references)}
+        case Inquiry():
+            return {"about": request.about} if request.about else {}
         case AuditQuestion():
             return {"who": request.who, "from_ns": request.from_ns, "until_ns": request.until_ns}
         case Echo():

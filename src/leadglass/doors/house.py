@@ -59,7 +59,7 @@ class House:
     """`site()` and `containment()` give what holds now; `fatal` is set where acknowledging must stop.
 
     `search()` opens the audit search for feeding it, which is the keeper's.
-    `web_address()`: what links for people begin with, `https://HOST[:PORT]`, of a loopback site `http://localhost:PORT`.
+    `web_address()`: what links for people begin with, `https://NAME[:PORT]`, on a loopback site `http://localhost:PORT`; "" without a web door.
     """
 
     site_dir: Path

@@ -14,6 +14,8 @@ from leadglass.archive.segments import Unsure
 from leadglass.identity.people.guesses import Slowed
 from leadglass.identity.people.passwords import Unsuitable
 from leadglass.identity.people.sessions import Locked
+from leadglass.policy.evaluation import PolicyFault
+from leadglass.policy.studies import UnknownResidual
 from leadglass.site.document import SiteInvalid
 from leadglass.site.register import Taken
 from leadglass.terms import (
@@ -30,6 +32,8 @@ from leadglass.terms import (
     NotPermitted,
     Overloaded,
     Refused,
+    SecondPersonNeeded,
+    StepUpNeeded,
     StoreFault,
     Unenrollable,
     UnknownDestination,
@@ -62,6 +66,8 @@ REPLIES: dict[type[Refused], Reply] = {
     Locked: Reply(_NO_REASON, 0x0124, "Not authorized", 401, "AR"),
     Slowed: Reply(_NO_REASON, 0x0124, "Not authorized", 429, "AR"),
     NotPermitted: Reply(_NO_REASON, 0x0124, "Not authorized", 403, "AR"),
+    StepUpNeeded: Reply(_NO_REASON, 0x0124, "Not authorized", 403, "AR"),
+    SecondPersonNeeded: Reply(_NO_REASON, 0x0124, "Not authorized", 403, "AR"),
     Contained: Reply(_NO_REASON, 0x0124, "Not authorized", 403, "AR"),
     Malformed: Reply((1, 2, 1), 0xC000, "Cannot understand", 400, "AE"),
     Mismatched: Reply(_NO_REASON, 0xA900, "Data set does not match SOP class or instance", 400, "AE"),
@@ -83,6 +89,8 @@ FAULTS: dict[type[Fault], Reply] = {
     SiteInvalid: Reply(_CONGESTED, 0x0110, "Processing failure", 500, "AE"),
     Unsure: _TRY_LATER,
     Fault: Reply(_CONGESTED, 0x0110, "Processing failure", 500, "AE"),
+    PolicyFault: Reply(_CONGESTED, 0x0110, "Processing failure", 500, "AE"),
+    UnknownResidual: Reply(_CONGESTED, 0x0110, "Processing failure", 500, "AE"),
     StoreFault: _TRY_LATER,
     KeyFault: Reply(_CONGESTED, 0x0110, "Processing failure", 500, "AE"),
     UpstreamFault: Reply(_CONGESTED, 0x0110, "Upstream failed", 502, "AE"),

@@ -51,15 +51,15 @@ WHILE_READ_ONLY = frozenset(
 OWN = frozenset({ChangeKind.FACTOR_ENROLL, ChangeKind.FACTOR_REMOVE, ChangeKind.SESSION_END})
 
 
-def authorise(site: Site, containment: Containment, change: Change, owner_uid: int) -> ChangePermit:
-    """`site`: the one that serves. Raises NotPermitted, Contained."""
+def authorise(site: Site, containment: Containment, change: Change, owner_uid: int, now_ns: int = 0) -> ChangePermit:
+    """`site`: the one that serves. `now_ns`: without it no person's step-up is fresh. Raises NotPermitted, Contained."""
     operator = change.operator
     if isinstance(operator, Operator):
         rule = _rule(site, operator, owner_uid)
     elif change.kind in OWN and change.about == operator.name:
         rule = "person:self"
     else:
-        rule = authorise_person(operator, change)
+        rule = authorise_person(operator, change, now_ns)
     if containment.read_only and change.kind not in WHILE_READ_ONLY:
         raise Contained(f"the site is read-only ({containment.read_only}): no {change.kind} until that ends", rule=rule)
     return ChangePermit(change.operator, rule, containment.generation)

@@ -6,6 +6,7 @@ The questions, in this order:
     (2) is it still a device of this site, and let in?
     (3) does a flow to archive grant the action (any action, for an association), with the user identity it demands?
     (4) does one of those reach as far as what is asked: the SOP class that is stored, the destination of a C-MOVE?
+    (5) where somebody sits at the device: may they have that too, and of which studies (policy/people.py)?
 What the grants show adds up: a query sees the SOP classes of all of them, and the permit names each that adds some.
 Read-only containment refuses nothing here: new instances and reads are care, and an overwrite never was permitted.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from leadglass.policy.flows import Compiled, Grant, compiled
+from leadglass.policy.people import confine
 from leadglass.site.model import Site
 from leadglass.terms import (
     Action,
@@ -22,6 +24,7 @@ from leadglass.terms import (
     Contained,
     Containment,
     Device,
+    Inquiry,
     NotPermitted,
     Offer,
     Permit,
@@ -38,9 +41,27 @@ _BESIDE_STORING = frozenset({VERIFICATION, STORAGE_COMMITMENT_PUSH})
 
 
 def decide(
-    site: Site, containment: Containment, subject: Subject, request: Request | Proposal, *, unreadable: bool = False
+    site: Site,
+    containment: Containment,
+    subject: Subject,
+    request: Request | Proposal,
+    *,
+    unreadable: bool = False,
+    now_ns: int = 0,
 ) -> Permit:
-    """`unreadable`: the containment state is only the last known one. Raises NotPermitted, Contained, UnknownDestination, Unsupported."""
+    """`unreadable`: the containment state is only the last known one. `now_ns`: Unix time, where somebody sits at the device.
+
+    Raises NotPermitted, Contained, UnknownDestination, Unsupported.
+    """
+    permit = _by_flows(site, containment, subject, request, unreadable)
+    if subject.caller is not None:  # (5)
+        return confine(permit, subject.caller, request, now_ns)
+    return permit
+
+
+def _by_flows(
+    site: Site, containment: Containment, subject: Subject, request: Request | Proposal, unreadable: bool
+) -> Permit:
     # (1), (2)
     _not_contained(containment, subject)
     if unreadable and isinstance(request, Proposal):
@@ -52,7 +73,7 @@ def decide(
     # (3)
     if isinstance(request, Proposal):
         return Permit(subject, None, _association(lookup, grants, subject, request).rule, generation)
-    if isinstance(request, AuditQuestion):
+    if isinstance(request, AuditQuestion | Inquiry):
         raise NotPermitted(f"{subject.device.name} is a device: only people ask who saw what", subject=subject)
     action = request.action
     usable = [grant for grant in grants if action in grant.actions and _identified(grant, subject.proposal)]

@@ -1,36 +1,329 @@
-"""May this person? Pure: a caller and what they ask, to a rule, or a refusal. Default deny."""
+"""May this person? Pure: a caller, what they ask and the time, to a rule or a permit, or a refusal that says what it lacks. Default deny.
+
+    a request   decide_person, confine   which studies it may reach (a filter), then `rechecker` decides each of them again
+    one study   permitted
+    an act      may                      about no study; may_decide: about what somebody else asked for
+    a change    authorise_person         what people do to the site itself, at the console
+
+The policies are asked in `evaluation.py`; nothing is allowed here that they do not allow. What a person may is decided by what they are now:
+whoever approved something is asked again, by `still_approves`, when it is done.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from leadglass.terms import Act, Caller, Change, ChangeKind, NotPermitted, Permit, Proposal, Request, Role
+from leadglass.policy.evaluation import (
+    ACCOUNT_ACTS,
+    MATTER_ACTS,
+    SITE,
+    Answer,
+    Facts,
+    Matter,
+    OfAccount,
+    OfMatter,
+    OfStudy,
+    ask,
+)
+from leadglass.policy.matrix import needs_second_person, needs_step_up
+from leadglass.policy.relationships import Ties
+from leadglass.policy.studies import Scope, ground, scope
+from leadglass.terms import (
+    NO_STUDY,
+    Act,
+    Action,
+    AuditQuestion,
+    Caller,
+    Change,
+    ChangeKind,
+    Dossier,
+    Echo,
+    Inquiry,
+    NotPermitted,
+    Offer,
+    Permit,
+    Person,
+    Proposal,
+    Request,
+    Role,
+    SecondPersonNeeded,
+    StepUpNeeded,
+    StudyRule,
+    Subject,
+)
+from leadglass.wire.charset import normalise_for_matching
 
-ACTS: Mapping[ChangeKind, Act] = {}
+__all__ = [
+    "ACTS", "authorise_person", "confine", "decide_person", "incompatible", "may", "may_decide", "needs_second_person", "needs_step_up",
+    "nothing_seen", "permitted", "recheck", "rechecker", "still_approves", "visible",
+]  # fmt: skip
+
+STEP_UP_SECONDS = 300
+Recheck = Callable[[Sequence[Dossier]], list[bool]]
+
+ACTS: Mapping[ChangeKind, Act] = {
+    ChangeKind.ACCESS_APPROVE: Act.ACCESS_APPROVE,
+    ChangeKind.ACCESS_CANCEL: Act.ACCESS_REQUEST,
+    ChangeKind.ACCESS_REQUEST: Act.ACCESS_REQUEST,
+    ChangeKind.CONFLICT_DISMISS: Act.CONFLICT_RESOLVE,
+    ChangeKind.CONFLICT_PROMOTE: Act.CONFLICT_RESOLVE,
+    ChangeKind.DEVICE_DISABLE: Act.DEVICE_REVOKE,
+    ChangeKind.DEVICE_ENABLE: Act.DEVICE_ENROLL,
+    ChangeKind.DEVICE_ENROLL: Act.DEVICE_ENROLL,
+    ChangeKind.DEVICE_RENEW: Act.DEVICE_ENROLL,
+    ChangeKind.DEVICE_REVOKE: Act.DEVICE_REVOKE,
+    ChangeKind.DEVICE_SUPERSEDE: Act.DEVICE_REVOKE,
+    ChangeKind.DEVICE_WAIVE: Act.DEVICE_ENROLL,
+    ChangeKind.GLASS_BREAK: Act.GLASS_BREAK,
+    ChangeKind.GLASS_REVIEW: Act.GLASS_REVIEW,
+    ChangeKind.INDEX_REBUILD: Act.INDEX_REBUILD,
+    ChangeKind.LEASE_END: Act.LEASE_OPEN,
+    ChangeKind.LEASE_OPEN: Act.LEASE_OPEN,
+    ChangeKind.PERSON_ADD: Act.PERSON_ADD,
+    ChangeKind.PERSON_DISABLE: Act.PERSON_DISABLE,
+    ChangeKind.PERSON_ENABLE: Act.PERSON_DISABLE,
+    ChangeKind.PERSON_RESET: Act.PERSON_RESET,
+    ChangeKind.RELATIONS_IMPORT: Act.RELATIONS_IMPORT,
+    ChangeKind.ROLE_GRANT: Act.ROLE_GRANT,
+    ChangeKind.ROLE_REVOKE: Act.ROLE_GRANT,
+    ChangeKind.SESSION_END: Act.SESSION_END,
+    ChangeKind.SITE_APPLY: Act.POLICY_APPLY,
+    ChangeKind.SITE_BACKUP: Act.BACKUP_RUN,
+}
 """What a change asks for, where a person may ask for it at all."""
 
+# Where somebody else's is concerned, these are asked for instead: whoever approves may withdraw, whoever ends sessions ends a lease.
+_OF_OTHERS = {ChangeKind.ACCESS_CANCEL: Act.ACCESS_APPROVE, ChangeKind.LEASE_END: Act.SESSION_END}
 
-def decide_person(caller: Caller, request: Request | Proposal, generation: int) -> Permit:
-    """What the caller may have of what they ask. Raises NotPermitted."""
-    raise NotPermitted(f"{caller.name} may not: no rule allows it")
+_ACT_OF = {
+    Action.STORE: Act.STUDY_STORE,
+    Action.FIND: Act.STUDY_FIND,
+    Action.GET: Act.STUDY_READ,
+    Action.MOVE: Act.STUDY_READ,
+    Action.COMMIT: Act.STUDY_READ,  # its answer says which instances there are
+}
 
-
-def may(caller: Caller, act: Act) -> str:
-    """The rule that allows an act that is about no study. Raises NotPermitted."""
-    raise NotPermitted(f"{caller.name} may not {act}: no rule allows it")
-
-
-def authorise_person(caller: Caller, change: Change) -> str:
-    """The rule that allows a change. Raises NotPermitted."""
-    act = ACTS.get(change.kind)
-    if act is None:
-        raise NotPermitted(f"{change.kind} is a command's alone: no person may ask for it at a door")
-    return may(caller, act)
+# Roles that go with no other: who watches is not who is watched, a guest is nobody else, a machine is no person.
+_ALONE = (Role.SECURITY_OFFICER, Role.AUDITOR, Role.VENDOR, Role.SERVICE_ACCOUNT)
 
 
 def incompatible(roles: frozenset[Role]) -> str:
-    """Which two of these nobody may have together; "" where they go together. Whoever watches is not whoever is watched."""
-    watchers = {Role.SECURITY_OFFICER, Role.AUDITOR}
-    if (len(roles & watchers) and roles - watchers) or watchers <= roles:
-        return f"nobody is {' and '.join(sorted(roles))} at once: who watches is not who is watched"
+    """Which two of these nobody may have together; "" where they go together."""
+    for alone in _ALONE:
+        if others := sorted(roles - {alone}) if alone in roles else []:
+            return f"{alone} and {others[0]} do not go together: who watches is not who is watched, and a guest or a machine is nobody else"
     return ""
+
+
+# ---- requests
+
+
+def decide_person(caller: Caller, request: Request | Proposal, generation: int, now_ns: int) -> Permit:
+    """What the caller may have of what they ask at a web door. Raises NotPermitted."""
+    match request:
+        case Proposal() | Echo():
+            raise NotPermitted(f"{caller.name} asks for what only devices do: associations and echoes")
+        case Offer():
+            return Permit(caller, request.action, may(caller, Act.STUDY_STORE, now_ns), generation)
+        case AuditQuestion() | Inquiry():
+            return Permit(caller, request.action, may(caller, request.action, now_ns), generation)
+        case _:
+            found, studies = visible(caller, _ACT_OF[request.action], now_ns)
+            return Permit(caller, request.action, found, generation, studies=studies)
+
+
+def confine(permit: Permit, caller: Caller, request: Request | Proposal, now_ns: int) -> Permit:
+    """A device's permit, as far as whoever sits at the device may have that too. Raises NotPermitted."""
+    match request:
+        case Proposal() | Echo():
+            return permit
+        case AuditQuestion() | Inquiry():
+            raise NotPermitted(f"{caller.name} asks at a device what is asked at the console alone")
+        case Offer():
+            return replace(permit, rule=f"{permit.rule}+{may(caller, Act.STUDY_STORE, now_ns)}")
+        case _:
+            found, studies = visible(caller, _ACT_OF[request.action], now_ns)
+            return replace(permit, rule=f"{permit.rule}+{found}", studies=studies)
+
+
+def visible(caller: Caller, act: Act, now_ns: int, *, bulk: bool = False) -> tuple[str, StudyRule]:
+    """The rule that may show studies, and a filter for those; each of what passes is decided again (`rechecker`). Raises NotPermitted."""
+    facts = _facts(caller, act, now_ns, bulk=bulk)
+    found = scope(act, facts)
+    if found.rule == NO_STUDY:
+        raise _refusal(caller, act, facts, None)
+    return _told(found), ground(found.rule, Ties.of(caller), now_ns)
+
+
+def permitted(caller: Caller, act: Act, study: Dossier, now_ns: int, *, bulk: bool = False) -> str:
+    """The rule that allows an act on this one study. Raises NotPermitted."""
+    facts = _facts(caller, act, now_ns, bulk=bulk)
+    about = OfStudy(Ties.of(caller).to(study, now_ns), study.modalities)
+    return _rule(caller, act, facts, about)
+
+
+def recheck(caller: Caller, act: Act, studies: Sequence[Dossier], now_ns: int) -> list[bool]:
+    """For each study whether the act is allowed."""
+    return _recheck(caller, act, lambda: now_ns)(studies)
+
+
+def rechecker(permit: Permit, clock: Callable[[], int]) -> Recheck | None:
+    """What decides each study of a request again, with all its facts; None where a device asks and nobody sits at it.
+
+    `clock`: Unix nanoseconds: a window that ends in the middle of a long answer ends it. Answers are remembered by facts, so that a query of
+    many studies asks Cedar once for each distinct set of them.
+    """
+    caller = _caller(permit)
+    if caller is None or not isinstance(permit.action, Action) or permit.action not in _ACT_OF:
+        return None
+    return _recheck(caller, _ACT_OF[permit.action], clock)
+
+
+def _caller(permit: Permit) -> Caller | None:
+    """Who asks, or sits at the device that asks."""
+    subject = permit.subject
+    return subject.caller if isinstance(subject, Subject) else subject if isinstance(subject, Caller) else None
+
+
+def _recheck(caller: Caller, act: Act, clock: Callable[[], int]) -> Recheck:
+    ties = Ties.of(caller)
+    known: dict[OfStudy, bool] = {}
+
+    def decided(studies: Sequence[Dossier]) -> list[bool]:
+        now_ns = clock()
+        facts = _facts(caller, act, now_ns)
+        allowed = []
+        for study in studies:
+            about = OfStudy(ties.to(study, now_ns), study.modalities)
+            if about not in known:
+                known[about] = ask(act, facts, about).allowed
+            allowed.append(known[about])
+        return allowed
+
+    return decided
+
+
+def nothing_seen(permit: Permit) -> NotPermitted:
+    """The refusal of a request that named something and met nothing that may be seen: there is none, or none for this person."""
+    subject, caller = permit.subject, _caller(permit)
+    who = caller.name if caller is not None else subject.actor
+    device = subject if isinstance(subject, Subject) else None
+    return NotPermitted(
+        f"{who} may see nothing of what was named: it is not here, or not theirs to see; `leadglass policy explain` says which",
+        rule=permit.rule,
+        subject=device,
+    )
+
+
+# ---- acts
+
+
+def may(caller: Caller, act: Act, now_ns: int = 0) -> str:
+    """The rule that allows an act that is about no study. Raises NotPermitted. Without the time no step-up is fresh."""
+    return _rule(caller, act, _facts(caller, act, now_ns), SITE)
+
+
+def may_decide(caller: Caller, act: Act, of: str, by: Person, now_ns: int) -> str:
+    """The rule that lets the caller approve (or review, by `act`) that person's wish to do `of`. Raises NotPermitted."""
+    about = OfMatter(of, by.id == caller.person.id, by.roles)
+    return _rule(caller, act, _facts(caller, act, now_ns), about)
+
+
+def still_approves(approver: Person, of: Act, by: Person, now_ns: int) -> str:
+    """The rule by which who approved could do so today, passkey or not; asked when what was approved is done. "" where there is none."""
+    if not _in_office(approver, now_ns):
+        return ""
+    answer = ask(
+        Act.ACCESS_APPROVE, Facts(approver.roles, stepped_up=True), OfMatter(of, by.id == approver.id, by.roles)
+    )
+    return answer.rule if answer.allowed else ""
+
+
+# ---- changes
+
+
+def authorise_person(caller: Caller, change: Change, now_ns: int = 0) -> str:
+    """The rule that allows a change. Raises NotPermitted.
+
+    A change that decides about a matter says in its arguments whose it is: `requested_by` (a person's id), `requester_roles`, and of an
+    approval `act`. One of an account says `roles` or `role`, and `about` is the account's name or id.
+    """
+    act = ACTS.get(change.kind)
+    if act is None:
+        raise NotPermitted(f"{change.kind} is a command's alone: no person may ask for it at a door")
+    if change.kind in _OF_OTHERS and change.arguments.get("requested_by") != caller.person.id:
+        act = _OF_OTHERS[change.kind]
+    return _rule(caller, act, _facts(caller, act, now_ns), _about(caller, act, change))
+
+
+def _about(caller: Caller, act: Act, change: Change) -> Matter:
+    try:
+        if act in MATTER_ACTS:
+            by = str(change.arguments["requested_by"])
+            of = str(
+                change.arguments["act"] if change.kind is ChangeKind.ACCESS_APPROVE else change.arguments.get("act", "")
+            )
+            return OfMatter(of, by == caller.person.id, _roles(change.arguments["requester_roles"]))
+        if act in ACCOUNT_ACTS:
+            given = change.arguments.get("roles") or ([change.arguments["role"]] if "role" in change.arguments else [])
+            return OfAccount(_is(caller.person, change.about), _roles(given))
+    except (KeyError, ValueError, TypeError) as error:
+        raise NotPermitted(f"{change.kind} does not say whom it concerns: {error}") from error
+    return SITE
+
+
+def _is(person: Person, about: str) -> bool:
+    """However the name is spelled: nobody gets at their own account by another case."""
+    return normalise_for_matching(about) in (normalise_for_matching(person.name), person.id)
+
+
+def _roles(given: object) -> frozenset[Role]:
+    if not isinstance(given, list | tuple | set | frozenset):
+        raise TypeError("roles are a list")
+    return frozenset(Role(str(each)) for each in given)
+
+
+# ---- facts, and what is said where they do not suffice
+
+
+def _facts(caller: Caller, act: Act, now_ns: int, *, bulk: bool = False) -> Facts:
+    """Raises NotPermitted for somebody who is nobody any more."""
+    if not _in_office(caller.person, now_ns):
+        raise NotPermitted(f"{caller.name} is disabled, or their time is over: `leadglass people enable {caller.name}`")
+    since_ns = now_ns - caller.stepped_up_ns
+    fresh = caller.stepped_up_ns > 0 and 0 <= since_ns <= STEP_UP_SECONDS * 1_000_000_000
+    return Facts(caller.person.roles, fresh, act in caller.approved, bulk)
+
+
+def _in_office(person: Person, now_ns: int) -> bool:
+    return person.enabled and (not person.until_ns or now_ns < person.until_ns)
+
+
+def _rule(caller: Caller, act: Act, facts: Facts, about: Matter) -> str:
+    answer = ask(act, facts, about)
+    if not answer.allowed:
+        raise _refusal(caller, act, facts, about)
+    return answer.rule
+
+
+def _refusal(caller: Caller, act: Act, facts: Facts, about: Matter | None) -> NotPermitted:
+    """What would have made it allowed is found by asking again. `about` None: any study."""
+
+    def allowed(tried: Facts) -> bool:
+        return scope(act, tried).rule != NO_STUDY if about is None else ask(act, tried, about).allowed
+
+    answer = ask(act, facts, about) if about is not None else Answer(False, ())
+    what = f"{caller.name} ({', '.join(sorted(facts.roles)) or 'no role'}) may not {act}"
+    if not facts.stepped_up and allowed(replace(facts, stepped_up=True)):
+        return StepUpNeeded(f"{what} without a fresh passkey: step up, then ask again", rule=answer.rule)
+    if not facts.approved and allowed(replace(facts, stepped_up=True, approved=True)):
+        return SecondPersonNeeded(f"{what} until somebody else approved it: ask for access", rule=answer.rule)
+    why = f"{answer.rule} forbids it" if answer.rules else "no rule allows it"
+    return NotPermitted(
+        f"{what}: {why}; `leadglass policy explain {caller.name} {act} ...` says what would", rule=answer.rule
+    )
+
+
+def _told(found: Scope) -> str:
+    return "+".join(f"cedar:{each}" for each in found.rules)

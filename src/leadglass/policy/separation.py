@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from leadglass.terms import Act, Caller, NotPermitted, Person
+from leadglass.terms import Act, Caller, NotPermitted
 
 SECOND_NS = 1_000_000_000
 ALONE_WAITS_SECONDS = 24 * 3600  # an approval where nobody else could have given it
@@ -27,11 +27,6 @@ class Window:
     from_ns: int
     until_ns: int
     alone: bool = False
-
-
-def could(person: Person, act: Act) -> bool:
-    """Whether somebody has the right, were they here with a fresh passkey."""
-    return False
 
 
 def must_be_another(caller: Caller, person_id: str, what: str) -> None:

@@ -103,7 +103,7 @@ class Access:
             for each in self.glass_of(person)
             if each.from_ns <= now_ns < each.until_ns
         ]
-        for request in self._in_window(person, now_ns):
+        for request in self.in_window(person, now_ns):
             found += _granted(request)
         return tuple(found)
 
@@ -157,11 +157,8 @@ class Access:
         with self._register.transaction() as connection:
             _settle(connection, request_id, state, now_ns)
 
-    def approved(self, person: str, now_ns: int) -> dict[Act, str]:
-        """Acts in their window now, each with a request's id."""
-        return {each.act: each.id for each in self._in_window(person, now_ns)}
-
-    def _in_window(self, person: str, now_ns: int) -> list[AccessRequest]:
+    def in_window(self, person: str, now_ns: int) -> list[AccessRequest]:
+        """Approved, and their time is now."""
         where = "person = ? AND state = 'approved' AND from_ns <= ? AND until_ns > ?"
         return self._requests(where, (person, now_ns, now_ns))
 

@@ -24,7 +24,14 @@ _AE_TITLE = re.compile(r"[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?")
 _INTEGERS = range(-(1 << 63), 1 << 63)  # what TOML promises
 _ARRAYS = ("flows", "tests", "never")
 _OF_TABLES = ("doors", "notices")  # whose keys are tables of fixed names
-_NAMED = ("devices", "zones", "services", "roles")  # tables whose next key is a name that a person chose
+_NAMED = (
+    "devices",
+    "zones",
+    "services",
+    "roles",
+    "providers",
+    "directories",
+)  # tables whose next key is a name that a person chose
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +315,7 @@ def place_name(place: str) -> str:
 def _parts(dotted: str) -> list[str]:
     """`devices.CT.1.zone` names device `CT.1`: only the first and the last part of such a key are fixed."""
     first, _, rest = dotted.partition(".")
-    if first in ("devices", "zones") and "." in rest:
+    if first in ("devices", "zones", "providers", "directories") and "." in rest:
         name, _, last = rest.rpartition(".")
         return [first, name, last]
     if first == "services" and rest:

@@ -13,6 +13,7 @@ from leadglass.site.document import Document, Reader, SiteInvalid, Values, neare
 from leadglass.site.fitting import Places, misfits
 from leadglass.site.model import (
     DIMSE_SERVICE,
+    ConsoleDoor,
     DimseDoor,
     Doors,
     Flow,
@@ -25,12 +26,13 @@ from leadglass.site.model import (
     Service,
     Site,
     Test,
+    WebDoor,
     Webhook,
     Zone,
     name_problem,
 )
 from leadglass.site.schema import DEVICE_KEYS, KEYS, LIMIT_RANGES, RECORD
-from leadglass.site.secrets import reference_problem
+from leadglass.site.sources import directories, providers, reference_to_secret
 from leadglass.terms import Action, Device
 from leadglass.wire.uids import storage_class_of, uid_problem
 
@@ -72,6 +74,14 @@ def load_from(directory: Path, site_dir: Path) -> Site:
     return site
 
 
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
 class _Builder(Values):
     def build(self, added: list[Document], site_dir: Path) -> Site:
         self.unknown_keys(self.main, frozenset(KEYS))
@@ -101,6 +111,8 @@ class _Builder(Values):
             operators=self.words("site.operators", numbers=True),
             roles=self.table("roles"),
             notices=Notices(self._mail(), self._webhook()),
+            providers=dict(providers(self, self.flag("site.loopback"))),
+            directories=dict(directories(self)),
         )
         for origin, message, mend in misfits(site, places):
             if self.reader.full:
@@ -146,13 +158,51 @@ class _Builder(Values):
             mend = "127.0.0.1:PORT; or loopback = false, and the site key out of the site directory"
             self.bad("doors.dimse.listen", f"a loopback site listens on {host}", mend)
         dimse = DimseDoor(host, port, title, workers, minimum, private)
+        return Doors(dimse, self._metrics_door(), self._web_door(), self._console_door())
+
+    def _metrics_door(self) -> MetricsDoor | None:
         if self.get("doors.metrics.listen") is None:
-            return Doors(dimse)
+            return None
         metrics = MetricsDoor(*self.listen("doors.metrics.listen", "127.0.0.1:9276"))
         if not ipaddress.ip_address(metrics.host).is_loopback:
             mend = "metrics have no identity: 127.0.0.1:PORT"
             self.bad("doors.metrics.listen", f"{metrics.host} is not loopback", mend)
-        return Doors(dimse, metrics)
+        return metrics
+
+    def _web_door(self) -> WebDoor | None:
+        """What a site without [doors.web] never had, it goes on without."""
+        if not self.table("doors.web"):
+            return None
+        if self.get("doors.web.listen") is None:
+            self.bad("doors.web", "the web door listens nowhere", 'listen = "0.0.0.0:443"')
+        host, port = self.listen("doors.web.listen", "127.0.0.1:443")
+        workers = self.number("doors.web.workers", 1)
+        if not 1 <= workers <= 16:
+            self.bad("doors.web.workers", f"{workers} workers", "between 1 and 16; one is enough for most")
+        loopback, name = self.flag("site.loopback"), self.text("site.name", "localhost")
+        if loopback and not ipaddress.ip_address(host).is_loopback:
+            mend = "127.0.0.1:PORT; or loopback = false, and the site key out of the site directory"
+            self.bad("doors.web.listen", f"a loopback site listens on {host}", mend)
+        if _is_address(name):
+            mend = "the host name that browsers open: a passkey belongs to a name, never to an address"
+            self.bad("site.name", f"{name} is an address, and the site has a web door", mend)
+        certificate = self.text("doors.web.certificate", "")
+        return WebDoor(host, port, workers, certificate)
+
+    def _console_door(self) -> ConsoleDoor | None:
+        if self.get("doors.console.listen") is None:
+            return None
+        door = ConsoleDoor(*self.listen("doors.console.listen", "127.0.0.1:0"))
+        if not self.flag("site.loopback"):
+            mend = "the console without TLS is for loopback sites: remove it, people open [doors.web]"
+            self.bad("doors.console.listen", "this is no loopback site", mend)
+        if not ipaddress.ip_address(door.host).is_loopback:
+            self.bad("doors.console.listen", f"{door.host} is not loopback", "127.0.0.1:PORT: it speaks no TLS")
+        if self.get("doors.web.listen") is None:
+            self.bad(
+                "doors.console", "the console has no web door to stand beside", '[doors.web] listen = "127.0.0.1:0"'
+            )
+        return door
 
     def _zones(self) -> Iterator[tuple[str, Zone]]:
         count = 0
@@ -339,7 +389,7 @@ class _Builder(Values):
         for address in (sender, *(to or ("",))):
             if not _MAIL_ADDRESS.fullmatch(address):
                 self.bad(where, f"{address[:64]!r} is no mail address", 'from = "...", to = ["name@hospital.example"]')
-        password = self._reference(f"{where}.password")
+        password = reference_to_secret(self, where, "password") if self.get(f"{where}.password") else ""
         authority = self.text(f"{where}.authority", "")
         user = self.text(f"{where}.user", "")
         return Mail(found[2], int(found[3]), found[1] == "smtps", sender, to, user, password, authority)
@@ -353,13 +403,8 @@ class _Builder(Values):
             self.bad(
                 f"{where}.url", f"{url[:64]!r} is no https address", "notices leave over TLS only: https://HOST/PATH"
             )
-        return Webhook(url, self._reference(f"{where}.secret"), self.text(f"{where}.authority", ""))
-
-    def _reference(self, where: str) -> str:
-        reference = self.text(where, "")
-        if reference and (problem := reference_problem(reference)):
-            self.bad(where, problem, "file:PATH or credential:NAME")
-        return reference
+        secret = reference_to_secret(self, where, "secret") if self.get(f"{where}.secret") else ""
+        return Webhook(url, secret, self.text(f"{where}.authority", ""))
 
     def _limits(self) -> Limits:
         values: dict[str, int | float] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from leadglass.terms.instances import Settled
-from leadglass.terms.requests import Subject
+from leadglass.terms.requests import Asker
 
 
 class Refused(Exception):
@@ -12,7 +12,7 @@ class Refused(Exception):
     `rule`: the rule that refused, where one did. `subject`: who it was, where that much is known. `recorded`: an event says so already.
     """
 
-    def __init__(self, reason: str, *, rule: str = "", subject: Subject | None = None) -> None:
+    def __init__(self, reason: str, *, rule: str = "", subject: Asker | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.rule = rule
@@ -26,6 +26,14 @@ class NotIdentified(Refused):
 
 class NotPermitted(Refused):
     """No flow of the site file allows this."""
+
+
+class StepUpNeeded(NotPermitted):
+    """This person may, with a fresh passkey: step up, then ask again."""
+
+
+class SecondPersonNeeded(NotPermitted):
+    """This person may, once somebody else approved it: ask for that, then ask again."""
 
 
 class Contained(Refused):

@@ -193,7 +193,20 @@ class AuditQuestion:
         return Act.AUDIT_REPORT if self.report else Act.AUDIT_READ
 
 
-Request = Echo | Offer | Query | Retrieval | Commitment | AuditQuestion
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """A person looks at what the site knows of people and devices: an act about no study. `about`: whom or what, "" for all of it."""
+
+    subject: Caller
+    act: Act
+    about: str = ""
+
+    @property
+    def action(self) -> Act:
+        return self.act
+
+
+Request = Echo | Offer | Query | Retrieval | Commitment | AuditQuestion | Inquiry
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,11 +18,11 @@ from leadglass.policy.separation import (
     LEASE_SECONDS_MAX,
     SECOND_NS,
     approved_window,
-    could,
     must_be_another,
     window_max_seconds,
 )
 from leadglass.site.access import AccessRequest, Decision, Glass, Lease
+from leadglass.site.people import fold_name
 from leadglass.terms import (
     Act,
     Caller,
@@ -45,7 +44,7 @@ VERDICTS = ("justified", "not-justified", "unclear")
 
 def _break_glass(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
     """`about`: its id, which says nothing of the patient; the patient stands in the arguments and, sealed, in the event."""
-    caller, now_ns = _caller(change), time.time_ns()
+    caller, now_ns = _caller(change), parts.clock()
     patient = PatientIdentity(_text(arguments, "patient_id"), _text(arguments, "issuer"))
     if not patient.patient_id:
         raise NotChanged("the glass is broken for one patient: name them")
@@ -61,6 +60,7 @@ def _review_glass(parts: PeopleParts, change: Change, arguments: Arguments) -> R
     glass = next((each for each in parts.people.access.glass() if each.id == change.about), None)
     if glass is None:
         raise NotChanged("no glass was broken under that id")
+    _as_told(parts, arguments, glass.person)
     must_be_another(caller, glass.person, "review the broken glass")
     verdict = str(arguments.get("verdict", ""))
     if verdict not in VERDICTS:
@@ -68,13 +68,13 @@ def _review_glass(parts: PeopleParts, change: Change, arguments: Arguments) -> R
     note = _text(arguments, "note")[:REASON_CHARACTERS_MAX]
     if verdict != "justified" and len(note) < REASON_CHARACTERS_MIN:
         raise NotChanged("say in the note what follows from it")
-    parts.people.access.review_glass(glass.id, caller.person.id, verdict, note, time.time_ns())
+    parts.people.access.review_glass(glass.id, caller.person.id, verdict, note, parts.clock())
     return {"glass": glass.id, "verdict": verdict}
 
 
 def _request(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
     """A window for one act, on named devices, patients or studies, or for one exact change (`digest`)."""
-    caller, now_ns = _caller(change), time.time_ns()
+    caller, now_ns = _caller(change), parts.clock()
     act = _act(arguments.get("act"))
     seconds, from_ns = int(arguments.get("seconds", 0)), max(now_ns, int(arguments.get("from_ns", 0)))
     if not 0 < seconds <= window_max_seconds(act):
@@ -108,9 +108,12 @@ def _request(parts: PeopleParts, change: Change, arguments: Arguments) -> Result
 
 def _approve(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
     """`about`: the request; `digest`: of exactly what the approver saw; `approve`: False denies."""
-    caller, now_ns = _caller(change), time.time_ns()
+    caller, now_ns = _caller(change), parts.clock()
     request = _waiting(parts, change.about)
+    _as_told(parts, arguments, request.person)
     must_be_another(caller, request.person, "decide a request")
+    if arguments.get("act") != request.act:
+        raise NotChanged("the request is for another act")
     if arguments.get("digest") != request.digest:
         raise NotChanged("the request is not what you were shown: look at it again")
     approves = bool(arguments.get("approve"))
@@ -128,20 +131,19 @@ def _approve(parts: PeopleParts, change: Change, arguments: Arguments) -> Result
 
 def _cancel(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
     """Whoever asked, or whoever may approve, at any time: an open window is shut."""
-    caller = _caller(change)
+    _caller(change)
     request = parts.people.access.request(change.about)
     if request is None or request.state not in ("requested", "approved"):
         raise NotChanged("that request is not open")
-    if request.person != caller.person.id:
-        policy.may(caller, Act.ACCESS_APPROVE)
-    parts.people.access.settle(request.id, "cancelled", time.time_ns())
+    _as_told(parts, arguments, request.person)
+    parts.people.access.settle(request.id, "cancelled", parts.clock())
     parts.raise_generation(change)
     return {"request": request.id, "state": "cancelled"}
 
 
 def _open_lease(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
     """`about`: the device. Who opens it sits there, with a passkey just now, until it ends or somebody else sits down."""
-    caller, now_ns = _caller(change), time.time_ns()
+    caller, now_ns = _caller(change), parts.clock()
     seconds = int(arguments.get("seconds", LEASE_SECONDS_MAX))
     if not 0 < seconds <= LEASE_SECONDS_MAX:
         raise NotChanged(f"a lease is at most {LEASE_SECONDS_MAX // 3600} h long")
@@ -153,12 +155,12 @@ def _open_lease(parts: PeopleParts, change: Change, arguments: Arguments) -> Res
 
 def _end_lease(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
     """`about`: the device. Whoever sits there, or who may end sessions of others."""
-    caller, now_ns = _caller(change), time.time_ns()
+    caller, now_ns = _caller(change), parts.clock()
     lease = parts.people.access.lease_of(change.about, now_ns)
     if lease is None:
         raise NotChanged(f"nobody sits at {change.about[:64]!r}")
     if lease.person != caller.person.id:
-        policy.may(caller, Act.SESSION_END)
+        policy.may(caller, Act.SESSION_END, now_ns)
     parts.people.access.end_lease(lease.id, f"ended by {caller.name}", now_ns)
     parts.raise_generation(change)
     return {"lease": lease.id, "device": lease.device, "ended": True}
@@ -166,18 +168,19 @@ def _end_lease(parts: PeopleParts, change: Change, arguments: Arguments) -> Resu
 
 def _relate(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
     """All rows of one source at once, in the place of what it said before. `about`: the source."""
-    now_ns, rows = time.time_ns(), list(_related(parts, arguments.get("rows", ()), change.about))
+    now_ns, rows = parts.clock(), list(_related(parts, arguments.get("rows", ()), change.about))
     count = parts.people.access.relate(rows, change.about)
     parts.raise_generation(change)
     return {"source": change.about, "relations": count, "at_ns": now_ns}
 
 
 def _related(parts: PeopleParts, rows: Iterable[Arguments], source: str) -> Iterable[Related]:
+    ids = {each.name: each.id for each in parts.people.every()}
     for row in rows:
-        person = person_named(parts, str(row["person"]))
+        person_id = ids.get(fold_name(str(row["person"]))) or person_named(parts, str(row["person"])).id
         patient = PatientIdentity(str(row["patient_id"]), str(row.get("issuer", ""))) if row.get("patient_id") else None
         yield Related(
-            person.id, Relation(str(row["relation"])), patient, str(row.get("study", "")), int(row.get("from_ns", 0)),
+            person_id, Relation(str(row["relation"])), patient, str(row.get("study", "")), int(row.get("from_ns", 0)),
             int(row.get("until_ns", 0)), source,
         )  # fmt: skip
 
@@ -200,11 +203,19 @@ def _waiting(parts: PeopleParts, request_id: str) -> AccessRequest:
 
 def _other_approvers(parts: PeopleParts, caller: Caller, request: AccessRequest) -> int:
     """How many others could have decided it: whoever is let in and has a role that may, but not who asks."""
+    asks = parts.people.get(request.person)
+    others = [each for each in parts.people.every() if each.id != caller.person.id]
     return sum(
-        1
-        for person in parts.people.every()
-        if person.id not in (caller.person.id, request.person) and person.enabled and could(person, Act.ACCESS_APPROVE)
+        1 for each in others if asks is not None and policy.still_approves(each, request.act, asks, parts.clock())
     )
+
+
+def _as_told(parts: PeopleParts, arguments: Arguments, person_id: str) -> None:
+    """What policy was told of whose matter it is must be what the register says. Raises NotChanged."""
+    person = parts.people.get(person_id)
+    roles = sorted(person.roles) if person is not None else []
+    if arguments.get("requested_by") != person_id or sorted(map(str, arguments.get("requester_roles", ()))) != roles:
+        raise NotChanged("whose matter this is has changed meanwhile: look at it again")
 
 
 def _act(text: object) -> Act:

@@ -31,6 +31,7 @@ class PeopleParts:
     desk: Desk
     web_address: Callable[[], str]
     raise_generation: Callable[[Change], None]
+    clock: Callable[[], int] = time.time_ns  # Unix nanoseconds
 
 
 def _add(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:

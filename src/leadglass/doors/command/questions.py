@@ -11,6 +11,7 @@ from typing import Any
 from leadglass.assets.inventory import Inventory
 from leadglass.audit.codec import to_json
 from leadglass.doors.command.audit_questions import breach, disclosures
+from leadglass.doors.command.explaining import explain
 from leadglass.doors.command.people_questions import PEOPLE_QUESTIONS, amber_people
 from leadglass.doors.house import House, Question
 from leadglass.terms import Device, Standing
@@ -197,6 +198,7 @@ QUESTIONS: Mapping[str, Question] = {
     "disclosures": disclosures,
     "events": events,
     "index-rows": index_rows,
+    "policy-explain": explain,
     "revoked": revoked,
     "site": site,
     "status": status,

@@ -21,7 +21,7 @@ from leadglass.doors.dimse.services.commitment import SUCCESS, report_there
 from leadglass.doors.dimse.services.move import Dial
 from leadglass.doors.house import House, Question, Serving, Worker
 from leadglass.doors.processes.metrics import serve_metrics
-from leadglass.identity.doors import renew_door_if_due
+from leadglass.identity.doors import renew_doors
 from leadglass.site.register import PendingCommitment
 from leadglass.terms import ChangeKind, Commitment, EventKind, Fault, Outcome, Peer, Proposal, Refused, Subject
 from leadglass.watch.clock import StepWatch
@@ -86,7 +86,7 @@ def serve(
             watched = time.monotonic()
             run(gateway.keep_watch(house.do, expiry.notice(house.register.certificates(), time.time_ns())))
             run(gateway.keep_watch(house.do, glass.notice(house.people.access.glass(unreviewed=True), time.time_ns())))
-            _renew_door(house)
+            _renew_doors(house)
     if metrics is not None:
         metrics.shutdown()
     stop.set()
@@ -95,9 +95,9 @@ def serve(
     return 1 if house.fatal.is_set() else 0
 
 
-def _renew_door(house: House) -> None:
-    if renew_door_if_due(house.site_dir, house.site().name, dt.datetime.now(dt.UTC)):
-        _change(house, ChangeKind.DOOR_RENEW, "dimse", {})
+def _renew_doors(house: House) -> None:
+    for door in renew_doors(house.site(), dt.datetime.now(dt.UTC)):
+        _change(house, ChangeKind.DOOR_RENEW, door, {})
 
 
 def _change(house: House, kind: ChangeKind, about: str, arguments: dict[str, object]) -> None:

@@ -108,6 +108,10 @@ class Desk:
         now_ns = self._clock()
         return [each for each in self._people.sessions.of(person_id) if each.live(now_ns)]
 
+    def as_if_here(self, person: Person, peer: Peer) -> Caller:
+        """Somebody with what is in force for them now, proven by nothing: to explain what they may."""
+        return self._book.describe(person, "", peer, frozenset(), 0, self._clock())
+
     # ---- machine clients
 
     def machine(self, peer: Peer) -> Caller:

@@ -11,9 +11,10 @@ import hashlib
 import hmac
 import secrets
 
+from leadglass.policy.people import still_approves
 from leadglass.site.people import People
 from leadglass.site.sessions import SessionRow
-from leadglass.terms import Caller, Factor, NotIdentified, Peer, Person
+from leadglass.terms import Act, Caller, Factor, NotIdentified, Peer, Person
 
 IDLE_LOCK_SECONDS = 600
 SESSION_HOURS_MAX = 12
@@ -157,8 +158,17 @@ class SessionBook:
             factors=factors,
             stepped_up_ns=stepped_up_ns,
             related=access.related(person.id, now_ns),
-            approved=access.approved(person.id, now_ns),
+            approved=self._approved(person, now_ns),
         )
+
+    def _approved(self, person: Person, now_ns: int) -> dict[Act, str]:
+        """Acts in their window, each with a request's id: of those whose approver could approve them today."""
+        found = {}
+        for request in self._people.access.in_window(person.id, now_ns):
+            approvers = [self._people.get(each.person) for each in request.decisions if each.decision == "approved"]
+            if any(each and still_approves(each, request.act, person, now_ns) for each in approvers):
+                found[request.act] = request.id
+        return found
 
 
 def _digest(secret: str) -> str:

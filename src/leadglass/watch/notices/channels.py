@@ -16,7 +16,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from leadglass.site.model import Mail, Site, Webhook
-from leadglass.site.secrets import read_secret
+from leadglass.site.secret import read_secret
 from leadglass.terms import UpstreamFault
 from leadglass.watch.notices.compose import Notice, facts_of, subject_of, text_of
 
@@ -70,7 +70,7 @@ class MailChannel:
         try:
             with self._connected() as server:
                 if mail.user:
-                    server.login(mail.user, read_secret(mail.password, self._site.path))
+                    server.login(mail.user, read_secret("the mail account's password", mail.password, self._site.path))
                 server.send_message(message)
         except (smtplib.SMTPException, OSError) as error:
             raise UpstreamFault(
@@ -105,7 +105,10 @@ class WebhookChannel:
         headers = {"Content-Type": "application/json"}
         try:
             if webhook.secret:
-                key, at = read_secret(webhook.secret, self._site.path).encode(), str(int(time.time()))
+                key, at = (
+                    read_secret("the webhook's key", webhook.secret, self._site.path).encode(),
+                    str(int(time.time())),
+                )
                 signature = hmac.new(key, at.encode() + b"." + body, hashlib.sha256).hexdigest()
                 headers["Leadglass-Signature"] = f"t={at},v1={signature}"
             status = self._posted(body, headers)
