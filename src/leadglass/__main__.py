@@ -305,9 +305,7 @@ class _Journals:
 
     def settled(self) -> Iterator[Settled]:
         """What stored events say: the fast way to a rebuilt index."""
-        for recorded in self._reader.read(None):
-            if recorded.event.settled is not None:
-                yield recorded.event.settled
+        return self._reader.settled()
 
 
 def _recover_one(archive: _Archive, dead: str) -> None:

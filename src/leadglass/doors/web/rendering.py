@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from leadglass.identity.people.sessions import IDLE_LOCK_SECONDS
-from leadglass.terms import Act
+from leadglass.terms import Act, Refused
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -69,6 +69,11 @@ def told(facts: Mapping[str, object], status: int = 200) -> Response:
 
 
 # ---- how things are written
+
+
+def sentence(refusal: Refused) -> str:
+    """A refusal whose reason is for whoever asked."""
+    return f"{refusal.reason[:1].upper()}{refusal.reason[1:]}."
 
 
 def moment(nanoseconds: int) -> str:

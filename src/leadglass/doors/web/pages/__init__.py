@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leadglass.doors.web.pages import devices, enrolment, me, people, sign_in, studies
+from leadglass.doors.web.pages import access, audit, devices, enrolment, me, people, sign_in, studies
 from leadglass.doors.web.pages.page import Page
 
 PAGES: tuple[Page, ...] = (
@@ -12,4 +12,6 @@ PAGES: tuple[Page, ...] = (
     *me.PAGES,
     *people.PAGES,
     *devices.PAGES,
+    *access.PAGES,
+    *audit.PAGES,
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from leadglass.doors.command.questions import devices as device_rows
 from leadglass.doors.web.pages.page import Page
-from leadglass.doors.web.rendering import page, to
+from leadglass.doors.web.rendering import page, sentence, to
 from leadglass.doors.web.visit import Visit
 from leadglass.terms import Act, ChangeKind, NotChanged
 
@@ -36,7 +36,7 @@ def revoke(visit: Visit) -> Response:
     try:
         visit.change(ChangeKind.DEVICE_REVOKE, name, {"fingerprints": fingerprints, "reason": why})
     except NotChanged as refusal:
-        return devices(visit, f"{refusal.reason[:1].upper()}{refusal.reason[1:]}.", 409)
+        return devices(visit, sentence(refusal), 409)
     return to("/devices")
 
 

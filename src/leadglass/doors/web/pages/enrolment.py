@@ -8,7 +8,7 @@ import segno
 
 from leadglass.doors.web.pages.page import Page, Who
 from leadglass.doors.web.pages.sign_in import answer_of
-from leadglass.doors.web.rendering import page, told
+from leadglass.doors.web.rendering import page, sentence, told
 from leadglass.doors.web.visit import Visit
 from leadglass.identity.people.enrolment import Invitation
 from leadglass.identity.people.passwords import PASSWORD_CHARACTERS_MIN, Unsuitable
@@ -76,7 +76,7 @@ def password(visit: Visit) -> Response:
         proven = desk.enrolled_password(link, visit.field("handle"), wanted, visit.field("code"))
         return _done(visit, invitation, proven)
     except Unsuitable as why:
-        facts = _facts(visit, invitation) | {"said": f"{why.reason[:1].upper()}{why.reason[1:]}."}
+        facts = _facts(visit, invitation) | {"said": sentence(why)}
         return page(visit, "enrol_password.html", facts | _app(visit.field("handle"), visit.field("uri")), 422)
     except NotIdentified as refusal:
         visit.turn_away(refusal)

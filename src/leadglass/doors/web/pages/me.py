@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from leadglass.doors.web.pages.page import Page
 from leadglass.doors.web.pages.sign_in import answer_of
-from leadglass.doors.web.rendering import page, to, told
+from leadglass.doors.web.rendering import page, sentence, to, told
 from leadglass.doors.web.visit import Visit
 from leadglass.terms import ChangeKind, NotChanged, NotIdentified, NotPermitted
 
@@ -62,7 +62,7 @@ def remove_factor(visit: Visit) -> Response:
         try:
             visit.change(ChangeKind.FACTOR_REMOVE, visit.who.name, {"credential": visit.field("credential")})
         except NotChanged as refusal:
-            return me(visit, f"{refusal.reason[:1].upper()}{refusal.reason[1:]}.", 409)
+            return me(visit, sentence(refusal), 409)
         return to("/me")
 
     return _when_fresh(visit, removed)

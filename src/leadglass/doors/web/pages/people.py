@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from leadglass.doors.command.people_questions import people as people_rows
 from leadglass.doors.web.pages.page import Page
-from leadglass.doors.web.rendering import page, to
+from leadglass.doors.web.rendering import page, sentence, to
 from leadglass.doors.web.visit import Visit
 from leadglass.terms import Act, ChangeKind, NotChanged, Person, Role
 
@@ -42,7 +42,7 @@ def add(visit: Visit) -> Response:
     try:
         result = visit.change(ChangeKind.PERSON_ADD, visit.field("name"), arguments)
     except NotChanged as refusal:
-        return everybody(visit, _sentence(refusal), 409)
+        return everybody(visit, sentence(refusal), 409)
     return page(visit, "link.html", {"result": result, "about": result["person"]})
 
 
@@ -70,10 +70,6 @@ def _listed(text: str) -> list[str]:
     return [each.strip() for line in text.split("\n") for each in line.split(";") if each.strip()]
 
 
-def _sentence(refusal: NotChanged) -> str:
-    return f"{refusal.reason[:1].upper()}{refusal.reason[1:]}."
-
-
 def _changing(kind: ChangeKind, arguments: Callable[[Visit], Mapping[str, object]]) -> Callable[[Visit], Response]:
     """A page that makes one change to the person its path names, and shows them again."""
 
@@ -82,7 +78,7 @@ def _changing(kind: ChangeKind, arguments: Callable[[Visit], Mapping[str, object
         try:
             result = visit.change(kind, name, {**arguments(visit), "why": visit.field("why")})
         except NotChanged as refusal:
-            return one(visit, _sentence(refusal), 409)
+            return one(visit, sentence(refusal), 409)
         if "enrolment" in result:
             return page(visit, "link.html", {"result": result, "about": name})
         return to(f"/people/{name}")
