@@ -18,9 +18,9 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import controls, finding, ingest, reading
+from bench import controls, finding, ingest, reading, rebuilding
 
-PARTS = ("ct", "small", "multiframe", "get", "find", "controls", "paced")
+PARTS = ("ct", "small", "multiframe", "get", "find", "controls", "paced", "rebuild")
 
 
 def part(name: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[Any]:
@@ -39,6 +39,8 @@ def part(name: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[An
             yield from controls.runs(scratch, rounds=rounds, instances=instances, associations=(1, 4))
         case "paced":
             yield from controls.paced(scratch)
+        case "rebuild":
+            yield from rebuilding.rebuilds(scratch, arguments.instances_kept)
 
 
 def report(name: str, found: list[Any], console: Console) -> None:
@@ -46,6 +48,7 @@ def report(name: str, found: list[Any], console: Console) -> None:
         "get": reading.table,
         "find": finding.table,
         "controls": controls.table,
+        "rebuild": rebuilding.table,
     }
     if name in tables:
         console.print(tables[name](found))
@@ -69,6 +72,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", action="append", help="a receiver's name; may be repeated")
     parser.add_argument("--studies", action="append", type=int, help="sizes of the index for C-FIND")
+    parser.add_argument("--instances-kept", type=int, default=100_000, help="of 10 KB, where the index is rebuilt")
     parser.add_argument("--json", type=Path, help="every measurement, one JSON object a line")
     parser.add_argument("--scratch", type=Path, help="where stores lie meanwhile (default: a temporary directory)")
     arguments = parser.parse_args()

@@ -16,11 +16,21 @@ ROOT = "2.25.90000000001"
 
 def ct(number: int, side: int, study: int, seed: int) -> bytes:
     """A CT instance of side x side 16-bit pixels, as a Part 10 file."""
-    noise = random.Random(seed * 1_000_003 + number)
-    uid = f"{ROOT}.{seed}.{study}.1.{number}"
+    pixels = random.Random(seed * 1_000_003 + number).randbytes(side * side * 2)
+    data = data_set(number, side, study, seed, pixels)
+    return write_part10(CT_IMAGE_STORAGE, uid_of(number, study, seed), EXPLICIT_VR_LITTLE_ENDIAN) + data
+
+
+def uid_of(number: int, study: int, seed: int, series: int = 1) -> str:
+    """The SOP Instance UID that `data_set` writes."""
+    return f"{ROOT}.{seed}.{study}.{series}.{number}"
+
+
+def data_set(number: int, side: int, study: int, seed: int, pixels: bytes, series: int = 1) -> bytes:
+    """A CT instance's data set in Explicit VR Little Endian."""
     texts = {
         0x00080016: ("UI", CT_IMAGE_STORAGE),
-        0x00080018: ("UI", uid),
+        0x00080018: ("UI", uid_of(number, study, seed, series)),
         0x00080020: ("DA", "20260101"),
         0x00080030: ("TM", "120000"),
         0x00080050: ("SH", f"A{study:06d}"),
@@ -33,9 +43,9 @@ def ct(number: int, side: int, study: int, seed: int) -> bytes:
         0x00100030: ("DA", "19700101"),
         0x00100040: ("CS", "O"),
         0x0020000D: ("UI", f"{ROOT}.{seed}.{study}"),
-        0x0020000E: ("UI", f"{ROOT}.{seed}.{study}.1"),
+        0x0020000E: ("UI", f"{ROOT}.{seed}.{study}.{series}"),
         0x00200010: ("SH", str(study)),
-        0x00200011: ("IS", "1"),
+        0x00200011: ("IS", str(series)),
         0x00200013: ("IS", str(number)),
         0x00280004: ("CS", "MONOCHROME2"),
     }
@@ -50,9 +60,8 @@ def ct(number: int, side: int, study: int, seed: int) -> bytes:
     }
     elements = [Element(tag, vr, value.encode()) for tag, (vr, value) in texts.items()]
     elements += [Element(tag, "US", struct.pack("<H", value)) for tag, value in numbers.items()]
-    elements.append(Element(0x7FE00010, "OW", noise.randbytes(side * side * 2)))
-    data = encode(DataSet(sorted(elements, key=lambda element: element.tag)), EXPLICIT_VR_LITTLE_ENDIAN)
-    return write_part10(CT_IMAGE_STORAGE, uid, EXPLICIT_VR_LITTLE_ENDIAN) + data
+    elements.append(Element(0x7FE00010, "OW", pixels))
+    return encode(DataSet(sorted(elements, key=lambda element: element.tag)), EXPLICIT_VR_LITTLE_ENDIAN)
 
 
 def write_corpus(directory: Path, *, count: int, side: int, seed: int, per_study: int = 100) -> int:

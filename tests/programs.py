@@ -12,8 +12,11 @@ PACKAGES = {
         ("echoscu", "storescu", "findscu", "movescu", "getscu", "storescp", "dcmdump", "dcmqrscp"), "dcmtk"
     ),
     "Orthanc": "orthanc",
+    "samba": "samba",
+    "samba-tool": "samba-common-bin",
     "strace": "strace",
     "systemd-analyze": "systemd",
+    "exim4": "exim4-daemon-light",
 }
 
 

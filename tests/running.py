@@ -79,6 +79,7 @@ class RunningSite:
     port: int
     process: subprocess.Popen[bytes] | None = None
     bundles: dict[str, Bundle] = field(default_factory=dict)
+    said: str = ""  # by `up`, on its standard output, as far as it was read
     before: tuple[str, ...] = ()  # what `up` is run under, e.g. a tracer that leaves it our child
 
     @classmethod
@@ -126,6 +127,18 @@ class RunningSite:
                 raise AssertionError(f"the site did not become ready: {said!r}\n{self.log()}")
             said += self.process.stdout.read() or b""  # type: ignore[union-attr]
             time.sleep(0.02)
+        self.said = said.decode()
+
+    def hears(self, word: str, seconds: float = 15.0) -> str:
+        """The rest of the line after a word that `up` prints."""
+        end = time.monotonic() + seconds
+        while word not in self.said or not self.said.partition(word)[2].count("\n"):
+            assert self.process is not None and time.monotonic() < end, (
+                f"{word!r} was not said: {self.said!r}\n{self.log()}"
+            )
+            self.said += (self.process.stdout.read() or b"").decode()  # type: ignore[union-attr]
+            time.sleep(0.02)
+        return self.said.partition(word)[2].partition("\n")[0].strip()
 
     def down(self) -> int:
         """SIGTERM; the exit code."""

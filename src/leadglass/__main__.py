@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -30,14 +32,18 @@ from leadglass.archive.segments import Segments
 from leadglass.audit.events import COMMAND
 from leadglass.audit.journal.append import JournalWriter
 from leadglass.audit.journal.read import JournalReader, RecoveredJournal
+from leadglass.audit.search import AuditAnswer, AuditSearch
 from leadglass.doors.blocking import run
 from leadglass.doors.command.application import run_application
-from leadglass.doors.command.changes import Changes
+from leadglass.doors.command.changes import Changes, raise_generation
+from leadglass.doors.command.people_changes import PeopleParts
 from leadglass.doors.house import House
 from leadglass.gateway import Stages, keep_watch
 from leadglass.identity.certificates import Enrolled, identify, presents
+from leadglass.identity.people.desk import Desk
+from leadglass.identity.people.use import RightsUsed
 from leadglass.inspection.structure import inspect
-from leadglass.policy.authorise import authorise
+from leadglass.policy.authorise import authorise, decide_operator
 from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide
 from leadglass.policy.people import decide_person, rechecker
@@ -45,6 +51,8 @@ from leadglass.site.format import migrate
 from leadglass.site.keyring import Keyring
 from leadglass.site.layout import device_authorities
 from leadglass.site.model import Site
+from leadglass.site.people import People
+from leadglass.site.ports import web_address
 from leadglass.site.register import Register
 from leadglass.site.sitekey import SiteKey
 from leadglass.site.write import load_proven
@@ -52,6 +60,7 @@ from leadglass.site.writer import Writer
 from leadglass.terms import (
     Arrived,
     Asker,
+    AuditQuestion,
     Caller,
     Change,
     ChangePermit,
@@ -59,9 +68,11 @@ from leadglass.terms import (
     Detection,
     Event,
     EventKind,
+    Found,
     Inspected,
     Location,
     NotIdentified,
+    Operator,
     Peer,
     Permit,
     Proposal,
@@ -82,6 +93,7 @@ class Present:
     def __init__(self, site_dir: Path, register: Register) -> None:
         self._site_dir, self._register = site_dir, register
         self._watch = Watch(site_dir)
+        self.sitting_at: Callable[[str, Peer], Caller | None] = lambda device, peer: None
         self.owner_uid = site_dir.stat().st_uid
         self._lock = threading.Lock()
         self._seen: tuple[int, Site, Enrolled] | None = None
@@ -100,8 +112,16 @@ class Present:
 
     def still_welcome(self, subject: Subject) -> None:
         """Raises Refused where who is in the house would not be let in any more."""
-        known = identify(self.enrolled(), subject.peer, subject.proposal, dt.datetime.now(dt.UTC))
+        known = self.subject(subject.peer, subject.proposal)
         decide(self.site(), self.containment(), known, subject.proposal)
+        if subject.caller is not None and (known.caller is None or known.caller.session != subject.caller.session):
+            raise NotIdentified(f"{subject.caller.name} does not sit at {subject.device.name} any more", subject=known)
+
+    def subject(self, peer: Peer, proposal: Proposal) -> Subject:
+        """The device, and who sits at it. Raises NotIdentified, Contained."""
+        device = identify(self.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
+        caller = self.sitting_at(device.device.name, peer)
+        return device if caller is None else replace(device, caller=caller)
 
     def _now(self) -> tuple[int, Site, Enrolled]:
         containment = self._watch.current()
@@ -140,25 +160,20 @@ def assemble(site_dir: Path) -> House:
     archive = _Archive(site, site_dir, index, keyring, writer, _Journals(journal, reader, tell), fatal)
     archive.tell = lambda corrupted: tell([_corruption(corrupted)])
     backup = Backup(site_dir, archive.store, site_key, reader, present.site, archive.standings.still)
-    changes = Changes(site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all)
-    do = _stages(present, archive, journal, changes)
+    persons = _persons(site_dir, site, site_key, register, present)
+    changes = Changes(
+        site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all, people=persons
+    )
+    present.sitting_at = persons.desk.sitting_at
+    do = _stages(present, archive, journal, changes, persons)
     told.append(do)
-
-    def close() -> None:
-        with (
-            contextlib.ExitStack() as last
-        ):  # whatever fails on the way, the rest is closed; a writer is sealed only if nothing did
-            for part in (writer, register, index, keyring):
-                last.callback(part.close)
-            archive.close()
-            journal.close()
-            index.make_durable()
-            writer.seal()
 
     return House(
         site_dir=site_dir,
         do=do,
         register=register,
+        people=persons.people,
+        desk=persons.desk,
         index=index,
         journal=reader,
         standings=archive.standings,
@@ -175,8 +190,34 @@ def assemble(site_dir: Path) -> House:
         recover_all=archive.recover_all,
         upkeep=archive.segments.seal_if_due,
         anchors=lambda: _anchors(site_dir, register),
-        close=close,
+        search=lambda: AuditSearch.open(site_dir, keyring, feeds=True),
+        web_address=persons.web_address,
+        close=partial(_close, archive, journal, index, writer, (writer, register, index, keyring)),
     )
+
+
+def _persons(site_dir: Path, site: Site, site_key: SiteKey, register: Register, present: Present) -> PeopleParts:
+    """What knows people, and what changes them."""
+    people = People(register)
+    desk = Desk(people, site_key.derive("people"), site.name)
+    return PeopleParts(people, desk, lambda: web_address(present.site()), partial(raise_generation, site_dir))
+
+
+def _close(
+    archive: _Archive,
+    journal: JournalWriter,
+    index: Index,
+    writer: Writer,
+    parts: Iterable[Writer | Register | Index | Keyring],
+) -> None:
+    """Whatever fails on the way, the rest is closed; a writer is sealed only if nothing did."""
+    with contextlib.ExitStack() as last:
+        for part in parts:
+            last.callback(part.close)
+        archive.close()
+        journal.close()
+        index.make_durable()
+        writer.seal()
 
 
 class _Archive:
@@ -216,9 +257,18 @@ class _Archive:
             CommitParts(index, self.segments, keyring, self.reader, self.barrier, self.recovery.recover, limits)
         )
         self.release = Release(index, self.reader, lambda permit: rechecker(permit, time.time_ns))
+        self.index, self._site_dir, self._keyring = index, site_dir, keyring
+        self._search: AuditSearch | None = None
         conflicts = Conflicts(index, self.commit.claims, self.segments, keyring, self.barrier)
         rebuild = Rebuild(site_dir, store, index, keyring, self.barrier, journals.settled)
         self.standings = Standings(conflicts, rebuild)
+
+    def asked(self, request: AuditQuestion, permit: Permit) -> AuditAnswer:
+        """Opens the audit search at the first question. Raises StoreFault."""
+        if self._search is None:
+            self._search = AuditSearch.open(self._site_dir, self._keyring)
+        studies = self.index.studies_of(request.patient.patient_id) if request.patient is not None else []
+        return AuditAnswer(request, permit, self._search, studies)
 
     def recover_all(self) -> int:
         """How many writers were dead, or unheard of by the index."""
@@ -229,6 +279,8 @@ class _Archive:
         self.commit.close()
         self.segments.close()
         self.barrier.close()
+        if self._search is not None:
+            self._search.close()
 
 
 class _Journals:
@@ -253,9 +305,7 @@ class _Journals:
 
     def settled(self) -> Iterator[Settled]:
         """What stored events say: the fast way to a rebuilt index."""
-        for recorded in self._reader.read(None):
-            if recorded.event.settled is not None:
-                yield recorded.event.settled
+        return self._reader.settled()
 
 
 def _recover_one(archive: _Archive, dead: str) -> None:
@@ -285,25 +335,38 @@ def _corruption(corrupted: Corrupted) -> Detection:
     )
 
 
-def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes: Changes) -> Stages:
+def _decided(present: Present, subject: Asker | Operator, request: Request | Proposal) -> Permit:
+    containment = present.containment()
+    if isinstance(subject, Operator):
+        return decide_operator(present.site(), containment, subject, request, present.owner_uid)
+    if isinstance(subject, Caller):
+        return decide_person(subject, request, containment.generation, time.time_ns())
+    return decide(
+        present.site(),
+        containment,
+        subject,
+        request,
+        unreadable=present.unreadable(),
+        now_ns=time.time_ns() if subject.caller is not None else 0,
+    )
+
+
+def _stages(
+    present: Present, archive: _Archive, journal: JournalWriter, changes: Changes, persons: PeopleParts
+) -> Stages:
+    used = RightsUsed(persons.people, time.time_ns)
+
     async def who(peer: Peer, proposal: Proposal) -> Subject:
-        return identify(present.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
+        return present.subject(peer, proposal)
 
     async def which_person(peer: Peer, claim: SignIn) -> Caller:
-        raise NotIdentified("nobody can sign in yet")
+        return persons.desk.recognise(peer, claim)
 
-    def may(subject: Asker, request: Request | Proposal) -> Permit:
-        containment = present.containment()
+    def may(subject: Asker | Operator, request: Request | Proposal) -> Permit:
+        permit = _decided(present, subject, request)
         if isinstance(subject, Caller):
-            return decide_person(subject, request, containment.generation, time.time_ns())
-        return decide(
-            present.site(),
-            containment,
-            subject,
-            request,
-            unreadable=present.unreadable(),
-            now_ns=time.time_ns() if subject.caller is not None else 0,
-        )
+            used.note(subject, permit.rule)
+        return permit
 
     async def checked(arrived: Arrived) -> Inspected:
         return inspect(arrived)
@@ -317,8 +380,16 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
     def note(event: Event) -> None:
         journal.append(event)
 
+    async def open_for(request: Request, permit: Permit) -> Found:
+        if isinstance(request, AuditQuestion):
+            return archive.asked(request, permit)
+        return await archive.release.open(request, permit)
+
     def allowed(change: Change) -> ChangePermit:
-        return authorise(present.site(), present.containment(), change, present.owner_uid, time.time_ns())
+        permit = authorise(present.site(), present.containment(), change, present.owner_uid, time.time_ns())
+        if isinstance(change.operator, Caller):
+            used.note(change.operator, permit.rule)
+        return permit
 
     return Stages(
         identify=who,
@@ -329,7 +400,7 @@ def _stages(present: Present, archive: _Archive, journal: JournalWriter, changes
         claim=archive.commit.claim,
         keep=archive.commit.keep,
         publish=archive.commit.publish,
-        open=archive.release.open,
+        open=open_for,
         record=record,
         note=note,
         authorise=allowed,

@@ -3,7 +3,7 @@
     admit       who is it, and may they speak to us at all?         A-ASSOCIATE-RQ
     sign_in     which person is it, and is that proven?             passkey, password and code, provider, directory
     store       may they, is it what it says, where does it rest?   C-STORE
-    release     may they, and what may they have?                   C-ECHO, C-FIND, C-GET, C-MOVE, Storage Commitment
+    release     may they, and what may they have?                   C-ECHO, C-FIND, C-GET, C-MOVE, Storage Commitment, what people look at
     change      what people do to the site itself                   enrol, revoke, apply, promote, rebuild
     keep_watch  what the keeper finds                               expiry, drift, corruption
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from leadglass.audit import events
 from leadglass.terms import (
-    Arrived, Asker, Caller, Change, ChangePermit, Claimed, Conflicting, Detection, Event, Fault, Found, Inspected, Offer, Peer, Permit,
+    Arrived, Asker, Caller, Change, ChangePermit, Claimed, Conflicting, Detection, Event, Fault, Found, Inspected, Offer, Operator, Peer, Permit,
     Progress, Proposal, Refused, Request, Settled, SignIn, Standing, Subject,
 )  # fmt: skip
 
@@ -27,7 +27,7 @@ from leadglass.terms import (
 class Stages:  #                                                            the question           who answers
     identify: Callable[[Peer, Proposal], Awaitable[Subject]]  #             who is it?             identity/
     recognise: Callable[[Peer, SignIn], Awaitable[Caller]]  #               who sits there?        identity/
-    decide: Callable[[Asker, Request | Proposal], Permit]  #                may they?              policy/   pure
+    decide: Callable[[Asker | Operator, Request | Proposal], Permit]  #     may they?              policy/   pure
     receive: Callable[[Offer, Permit, Iterable[memoryview]], Awaitable[Arrived]]  # sealed, hashed archive/
     inspect: Callable[[Arrived], Awaitable[Inspected]]  #                   is it what it says?    inspection/
     claim: Callable[[Inspected, Permit], Awaitable[Claimed]]  #             is the UID free?       archive/

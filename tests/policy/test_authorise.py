@@ -59,4 +59,5 @@ def test_a_read_only_site_contains_and_renews_but_gives_nothing(place: Site, kin
 
 def test_what_gives_rights_or_takes_images_away_is_not_among_them() -> None:
     gives = {ChangeKind.SITE_APPLY, ChangeKind.DEVICE_ENROLL, ChangeKind.CONFLICT_PROMOTE, ChangeKind.CONFLICT_DISMISS}
+    gives |= {ChangeKind.PERSON_ADD, ChangeKind.PERSON_ENABLE, ChangeKind.ROLE_GRANT}
     assert not gives & WHILE_READ_ONLY

@@ -101,6 +101,12 @@ def test_a_good_file(tmp_path: Path) -> None:
         ("[[never]]", '[[tests]]\nwho = "CT1"\n[[never]]', 25, "promises nothing", "deny"),
         ('name = "lab"', 'name = "lab"\nkey = "0123456789abcdef"', 4, "never the key itself", "file:PATH"),
         ('name = "lab"', 'name = "lab"\nindex = "postgresql://pacs:secret@db/x"', 4, "a password in clear", "file of its own"),
+        ('name = "lab"', 'name = "lab"\n[doors.web]\nworkers = 2', 4, "listens nowhere", "0.0.0.0:443"),
+        ('name = "lab"', 'name = "10.1.0.9"\n[doors.web]\nlisten = "0.0.0.0:443"', 3, "is an address", "a passkey belongs to a name"),
+        ('name = "lab"', 'name = "lab"\nloopback = true\n[doors.web]\nlisten = "0.0.0.0:443"', 6, "a loopback site listens on", "127.0.0.1"),
+        ('name = "lab"', 'name = "lab"\n[doors.web]\nlisten = "0.0.0.0:443"\n[doors.console]\nlisten = "127.0.0.1:0"', 7, "no loopback site", "remove it"),
+        ('name = "lab"', 'name = "lab"\nloopback = true\n[doors.web]\nlisten = "127.0.0.1:0"\n[doors.console]\nlisten = "0.0.0.0:0"', 8, "not loopback", "127.0.0.1"),
+        ('name = "lab"', 'name = "lab"\nloopback = true\n[doors.console]\nlisten = "127.0.0.1:0"', 5, "no web door", "[doors.web]"),
         ('name = "lab"', 'name = "lab"\nloopback = true\n[doors.metrics]\nlisten = "0.0.0.0:1"', 6, "not loopback", "127.0.0.1"),
         ('listen = "127.0.0.1:2762"', 'listen = "0.0.0.0:2762"\n[site.x]\n', 6, "unknown key site.x", ""),
         ('certificate = "spki', 'address = "ws1:0"\ncertificate = "spki', 17, "no address", "HOST:PORT"),
@@ -288,6 +294,7 @@ def test_what_init_writes_is_sound_and_allows_nothing(tmp_path: Path, loopback: 
     (tmp_path / "leadglass.toml").write_text(text)
     site = load(tmp_path)
     assert (site.devices, site.flows, prove(site)) == ({}, (), ())
+    assert site.doors.web is not None and (site.doors.console is not None) == loopback
 
 
 def test_a_loopback_site_listens_to_this_machine_alone(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_threads_and_processes_meet_in_it(tmp_path: Path, register: Register) ->
 
 def test_a_change_that_fails_changes_nothing(register: Register) -> None:
     with pytest.raises(StoreFault):
-        with register._transaction() as connection:
+        with register.transaction() as connection:
             connection.execute("INSERT INTO proven VALUES('d', 'ada', 1)")
             connection.execute("INSERT INTO nothing VALUES(1)")
     assert list(register._connection.execute("SELECT * FROM proven")) == []

@@ -136,3 +136,9 @@ def forward(index: Index, change: StandingChange) -> None:
             )
         if _RANK[each.standing] > _RANK[version.standing]:
             index.change_standing(change.sop_instance_uid, each.version, each.standing, frozenset(each.holds))
+
+
+def forwarded(index: Index, change: StandingChange) -> bool:
+    """Whether every version stands where the change wants it, or further."""
+    known = {each.version: _RANK[each.standing] for each in index.versions(change.sop_instance_uid)}
+    return all(known.get(each.version, -1) >= _RANK[each.standing] for each in change.versions)

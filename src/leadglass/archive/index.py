@@ -24,7 +24,7 @@ from leadglass.archive.claimtable import ClaimTable
 from leadglass.archive.projection import encode, encode_settled, exclude, include, settled_of
 from leadglass.archive.query import Rows
 from leadglass.archive.selection import Selection
-from leadglass.archive.sqlite import Readers, Value, connect, patiently
+from leadglass.archive.sqlite import Readers, Value, connect, load, patiently, settle
 from leadglass.archive.visibility import STUDY_COLUMNS, Sight, Visibility
 from leadglass.terms import (
     Dossier,
@@ -98,6 +98,7 @@ class Index:
         self._readers = Readers(lambda: connect(self._path, key, write=False))
         self._seen = seen
         self._rebuilding: int | None = None
+        self._loading = False
 
     @classmethod
     def open(cls, url: str, site_dir: Path, key: bytes) -> Index:
@@ -179,8 +180,7 @@ class Index:
     def publish(self, settled: Sequence[Settled]) -> None:
         """One transaction for all of them; harmless to repeat. A version whose standing was changed since keeps that standing."""
         with self._transaction() as db:
-            for each in settled:
-                self._publish(db, each)
+            include(db, self._kept(db, settled))
             for writer, last in {each.writer: each for each in sorted(settled, key=_record)}.items():
                 db.execute(
                     "INSERT INTO applied VALUES(?,?,?) ON CONFLICT(writer) DO UPDATE SET record = excluded.record, location = excluded.location"
@@ -191,20 +191,24 @@ class Index:
             for each in settled:
                 self._table.release([each.instance.sop_instance_uid], each.writer)
 
-    def _publish(self, db: apsw.Connection, each: Settled) -> None:
-        sop = each.instance.sop_instance_uid
-        row = (
-            sop,
-            each.version,
-            each.standing,
-            ",".join(sorted(each.holds)),
-            each.digest,
-            each.received_at_ns,
-            each.data_set_length,
-        )
-        db.execute("INSERT OR IGNORE INTO versions VALUES(?,?,?,?,?,?,?,?)", (*row, encode_settled(each)))
-        if db.changes() and each.standing is Standing.CURRENT:
-            include(db, each)
+    def _kept(self, db: apsw.Connection, settled: Iterable[Settled]) -> list[Settled]:
+        """Every version that was not there yet gets its row; those among them that are current."""
+        current, rows = [], db.cursor()
+        for each in settled:
+            row = (
+                each.instance.sop_instance_uid,
+                each.version,
+                each.standing,
+                ",".join(sorted(each.holds)),
+                each.digest,
+                each.received_at_ns,
+                each.data_set_length,
+                encode_settled(each),
+            )
+            rows.execute("INSERT OR IGNORE INTO versions VALUES(?,?,?,?,?,?,?,?)", row)
+            if db.changes() and each.standing is Standing.CURRENT:
+                current.append(each)
+        return current
 
     def applied(self, writer: bytes) -> Location | None:
         """The last record of a writer that was published."""
@@ -226,7 +230,7 @@ class Index:
                 exclude(db, former)
             changed = _restand(db, known[version], standing, holds)
             if standing is Standing.CURRENT:
-                include(db, changed)
+                include(db, [changed])
 
     # ---- looking up
 
@@ -268,6 +272,15 @@ class Index:
         statement = f"SELECT {STUDY_COLUMNS} FROM studies s WHERE s.study = ? OR s.raw_id = ? ORDER BY s.study LIMIT ?"
         return Sight(self._all, Visibility()).dossiers(self._all(statement, (named, named, limit)))
 
+    def studies_of(self, patient_id: str) -> list[str]:
+        """The studies of a Patient ID, whoever issued it."""
+        return [row[0] for row in self._all("SELECT study FROM studies WHERE raw_id = ? ORDER BY study", (patient_id,))]
+
+    def patient_of(self, study_instance_uid: str) -> PatientIdentity | None:
+        """Whose study it is; None where none of it is current."""
+        row = self._one("SELECT raw_id, issuer FROM studies WHERE study = ?", (study_instance_uid,))
+        return None if row is None else PatientIdentity(row[0], row[1])
+
     def statistics(self) -> dict[str, int]:
         """How many patients, studies, series and instances are current, and how many versions are held."""
         counted = "SELECT (SELECT count(*) FROM patients), (SELECT count(*) FROM studies), (SELECT count(*) FROM series), (SELECT coalesce(sum(instances), 0) FROM counts), (SELECT count(*) FROM versions WHERE standing = 'held')"
@@ -299,7 +312,7 @@ class Index:
     # ---- epochs, upkeep
 
     def next_epoch(self) -> Index:
-        """An empty index beside this one, which nobody reads until `exchange`. Raises StoreFault where there is one already."""
+        """An empty index beside this one, loaded until `settle`, which nobody reads until `exchange`. Raises StoreFault where there is one already."""
         base = self._base
         lock = os.open(base.with_name(f"{base.name}.rebuild"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -317,10 +330,20 @@ class Index:
                     path.unlink(missing_ok=True)
         fresh = Index(base.with_name(f"{base.name}.{max(numbers) + 1}"), self._pointer, self._key, _mark(self._pointer))
         fresh._rebuilding = lock
+        load(fresh._writing)
+        fresh._loading = True
         return fresh
+
+    def settle(self) -> None:
+        """What was loaded into a fresh one becomes durable, outside the barrier: that takes a while. Harmless to repeat."""
+        with self._storing(), self._gate:
+            if self._loading:
+                settle(self._writing)
+                self._loading = False
 
     def exchange(self, fresh: Index) -> None:
         """The fresh one serves from now on, and is closed; nobody writes meanwhile (the caller holds the barrier)."""
+        fresh.settle()
         fresh._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         part = self._pointer.with_name(f".{self._pointer.name}")
         with part.open("w") as file:
@@ -373,18 +396,22 @@ class Index:
 
     @contextmanager
     def _transaction(self, *, follow: bool = True) -> Iterator[apsw.Connection]:
+        with self._storing(), self._gate:
+            if follow:
+                self._follow()
+            patiently(lambda: self._writing.execute("BEGIN IMMEDIATE"))
+            try:
+                yield self._writing
+                patiently(lambda: self._writing.execute("COMMIT"))
+            except BaseException:
+                if self._writing.in_transaction:  # a full disk may have ended it already
+                    self._writing.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
         try:
-            with self._gate:
-                if follow:
-                    self._follow()
-                patiently(lambda: self._writing.execute("BEGIN IMMEDIATE"))
-                try:
-                    yield self._writing
-                    patiently(lambda: self._writing.execute("COMMIT"))
-                except BaseException:
-                    if self._writing.in_transaction:  # a full disk may have ended it already
-                        self._writing.execute("ROLLBACK")
-                    raise
+            yield
         except apsw.FullError as error:
             raise StoreFault(f"the index has no room: {error}", hint="free space; storing goes on by itself") from error
         except apsw.Error as error:

@@ -35,7 +35,15 @@ class SegmentFile(Protocol):
     def close(self) -> None: ...
 
 
-class ObjectStore(Protocol):
+class Readable(Protocol):
+    """What whoever only reads records asks for: a store, or a `window.Window` on one segment of it."""
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        """Fewer bytes at the end of the segment. Raises FileNotFoundError, OSError."""
+        ...
+
+
+class ObjectStore(Readable, Protocol):
     """Segments by name.
 
     Durability: what was written is durable once `sync` returned, and the name with the first of them; nothing is before.
@@ -47,10 +55,6 @@ class ObjectStore(Protocol):
 
     def create(self, name: str) -> SegmentFile:
         """Raises FileExistsError, NoSpace, OSError."""
-        ...
-
-    def read(self, name: str, offset: int, length: int) -> bytes:
-        """Fewer bytes at the end of the segment. Raises FileNotFoundError, OSError."""
         ...
 
     def read_into(self, name: str, offset: int, into: memoryview) -> int:

@@ -6,7 +6,7 @@ study whose source is the smallest. So a rebuilt index equals the old one row fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, cast
@@ -21,8 +21,10 @@ from leadglass.terms import HoldReason, Settled
 from leadglass.wire import tags
 from leadglass.wire.values import integer_of
 
+PROJECTED_AT_ONCE = 1_000  # versions in memory, where an older index is projected anew
 UNNUMBERED = 2**62  # an Instance Number has at most 12 digits, so these come last
 encode = msgspec.msgpack.Encoder().encode
+Value = str | int | float | bytes | None
 settled_of = msgspec.msgpack.Decoder(Settled).decode
 attributes_of = msgspec.msgpack.Decoder(dict[int, str]).decode
 _ABOVE = PATIENT_TAGS | STUDY_TAGS | SERIES_TAGS
@@ -35,36 +37,40 @@ def encode_settled(each: Settled) -> bytes:
     return encode(each)
 
 
-def include(db: apsw.Connection, each: Settled) -> None:
-    """A version became current. Raises apsw.ConstraintError where another version of its UID is."""
-    instance = each.instance
-    sop, series, study = instance.sop_instance_uid, instance.series_instance_uid, instance.study_instance_uid
-    number = integer_of(instance.attributes.get(tags.INSTANCE_NUMBER, ""))
-    own = encode({tag: text for tag, text in instance.attributes.items() if tag not in _ABOVE})
-    db.execute(
-        "INSERT INTO instances VALUES(?,?,?,?,?,?,?)",
-        (
-            study,
-            series,
-            UNNUMBERED if number is None else number,
-            sop,
-            instance.sop_class_uid,
-            each.received_at_ns,
-            own,
-        ),
+def include(db: apsw.Connection, settled: Iterable[Settled]) -> None:
+    """Versions became current, in any order and any number at once: what is above an instance is looked at once for all of them.
+
+    Raises apsw.ConstraintError where another version of its UID is current.
+    """
+    rows: list[tuple[Value, ...]] = []
+    counts: dict[tuple[str, str, str], int] = {}
+    series: dict[tuple[str, str], Settled] = {}
+    studies: dict[str, Settled] = {}
+    for each in settled:
+        instance = each.instance
+        number = integer_of(instance.attributes.get(tags.INSTANCE_NUMBER, ""))
+        own = encode({tag: text for tag, text in instance.attributes.items() if tag not in _ABOVE})
+        sop, sop_class, study = instance.sop_instance_uid, instance.sop_class_uid, instance.study_instance_uid
+        key = study, instance.series_instance_uid
+        rows.append((*key, UNNUMBERED if number is None else number, sop, sop_class, each.received_at_ns, own))
+        counts[*key, sop_class] = counts.get((*key, sop_class), 0) + 1
+        if key not in series or _place(each) < _place(series[key]):
+            series[key] = each
+        if study not in studies or _place(each) < _place(studies[study]):
+            studies[study] = each
+    db.executemany("INSERT INTO instances VALUES(?,?,?,?,?,?,?)", rows)
+    db.executemany(
+        "INSERT INTO counts VALUES(?,?,?,?) ON CONFLICT DO UPDATE SET instances = instances + excluded.instances",
+        [(*key, instances) for key, instances in counts.items()],
     )
-    db.execute(
-        "INSERT INTO counts VALUES(?,?,?,1) ON CONFLICT DO UPDATE SET instances = instances + 1",
-        (study, series, instance.sop_class_uid),
-    )
-    at = (each.received_at_ns, sop)
-    source = "SELECT received, source FROM series WHERE study = ? AND series = ?"
-    earliest = db.execute(source, (study, series)).fetchone()
-    if earliest is None or at < earliest:
-        _put_series(db, each)
-    earliest = db.execute("SELECT received, source FROM studies WHERE study = ?", (study,)).fetchone()
-    if earliest is None or at < earliest:
-        _put_study(db, each)
+    for key, each in series.items():
+        earliest = db.execute("SELECT received, source FROM series WHERE study = ? AND series = ?", key).fetchone()
+        if earliest is None or _place(each) < earliest:
+            _put_series(db, each)
+    for study, each in studies.items():
+        earliest = db.execute("SELECT received, source FROM studies WHERE study = ?", (study,)).fetchone()
+        if earliest is None or _place(each) < earliest:
+            _put_study(db, each)
 
 
 def exclude(db: apsw.Connection, each: Settled) -> None:
@@ -87,6 +93,11 @@ def exclude(db: apsw.Connection, each: Settled) -> None:
             _put_study(db, _current(db, row[0]))
         else:
             _drop_study(db, study)
+
+
+def _place(each: Settled) -> tuple[int, str]:
+    """The smallest of them is the source of what stands above."""
+    return each.received_at_ns, each.instance.sop_instance_uid
 
 
 def _current(db: apsw.Connection, sop: str) -> Settled:
@@ -199,8 +210,8 @@ def _projected(db: apsw.Connection) -> None:
         db.execute(f"DROP TABLE IF EXISTS {table}")
     db.execute(PROJECTED_TABLES)
     current: list[Any] = db.execute("SELECT sop FROM versions WHERE standing = 'current'").fetchall()
-    for (sop,) in current:
-        include(db, _current(db, sop))
+    for start in range(0, len(current), PROJECTED_AT_ONCE):
+        include(db, [_current(db, sop) for (sop,) in current[start : start + PROJECTED_AT_ONCE]])
 
 
 def _claims_gone(db: apsw.Connection) -> None:

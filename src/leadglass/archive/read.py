@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from leadglass.archive.objects import ObjectStore
+from leadglass.archive.objects import ObjectStore, Readable
 from leadglass.archive.records import (
     FOOTER_LENGTH_BYTES,
     HEAD_LENGTH_BYTES,
@@ -184,19 +184,19 @@ def open_frames(
     return used, filled, index, final
 
 
-def open_record(store: ObjectStore, keyring: Keyring, location: Location) -> OpenedRecord:
+def open_record(store: Readable, keyring: Keyring, location: Location) -> OpenedRecord:
     """Raises FormatBroken, SealBroken, KeyFault, OSError."""
     head, seal, sealed = _open(store, keyring, location, RecordKind.INSTANCE)
     return OpenedRecord(location, head, seal, decode_facts(sealed))
 
 
-def open_change(store: ObjectStore, keyring: Keyring, location: Location) -> StandingChange:
+def open_change(store: Readable, keyring: Keyring, location: Location) -> StandingChange:
     """Raises FormatBroken, SealBroken, KeyFault, OSError."""
     return decode_change(_open(store, keyring, location, RecordKind.STANDING_CHANGE)[2])
 
 
 def _open(
-    store: ObjectStore, keyring: Keyring, location: Location, kind: RecordKind
+    store: Readable, keyring: Keyring, location: Location, kind: RecordKind
 ) -> tuple[RecordHead, InstanceSeal, bytes]:
     head, ending, segment = raw_record(store, location)
     if head.kind is not kind:
@@ -206,7 +206,7 @@ def _open(
     return head, *open_trailer(head, segment, trailer, keyring.key(trailer.key_id))
 
 
-def raw_record(store: ObjectStore, location: Location) -> tuple[RecordHead, bytes, int]:
+def raw_record(store: Readable, location: Location) -> tuple[RecordHead, bytes, int]:
     """Head, trailer with footer, and segment number, read without keys. Raises FormatBroken, OSError."""
     named = parse_segment_name(location.segment)
     if named is None:

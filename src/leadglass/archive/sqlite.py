@@ -12,14 +12,23 @@ from typing import TypeVar
 
 import apsw
 
-from leadglass.archive.projection import MIGRATIONS
+from leadglass.archive.projection import MIGRATIONS, Value
 from leadglass.site.migrations import pending
 from leadglass.terms import KeyFault, StoreFault
 
+__all__ = ["Readers", "Value", "connect", "load", "patiently", "settle"]
+
 BUSY_SECONDS_MAX = 10.0
+_SERVING = (
+    "journal_mode=WAL",
+    "synchronous=NORMAL",
+    "temp_store=MEMORY",
+    "cache_size=-32768",
+    "wal_autocheckpoint=8000",
+)
+LOADING_CACHE_KIB = 128 << 10
 READERS_MAX = 8  # read connections of one process; each read is short, so threads take turns
 T = TypeVar("T")
-Value = str | int | float | bytes | None
 
 
 def connect(path: Path, key: bytes, *, write: bool) -> apsw.Connection:
@@ -31,8 +40,8 @@ def connect(path: Path, key: bytes, *, write: bool) -> apsw.Connection:
         connection.execute(f"PRAGMA key='raw:{key.hex()}'")
         connection.set_busy_timeout(0)
         patiently(lambda: connection.execute("SELECT count(*) FROM sqlite_schema").fetchall())
-        patiently(lambda: connection.execute("PRAGMA journal_mode=WAL").fetchall())
-        for pragma in ("synchronous=NORMAL", "temp_store=MEMORY", "cache_size=-32768", "wal_autocheckpoint=8000"):
+        patiently(lambda: connection.execute(f"PRAGMA {_SERVING[0]}").fetchall())
+        for pragma in _SERVING[1:]:
             connection.execute(f"PRAGMA {pragma}").fetchall()
         if not write:
             connection.execute("PRAGMA query_only=1").fetchall()
@@ -63,6 +72,20 @@ def _migrate(connection: apsw.Connection) -> None:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def load(connection: apsw.Connection) -> None:
+    """A new index that nobody else has open is filled without a log and unsynced, until `settle`. Whatever breaks meanwhile breaks all of it."""
+    for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{LOADING_CACHE_KIB}"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+
+
+def settle(connection: apsw.Connection) -> None:
+    """What was loaded is durable, and written from now on as any other."""
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA user_version = {MIGRATIONS[-1].number}")  # a commit, which syncs all that was not
+    for pragma in _SERVING:
+        connection.execute(f"PRAGMA {pragma}").fetchall()
 
 
 def patiently(act: Callable[[], T]) -> T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from leadglass.archive.objects import ObjectStore
+from leadglass.archive.objects import ObjectStore, Readable
 from leadglass.archive.records import (
     BLOCK_LENGTH_BYTES,
     FOOTER_LENGTH_BYTES,
@@ -26,6 +26,7 @@ from leadglass.archive.records import (
     parse_segment_name,
     trailer_length,
 )
+from leadglass.archive.window import Window
 from leadglass.terms import Location
 
 SCAN_LENGTH_BYTES = 256 * BLOCK_LENGTH_BYTES
@@ -63,29 +64,36 @@ class Walked:
         self.records = [record for record in self.records if record.location.offset < offset]
 
 
-def walk(store: ObjectStore, name: str) -> Walked:
+def walk(store: Readable, name: str) -> Walked:
     """Raises OSError."""
     named = parse_segment_name(name)
     assert named is not None
     walked = Walked(name, *named)
+    walk_on(store, walked)
+    return walked
+
+
+def walk_on(store: Readable, walked: Walked) -> None:
+    """Again from the end of the last whole group, where a segment has grown. Raises OSError."""
+    walked.records = [record for record in walked.records if record.location.offset < walked.end]
+    walked.broken_at, walked.what, walked.lost = None, "", False
     try:
-        head = decode_segment_head(store.read(name, 0, BLOCK_LENGTH_BYTES))
-        if (head.writer, head.number) != named:
+        head = decode_segment_head(store.read(walked.name, 0, BLOCK_LENGTH_BYTES))
+        if (head.writer, head.number) != (walked.writer, walked.number):
             raise FormatBroken("a segment's head: another segment's")
     except FormatBroken as error:
         walked.breaks(0, str(error))
     else:
-        _walk_groups(store, walked)
+        _walk_groups(Window(store, walked.name), walked)
     if walked.broken_at is not None:
         walked.lost = any(mark > walked.broken_at for mark in _later_marks(store, walked))
-    return walked
 
 
-def _walk_groups(store: ObjectStore, walked: Walked) -> None:
-    position = BLOCK_LENGTH_BYTES
+def _walk_groups(window: Window, walked: Walked) -> None:
+    position, doubted = walked.end, -1
     in_group = False
     while True:
-        data = store.read(walked.name, position, max(GROUP_LENGTH_BYTES, HEAD_LENGTH_BYTES))
+        data = window.read(walked.name, position, max(GROUP_LENGTH_BYTES, HEAD_LENGTH_BYTES))
         if not data:
             return
         try:
@@ -96,7 +104,7 @@ def _walk_groups(store: ObjectStore, walked: Walked) -> None:
                 walked.durable_mark, walked.closed, in_group = group.durable_mark, group.closes, True
                 position += GROUP_LENGTH_BYTES
             elif data.startswith(RECORD_MAGIC) and in_group:
-                record = _record(store, walked, position, data)
+                record = _record(window, walked, position, data)
                 walked.records.append(record)
                 position += record.location.length
             elif in_group and not any(data[: padding(position)]):
@@ -106,11 +114,15 @@ def _walk_groups(store: ObjectStore, walked: Walked) -> None:
             else:
                 raise FormatBroken("neither a group's head nor a record's")
         except FormatBroken as error:
+            if doubted != position:  # written since the window was read, perhaps: a later mark would make a loss of it
+                doubted = position
+                window.forget()
+                continue
             walked.breaks(position, str(error))
             return
 
 
-def _record(store: ObjectStore, walked: Walked, position: int, data: bytes) -> Found:
+def _record(store: Readable, walked: Walked, position: int, data: bytes) -> Found:
     head = decode_record_head(data)
     if head.writer != walked.writer:
         raise FormatBroken("a record's head: another writer's")
@@ -124,7 +136,7 @@ def _record(store: ObjectStore, walked: Walked, position: int, data: bytes) -> F
     return Found(Location(walked.name, position, footer.record_length, head.number), head)
 
 
-def _later_marks(store: ObjectStore, walked: Walked) -> Iterator[int]:
+def _later_marks(store: Readable, walked: Walked) -> Iterator[int]:
     """Durable marks of groups behind the broken place: they lie at block boundaries, whatever lies between."""
     assert walked.broken_at is not None
     position = walked.broken_at - walked.broken_at % BLOCK_LENGTH_BYTES

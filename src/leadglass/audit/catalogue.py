@@ -68,6 +68,11 @@ CATALOGUE: Mapping[EventKind, Entry] = {
         "The containment state cannot be read: the last known one holds, and only known devices may store.",
         "Check owner and permissions of SITE/state/containment.json, or restore it from a backup.",
     ),
+    EventKind.GLASS_UNREVIEWED: Entry(
+        Severity.ALARM,
+        "The glass was broken for a patient, and nobody has looked at it for a day.",
+        "Open the reviews in the console, ask whoever broke it, and say what came of it.",
+    ),
     EventKind.INSTANCE_CONFLICTED: Entry(
         Severity.ALARM,
         "Other bytes came under a SOP Instance UID that is taken: the first stays current, these are held.",

@@ -10,7 +10,7 @@ import datetime as dt
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import msgspec
@@ -56,9 +56,24 @@ class _Body(
     location: Location | None = None
 
 
+class _Told(msgspec.Struct, rename={"kind": "k", "key_id": "y", "box": "b", "location": "l"}):
+    """Of a body what leads to the settled version in its box: whoever reads a million of them reads no more."""
+
+    kind: str
+    key_id: bytes = b""
+    box: bytes = b""
+    location: Location | None = None
+
+
+class _Kept(msgspec.Struct, rename={"settled": "s"}):
+    settled: Settled | None = None
+
+
 _ENCODER = msgspec.msgpack.Encoder()
 _BODY = msgspec.msgpack.Decoder(_Body)
 _BOX = msgspec.msgpack.Decoder(_Box)
+_TOLD = msgspec.msgpack.Decoder(_Told)
+_KEPT = msgspec.msgpack.Decoder(_Kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +90,7 @@ class Recorded:
     file: int
     offset: int
     sealed: str = ""
+    body: bytes = field(default=b"", repr=False, compare=False)  # as it was written, its box still sealed
 
 
 def encode_event(event: Event, keyring: Keyring) -> bytes:
@@ -135,6 +151,27 @@ def location_in(data: bytes) -> Location | None:
         raise JournalFault(f"an event cannot be read: {error}", hint="upgrade, if a newer program wrote it") from None
 
 
+def tokens_in(data: bytes) -> frozenset[bytes]:
+    """The search tokens that stand beside an event's box. Raises JournalFault."""
+    try:
+        body = _BODY.decode(data)
+    except ValueError as error:
+        raise JournalFault(f"an event cannot be read: {error}", hint="upgrade, if a newer program wrote it") from None
+    return frozenset({body.patient_token, body.study_token} - {b""})
+
+
+def settled_in(data: bytes, keyring: Keyring) -> Settled | None:
+    """What a stored event says was kept; None for any other, and where the box stays shut. Raises JournalFault."""
+    try:
+        told = _TOLD.decode(data)
+        box = _unsealed(told, keyring) if told.location is not None else b""
+        return _KEPT.decode(box).settled if box else None
+    except KeyFault:
+        return None
+    except ValueError as error:
+        raise JournalFault(f"an event cannot be read: {error}", hint="upgrade, if a newer program wrote it") from None
+
+
 def patient_token(keyring: Keyring, patient_id: str) -> bytes:
     """What stands beside the box of every event about that Patient ID, whoever issued it."""
     return _token(keyring, b"patient-id", patient_id)
@@ -178,13 +215,19 @@ def to_json(recorded: Recorded) -> dict[str, object]:
 
 def _open_box(body: _Body, keyring: Keyring) -> tuple[_Box, str]:
     """An empty box, and why, where its key is gone. Raises ValueError where what it holds cannot be read."""
-    if not body.box:
-        return _Box(), ""
     try:
-        key = keyring.key(body.key_id) if body.key_id != NO_STUDY else _journal_box(keyring)
-        return _BOX.decode(key.open(_PURPOSE, body.box, body.kind.encode())), ""
+        opened = _unsealed(body, keyring)
     except KeyFault as fault:
         return _Box(), str(fault)
+    return (_BOX.decode(opened) if opened else _Box()), ""
+
+
+def _unsealed(body: _Body | _Told, keyring: Keyring) -> bytes:
+    """What the box holds, nothing where there is none. Raises KeyFault."""
+    if not body.box:
+        return b""
+    key = keyring.key(body.key_id) if body.key_id != NO_STUDY else _journal_box(keyring)
+    return key.open(_PURPOSE, body.box, body.kind.encode())
 
 
 def _key_for(study_instance_uid: str, keyring: Keyring) -> StudyKey:

@@ -12,8 +12,10 @@ from leadglass.terms import (
     EVENT_UIDS_MAX,
     Action,
     Asker,
+    AuditQuestion,
     Caller,
     Change,
+    ChangeKind,
     ChangePermit,
     Claimed,
     Commitment,
@@ -23,7 +25,9 @@ from leadglass.terms import (
     EventKind,
     Fault,
     HoldReason,
+    Inquiry,
     Offer,
+    Operator,
     Outcome,
     PatientIdentity,
     Peer,
@@ -174,7 +178,12 @@ def release_ended(request: Request, permit: Permit, progress: Progress) -> Event
 
 
 def _released(
-    request: Request, permit: Permit, kind: EventKind, outcome: Outcome, reason: str, counts: Mapping[str, int]
+    request: Request,
+    permit: Permit,
+    kind: EventKind,
+    outcome: Outcome,
+    reason: str,
+    counts: Mapping[str, int],
 ) -> Event:
     uids: tuple[str, ...] = ()
     if isinstance(request, Commitment):
@@ -214,11 +223,35 @@ def _changed(order: Change, kind: EventKind, rule: str, outcome: Outcome, reason
         kind,
         outcome,
         actor=order.operator.actor,
+        address=order.operator.peer.address,
+        fingerprint=order.operator.fingerprint,
         action=order.kind,
         rule=rule,
         reason=reason,
-        details={"change": order.id, "digest": order.digest, "about": order.about, "operator": order.operator.name},
+        details={
+            "change": order.id,
+            "digest": order.digest,
+            "about": order.about,
+            "operator": order.operator.name,
+            **_coded(order),
+        },
+        patient=_changed_patient(order),
     )
+
+
+def _coded(order: Change) -> dict[str, str | int]:
+    """The DICOM code of what it is (PS3.16 CID 403), where it has one of its own."""
+    code = {ChangeKind.GLASS_BREAK: "110127", ChangeKind.LEASE_OPEN: "110122", ChangeKind.LEASE_END: "110123"}.get(
+        order.kind
+    )
+    return {"dicom": code} if code else {}
+
+
+def _changed_patient(order: Change) -> PatientIdentity | None:
+    """Whose images somebody was let see; it stands in the event's sealed box, never in what the change is called."""
+    if order.kind is ChangeKind.GLASS_BREAK and order.arguments.get("patient_id"):
+        return PatientIdentity(str(order.arguments["patient_id"]), str(order.arguments.get("issuer", "")))
+    return None
 
 
 def detected(detection: Detection) -> Event:
@@ -232,7 +265,7 @@ def detected(detection: Detection) -> Event:
 
 
 def _by(
-    subject: Asker,
+    subject: Asker | Operator,
     kind: EventKind,
     action: str,
     rule: str,
@@ -245,6 +278,8 @@ def _by(
     patient: PatientIdentity | None = None,
     settled: Settled | None = None,
 ) -> Event:
+    if isinstance(subject, Subject) and subject.caller is not None:
+        details = {**(details or {}), "person": subject.caller.actor}  # who sits at the device
     return Event(
         kind,
         outcome,
@@ -281,11 +316,17 @@ def _asked(request: Request) -> dict[str, str | int]:
             return asked
         case Commitment():
             return {"transaction": request.transaction_uid, "references": len(request.references)}
+        case Inquiry():
+            return {"about": request.about} if request.about else {}
+        case AuditQuestion():
+            return {"who": request.who, "from_ns": request.from_ns, "until_ns": request.until_ns}
         case Echo():
             return {}
 
 
 def _asked_patient(request: Request) -> PatientIdentity | None:
+    if isinstance(request, AuditQuestion):
+        return request.patient
     if isinstance(request, Query | Retrieval) and (patient_id := request.keys.get(0x00100020)):
         return PatientIdentity(patient_id, request.keys.get(0x00100021, ""))
     return None

@@ -10,10 +10,13 @@ from typing import Protocol
 
 from leadglass.archive.index import Index
 from leadglass.audit.journal.read import JournalReader
+from leadglass.audit.search import AuditSearch
 from leadglass.gateway import Stages
+from leadglass.identity.people.desk import Desk
 from leadglass.site.model import Site
+from leadglass.site.people import People
 from leadglass.site.register import Register
-from leadglass.terms import Act, Containment, Device, Person, Related, Subject
+from leadglass.terms import Containment, Device, Subject
 
 
 class Worker(Protocol):
@@ -51,21 +54,19 @@ class Backups(Protocol):
     def progress(self) -> tuple[int, int]: ...
 
 
-class Directory(Protocol):
-    """Who is known here, and what is in force for them."""
-
-    def named(self, name: str) -> Person | None: ...
-    def related(self, person: str, now_ns: int) -> tuple[Related, ...]: ...
-    def approved(self, person: str, now_ns: int) -> Mapping[Act, str]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class House:
-    """`site()` and `containment()` give what holds now; `fatal` is set where acknowledging must stop."""
+    """`site()` and `containment()` give what holds now; `fatal` is set where acknowledging must stop.
+
+    `search()` opens the audit search for feeding it, which is the keeper's.
+    `web_address()`: what links for people begin with, `https://NAME[:PORT]`, on a loopback site `http://localhost:PORT`; "" without a web door.
+    """
 
     site_dir: Path
     do: Stages
     register: Register
+    people: People
+    desk: Desk
     index: Index
     journal: JournalReader
     standings: Standings
@@ -82,9 +83,10 @@ class House:
     recover_all: Callable[[], int]
     upkeep: Callable[[], None]
     anchors: Callable[[], list[str]]
+    search: Callable[[], AuditSearch]
+    web_address: Callable[[], str]
     close: Callable[[], None]
     serving: Serving | None = None
-    directory: Directory | None = None
 
 
 Assemble = Callable[[Path], House]

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from leadglass.archive.read import Corrupted
 from leadglass.archive.segments import Unsure
+from leadglass.identity.people.guesses import Slowed
+from leadglass.identity.people.passwords import Unsuitable
+from leadglass.identity.people.sessions import Locked
 from leadglass.policy.evaluation import PolicyFault
 from leadglass.policy.studies import UnknownResidual
 from leadglass.site.document import SiteInvalid
@@ -60,6 +63,8 @@ _CONGESTED = (2, 3, 1)  # rejected-transient, service-provider (presentation), t
 REPLIES: dict[type[Refused], Reply] = {
     Refused: Reply(_NO_REASON, 0x0110, "Refused", 403, "AR"),
     NotIdentified: Reply(_NO_REASON, 0x0124, "Not authorized", 401, "AR"),
+    Locked: Reply(_NO_REASON, 0x0124, "Not authorized", 401, "AR"),
+    Slowed: Reply(_NO_REASON, 0x0124, "Not authorized", 429, "AR"),
     NotPermitted: Reply(_NO_REASON, 0x0124, "Not authorized", 403, "AR"),
     StepUpNeeded: Reply(_NO_REASON, 0x0124, "Not authorized", 403, "AR"),
     SecondPersonNeeded: Reply(_NO_REASON, 0x0124, "Not authorized", 403, "AR"),
@@ -73,6 +78,7 @@ REPLIES: dict[type[Refused], Reply] = {
     NotChanged: Reply(_NO_REASON, 0x0110, "Refused", 409, "AR"),
     Taken: Reply(_NO_REASON, 0x0110, "Refused", 409, "AR"),
     Unenrollable: Reply(_NO_REASON, 0x0110, "Refused", 400, "AR"),
+    Unsuitable: Reply(_NO_REASON, 0x0110, "Refused", 422, "AR"),
     Unsupported: Reply((1, 1, 2), 0x0122, "SOP class or operation not supported", 406, "AR"),
 }
 

@@ -144,6 +144,13 @@ def server_context(credentials: Path, anchors: Iterable[str], *, tls_minimum: st
     return _finish(context, credentials, anchors, tls_minimum)
 
 
+def web_context(credentials: Path, anchors: Iterable[str]) -> ssl.SSLContext:
+    """For the web door: as the others, but a certificate is presented by machines and by workstations that have one, not by browsers."""
+    context = server_context(credentials, anchors, tls_minimum="1.2")
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
 def client_context(credentials: Path, anchors: Iterable[str], *, tls_minimum: str) -> ssl.SSLContext:
     """For calling a device: whoever answers is then held against that device's pins, so host names do not matter."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

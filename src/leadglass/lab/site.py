@@ -131,7 +131,7 @@ class LabSite:
             line = said.get(timeout=READY_SECONDS)
         except queue.Empty:
             line = ""
-        found = re.fullmatch(r"ready dimse=(\S+):(\d+)\s*", line)
+        found = re.fullmatch(r"ready dimse=(\S+):(\d+)(?: \S+)*\s*", line)
         if found is None:
             self.down()
             raise LabFailed(f"`leadglass up` did not become ready; the end of {self.log}:\n{self.log_end()}")

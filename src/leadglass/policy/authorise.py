@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from leadglass.policy.people import authorise_person
 from leadglass.site.model import Site
-from leadglass.terms import Caller, Change, ChangeKind, ChangePermit, Contained, Containment, NotPermitted
+from leadglass.terms import (
+    AuditQuestion,
+    Change,
+    ChangeKind,
+    ChangePermit,
+    Contained,
+    Containment,
+    NotPermitted,
+    Operator,
+    Permit,
+    Proposal,
+    Request,
+)
 
-# What a read-only site still lets operators do: contain, let back in, keep certificates, index and backups going. Nothing here gives more rights.
+# What a read-only site still lets people do: contain, let back in, keep certificates, index and backups going, and care: who must see a patient
+# does, for an hour and with a review.
 WHILE_READ_ONLY = frozenset(
     {
+        ChangeKind.ACCESS_CANCEL,
+        ChangeKind.ACCOUNTS_REVIEW,
         ChangeKind.DEVICE_DISABLE,
         ChangeKind.DEVICE_ENABLE,
         ChangeKind.DEVICE_RENEW,
@@ -16,33 +31,57 @@ WHILE_READ_ONLY = frozenset(
         ChangeKind.DEVICE_SUPERSEDE,
         ChangeKind.DEVICE_WAIVE,
         ChangeKind.DOOR_RENEW,
+        ChangeKind.FACTOR_ENROLL,
+        ChangeKind.FACTOR_REMOVE,
+        ChangeKind.GLASS_BREAK,
+        ChangeKind.GLASS_REVIEW,
         ChangeKind.INDEX_REBUILD,
+        ChangeKind.LEASE_END,
+        ChangeKind.LEASE_OPEN,
+        ChangeKind.PERSON_DISABLE,
+        ChangeKind.PERSON_RESET,
+        ChangeKind.ROLE_REVOKE,
+        ChangeKind.SESSION_END,
         ChangeKind.SITE_BACKUP,
         ChangeKind.SITE_RESTORE,
     }
 )
 
+# What everybody does to themselves. What a factor is proven by is sealed by identity/; nothing here gives more rights.
+OWN = frozenset({ChangeKind.FACTOR_ENROLL, ChangeKind.FACTOR_REMOVE, ChangeKind.SESSION_END})
+
 
 def authorise(site: Site, containment: Containment, change: Change, owner_uid: int, now_ns: int = 0) -> ChangePermit:
     """`site`: the one that serves. `now_ns`: without it no person's step-up is fresh. Raises NotPermitted, Contained."""
-    rule = _rule(site, change, owner_uid, now_ns)
-    if not rule:
-        raise NotPermitted(
-            f"{change.operator.name} is no operator of this site: name them in [site] operators, then `leadglass apply`"
-        )
+    operator = change.operator
+    if isinstance(operator, Operator):
+        rule = _rule(site, operator, owner_uid)
+    elif change.kind in OWN and change.about == operator.name:
+        rule = "person:self"
+    else:
+        rule = authorise_person(operator, change, now_ns)
     if containment.read_only and change.kind not in WHILE_READ_ONLY:
         raise Contained(f"the site is read-only ({containment.read_only}): no {change.kind} until that ends", rule=rule)
     return ChangePermit(change.operator, rule, containment.generation)
 
 
-def _rule(site: Site, change: Change, owner_uid: int, now_ns: int) -> str:
-    operator = change.operator
-    if isinstance(operator, Caller):
-        return authorise_person(operator, change, now_ns)
+def decide_operator(
+    site: Site, containment: Containment, operator: Operator, request: Request | Proposal, owner_uid: int
+) -> Permit:
+    """An operator reads the audit; images reach people by doors alone. Raises NotPermitted."""
+    rule = _rule(site, operator, owner_uid)
+    if not isinstance(request, AuditQuestion):
+        raise NotPermitted(f"{operator.name} is at a shell: images leave by the doors", rule=rule)
+    return Permit(operator, request.action, rule, containment.generation)
+
+
+def _rule(site: Site, operator: Operator, owner_uid: int) -> str:
     if operator.uid == 0:
         return "operator:root"
     if operator.uid == owner_uid:
         return "operator:owner"
     if operator.name in site.operators or str(operator.uid) in site.operators:
         return "operator:named"
-    return ""
+    raise NotPermitted(
+        f"{operator.name} is no operator of this site: name them in [site] operators, then `leadglass apply`"
+    )

@@ -20,9 +20,11 @@ from leadglass.policy.people import confine
 from leadglass.site.model import Site
 from leadglass.terms import (
     Action,
+    AuditQuestion,
     Contained,
     Containment,
     Device,
+    Inquiry,
     NotPermitted,
     Offer,
     Permit,
@@ -71,6 +73,8 @@ def _by_flows(
     # (3)
     if isinstance(request, Proposal):
         return Permit(subject, None, _association(lookup, grants, subject, request).rule, generation)
+    if isinstance(request, AuditQuestion | Inquiry):
+        raise NotPermitted(f"{subject.device.name} is a device: only people ask who saw what", subject=subject)
     action = request.action
     usable = [grant for grant in grants if action in grant.actions and _identified(grant, subject.proposal)]
     if not usable:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from leadglass.policy.flows import Grant, compiled
-from leadglass.site.model import Flow, Site
+from leadglass.site.model import DirectorySettings, Flow, ProviderSettings, Site
 from leadglass.terms import Action, Device
 from leadglass.wire.uids import keyword_of_class
 
 _ALL = "every SOP class"
+_Sources = Mapping[str, ProviderSettings] | Mapping[str, DirectorySettings]
 
 
 def differences(old: Site, new: Site) -> Iterator[str]:
@@ -23,8 +25,11 @@ def differences(old: Site, new: Site) -> Iterator[str]:
     yield from _listed("operator", old.operators, new.operators)
     yield from _listed("zone", _zones(old), _zones(new))
     yield from _promises(old, new)
+    yield from _sources(old, new)
     if old.doors != new.doors:
         yield "~ doors change at the next start"
+    if old.notices != new.notices:
+        yield "~ who is told of alarms changes at the next start"
     if old.limits != new.limits:
         yield "~ limits change at the next start"
     for part in ("name", "loopback", "objects", "index", "key"):
@@ -118,6 +123,25 @@ def _promises(old: Site, new: Site) -> Iterator[str]:
 def _said_by(accept: Iterable[str], deny: Iterable[str]) -> Iterator[tuple[str, str]]:
     yield from (("may", each) for each in accept)
     yield from (("may not", each) for each in deny)
+
+
+def _sources(old: Site, new: Site) -> Iterator[str]:
+    """Who else vouches for people, and for which roles."""
+    yield from _listed("role", _vouched(old), _vouched(new))
+    kinds: tuple[tuple[str, _Sources, _Sources], ...] = (
+        ("provider", old.providers, new.providers),
+        ("directory", old.directories, new.directories),
+    )
+    for kind, was, now in kinds:
+        for name in sorted(set(was) & set(now)):
+            if replace(was[name], roles={}) != replace(now[name], roles={}):
+                yield f"~ {kind} {name} changes"
+
+
+def _vouched(site: Site) -> Iterator[str]:
+    for kind, sources in (("provider", site.providers), ("directory", site.directories)):
+        for name, source in sources.items():
+            yield from (f"{role} for {group} of {kind} {name}" for group, role in source.roles.items())
 
 
 def _pair(sources: Iterable[str], targets: Iterable[str]) -> str:

@@ -33,11 +33,13 @@ from leadglass.terms import (
     NO_STUDY,
     Act,
     Action,
+    AuditQuestion,
     Caller,
     Change,
     ChangeKind,
     Dossier,
     Echo,
+    Inquiry,
     NotPermitted,
     Offer,
     Permit,
@@ -48,6 +50,7 @@ from leadglass.terms import (
     SecondPersonNeeded,
     StepUpNeeded,
     StudyRule,
+    Subject,
 )
 from leadglass.wire.charset import normalise_for_matching
 
@@ -123,6 +126,8 @@ def decide_person(caller: Caller, request: Request | Proposal, generation: int, 
             raise NotPermitted(f"{caller.name} asks for what only devices do: associations and echoes")
         case Offer():
             return Permit(caller, request.action, may(caller, Act.STUDY_STORE, now_ns), generation)
+        case AuditQuestion() | Inquiry():
+            return Permit(caller, request.action, may(caller, request.action, now_ns), generation)
         case _:
             found, studies = visible(caller, _ACT_OF[request.action], now_ns)
             return Permit(caller, request.action, found, generation, studies=studies)
@@ -133,6 +138,8 @@ def confine(permit: Permit, caller: Caller, request: Request | Proposal, now_ns:
     match request:
         case Proposal() | Echo():
             return permit
+        case AuditQuestion() | Inquiry():
+            raise NotPermitted(f"{caller.name} asks at a device what is asked at the console alone")
         case Offer():
             return replace(permit, rule=f"{permit.rule}+{may(caller, Act.STUDY_STORE, now_ns)}")
         case _:
@@ -167,11 +174,16 @@ def rechecker(permit: Permit, clock: Callable[[], int]) -> Recheck | None:
     `clock`: Unix nanoseconds: a window that ends in the middle of a long answer ends it. Answers are remembered by facts, so that a query of
     many studies asks Cedar once for each distinct set of them.
     """
-    subject = permit.subject
-    caller = subject if isinstance(subject, Caller) else subject.caller
-    if caller is None or permit.action is None:
+    caller = _caller(permit)
+    if caller is None or not isinstance(permit.action, Action) or permit.action not in _ACT_OF:
         return None
-    return _recheck(caller, _ACT_OF[permit.action], clock) if permit.action in _ACT_OF else None
+    return _recheck(caller, _ACT_OF[permit.action], clock)
+
+
+def _caller(permit: Permit) -> Caller | None:
+    """Who asks, or sits at the device that asks."""
+    subject = permit.subject
+    return subject.caller if isinstance(subject, Subject) else subject if isinstance(subject, Caller) else None
 
 
 def _recheck(caller: Caller, act: Act, clock: Callable[[], int]) -> Recheck:
@@ -194,10 +206,9 @@ def _recheck(caller: Caller, act: Act, clock: Callable[[], int]) -> Recheck:
 
 def nothing_seen(permit: Permit) -> NotPermitted:
     """The refusal of a request that named something and met nothing that may be seen: there is none, or none for this person."""
-    subject = permit.subject
-    caller = subject if isinstance(subject, Caller) else subject.caller
+    subject, caller = permit.subject, _caller(permit)
     who = caller.name if caller is not None else subject.actor
-    device = subject if not isinstance(subject, Caller) else None
+    device = subject if isinstance(subject, Subject) else None
     return NotPermitted(
         f"{who} may see nothing of what was named: it is not here, or not theirs to see; `leadglass policy explain` says which",
         rule=permit.rule,

@@ -23,7 +23,15 @@ SUGGESTED_LENGTH_MAX_CHARACTERS = 64
 _AE_TITLE = re.compile(r"[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?")
 _INTEGERS = range(-(1 << 63), 1 << 63)  # what TOML promises
 _ARRAYS = ("flows", "tests", "never")
-_NAMED = ("devices", "zones", "services", "roles")  # tables whose next key is a name that a person chose
+_OF_TABLES = ("doors", "notices")  # whose keys are tables of fixed names
+_NAMED = (
+    "devices",
+    "zones",
+    "services",
+    "roles",
+    "providers",
+    "directories",
+)  # tables whose next key is a name that a person chose
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +315,7 @@ def place_name(place: str) -> str:
 def _parts(dotted: str) -> list[str]:
     """`devices.CT.1.zone` names device `CT.1`: only the first and the last part of such a key are fixed."""
     first, _, rest = dotted.partition(".")
-    if first in ("devices", "zones") and "." in rest:
+    if first in ("devices", "zones", "providers", "directories") and "." in rest:
         name, _, last = rest.rpartition(".")
         return [first, name, last]
     if first == "services" and rest:
@@ -336,7 +344,7 @@ def _leaves(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _nested(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in table.items():
-        if isinstance(value, dict) and prefix == "doors":
+        if isinstance(value, dict) and prefix in _OF_TABLES:
             yield from _nested(f"{prefix}.{key}", value)
         else:
             yield f"{prefix}.{key}", f"{prefix}.{key}"

@@ -11,6 +11,7 @@ DEVICE_CA = "device-ca"  # device-ca.pem; further ones that are trusted during a
 SERVING_CA = "serving-ca"
 DOORS_DIRECTORY = "doors"
 DIMSE_DOOR = "dimse"
+WEB_DOOR = "web"
 KEYS_DIRECTORY = "keys"
 SITE_KEY = "site.key"
 KIT_DIRECTORY = "kit"

@@ -13,20 +13,26 @@ from leadglass.site.document import Document, Reader, SiteInvalid, Values, neare
 from leadglass.site.fitting import Places, misfits
 from leadglass.site.model import (
     DIMSE_SERVICE,
+    ConsoleDoor,
     DimseDoor,
     Doors,
     Flow,
     Limits,
+    Mail,
     MetricsDoor,
     Never,
+    Notices,
     OnDemand,
     Service,
     Site,
     Test,
+    WebDoor,
+    Webhook,
     Zone,
     name_problem,
 )
 from leadglass.site.schema import DEVICE_KEYS, KEYS, LIMIT_RANGES, RECORD
+from leadglass.site.sources import directories, providers, reference_to_secret
 from leadglass.terms import Action, Device
 from leadglass.wire.uids import storage_class_of, uid_problem
 
@@ -40,6 +46,8 @@ AUTHS = frozenset({"mtls", "mfa", "mtls+mfa", "none"})
 _ACTIONS = frozenset(str(action) for action in Action)
 _PIN = re.compile(r"(sha256|spki-sha256):[0-9a-f]{64}")
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):(\d{1,5})")
+_MAIL_SERVER = re.compile(r"(smtps|smtp)://([A-Za-z0-9.-]{1,253}):(\d{1,5})")
+_MAIL_ADDRESS = re.compile(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,253}")
 _SERVICE = re.compile(r"(tcp|udp)/(\d{1,5})")
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -64,6 +72,14 @@ def load_from(directory: Path, site_dir: Path) -> Site:
     if problems := reader.problems():
         raise SiteInvalid(problems)
     return site
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 class _Builder(Values):
@@ -94,6 +110,9 @@ class _Builder(Values):
             limits=self._limits(),
             operators=self.words("site.operators", numbers=True),
             roles=self.table("roles"),
+            notices=Notices(self._mail(), self._webhook()),
+            providers=dict(providers(self, self.flag("site.loopback"))),
+            directories=dict(directories(self)),
         )
         for origin, message, mend in misfits(site, places):
             if self.reader.full:
@@ -139,13 +158,51 @@ class _Builder(Values):
             mend = "127.0.0.1:PORT; or loopback = false, and the site key out of the site directory"
             self.bad("doors.dimse.listen", f"a loopback site listens on {host}", mend)
         dimse = DimseDoor(host, port, title, workers, minimum, private)
+        return Doors(dimse, self._metrics_door(), self._web_door(), self._console_door())
+
+    def _metrics_door(self) -> MetricsDoor | None:
         if self.get("doors.metrics.listen") is None:
-            return Doors(dimse)
+            return None
         metrics = MetricsDoor(*self.listen("doors.metrics.listen", "127.0.0.1:9276"))
         if not ipaddress.ip_address(metrics.host).is_loopback:
             mend = "metrics have no identity: 127.0.0.1:PORT"
             self.bad("doors.metrics.listen", f"{metrics.host} is not loopback", mend)
-        return Doors(dimse, metrics)
+        return metrics
+
+    def _web_door(self) -> WebDoor | None:
+        """What a site without [doors.web] never had, it goes on without."""
+        if not self.table("doors.web"):
+            return None
+        if self.get("doors.web.listen") is None:
+            self.bad("doors.web", "the web door listens nowhere", 'listen = "0.0.0.0:443"')
+        host, port = self.listen("doors.web.listen", "127.0.0.1:443")
+        workers = self.number("doors.web.workers", 1)
+        if not 1 <= workers <= 16:
+            self.bad("doors.web.workers", f"{workers} workers", "between 1 and 16; one is enough for most")
+        loopback, name = self.flag("site.loopback"), self.text("site.name", "localhost")
+        if loopback and not ipaddress.ip_address(host).is_loopback:
+            mend = "127.0.0.1:PORT; or loopback = false, and the site key out of the site directory"
+            self.bad("doors.web.listen", f"a loopback site listens on {host}", mend)
+        if _is_address(name):
+            mend = "the host name that browsers open: a passkey belongs to a name, never to an address"
+            self.bad("site.name", f"{name} is an address, and the site has a web door", mend)
+        certificate = self.text("doors.web.certificate", "")
+        return WebDoor(host, port, workers, certificate)
+
+    def _console_door(self) -> ConsoleDoor | None:
+        if self.get("doors.console.listen") is None:
+            return None
+        door = ConsoleDoor(*self.listen("doors.console.listen", "127.0.0.1:0"))
+        if not self.flag("site.loopback"):
+            mend = "the console without TLS is for loopback sites: remove it, people open [doors.web]"
+            self.bad("doors.console.listen", "this is no loopback site", mend)
+        if not ipaddress.ip_address(door.host).is_loopback:
+            self.bad("doors.console.listen", f"{door.host} is not loopback", "127.0.0.1:PORT: it speaks no TLS")
+        if self.get("doors.web.listen") is None:
+            self.bad(
+                "doors.console", "the console has no web door to stand beside", '[doors.web] listen = "127.0.0.1:0"'
+            )
+        return door
 
     def _zones(self) -> Iterator[tuple[str, Zone]]:
         count = 0
@@ -316,6 +373,38 @@ class _Builder(Values):
             if not sources or not targets:
                 self.bad(where, "a never rule leads from or to nobody", "name from and to")
             yield Never(sources, targets, self.document.origin(where))
+
+    # ---- who is told
+
+    def _mail(self) -> Mail | None:
+        where = "notices.mail"
+        if self.get(where) is None:
+            return None
+        found = _MAIL_SERVER.fullmatch(self.text(f"{where}.server", ""))
+        if found is None or not 0 < int(found[3]) < 65536:
+            mend = "smtps://HOST:PORT, or smtp://HOST:PORT for STARTTLS"
+            self.bad(f"{where}.server", "no mail server that speaks TLS is named", mend)
+            return None
+        sender, to = self.text(f"{where}.from", ""), self.words(f"{where}.to")
+        for address in (sender, *(to or ("",))):
+            if not _MAIL_ADDRESS.fullmatch(address):
+                self.bad(where, f"{address[:64]!r} is no mail address", 'from = "...", to = ["name@hospital.example"]')
+        password = reference_to_secret(self, where, "password") if self.get(f"{where}.password") else ""
+        authority = self.text(f"{where}.authority", "")
+        user = self.text(f"{where}.user", "")
+        return Mail(found[2], int(found[3]), found[1] == "smtps", sender, to, user, password, authority)
+
+    def _webhook(self) -> Webhook | None:
+        where = "notices.webhook"
+        if self.get(where) is None:
+            return None
+        url = self.text(f"{where}.url", "")
+        if not re.fullmatch(r"https://[A-Za-z0-9.\[\]:-]+(/[!-~]*)?", url):
+            self.bad(
+                f"{where}.url", f"{url[:64]!r} is no https address", "notices leave over TLS only: https://HOST/PATH"
+            )
+        secret = reference_to_secret(self, where, "secret") if self.get(f"{where}.secret") else ""
+        return Webhook(url, secret, self.text(f"{where}.authority", ""))
 
     def _limits(self) -> Limits:
         values: dict[str, int | float] = {}

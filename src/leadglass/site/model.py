@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
-from leadglass.terms import Action, Device
+from leadglass.terms import Action, Device, Role
 
 Network = IPv4Network | IPv6Network
 ARCHIVE = "archive"  # the name of Leadglass itself in flows, tests and never rules
@@ -53,6 +53,8 @@ class Limits:
     segment_age_max_seconds: float = 900.0
     claim_wait_seconds: float = 5.0
     certificate_warning_days: int = 30
+    web_connections_max: int = 512
+    web_connections_per_address_max: int = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,60 @@ class MetricsDoor:
 
 
 @dataclass(frozen=True, slots=True)
+class WebDoor:
+    """`listen` of [doors.web] (HTTPS). `certificate`: a PEM file with key and chain, "" for one of the site's own serving CA."""
+
+    host: str
+    port: int
+    workers: int = 1
+    certificate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleDoor:
+    """The console without TLS, on loopback, of a loopback site alone: browsers count `http://localhost` as secure."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Doors:
     dimse: DimseDoor
     metrics: MetricsDoor | None = None
+    web: WebDoor | None = None
+    console: ConsoleDoor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """Where notices go by mail. `tls_at_once`: smtps; else STARTTLS is demanded. `password`: a reference. `authority`: PEM file, "" for public CAs."""
+
+    host: str
+    port: int
+    tls_at_once: bool
+    sender: str
+    to: tuple[str, ...]
+    user: str = ""
+    password: str = ""
+    authority: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where notices are posted. `secret`: reference of the key that signs them, "" where none does."""
+
+    url: str
+    secret: str = ""
+    authority: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Notices:
+    """Who is told at once of what cannot wait."""
+
+    mail: Mail | None = None
+    webhook: Webhook | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +219,52 @@ class Never:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """An OpenID provider that vouches for people. `client_secret`: a reference. `roles`: group → role. `authority`: PEM file, "": the system's.
+
+    `acr`: any one of them must be said. `amr`: any one of them, `pwd+otp` where several must be said together. Both where both are given.
+    `max_age_seconds`: a sign-in there that is older does not count here.
+    """
+
+    name: str
+    issuer: str
+    client_id: str
+    client_secret: str
+    acr: frozenset[str]
+    amr: frozenset[str]
+    roles: Mapping[str, Role]
+    label: str = ""
+    scopes: tuple[str, ...] = ("profile", "email")
+    name_claim: str = "preferred_username"
+    groups_claim: str = "groups"
+    authority: str = ""
+    max_age_seconds: int = 28_800
+    end_session: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DirectorySettings:
+    """An LDAP directory that vouches for people. `password`: a reference. `roles`: distinguished name of a group → role.
+
+    `tls_first`: ldaps; else StartTLS is the first word on the connection. `nested`: groups of groups count (a matching rule of AD's).
+    """
+
+    name: str
+    host: str
+    port: int
+    tls_first: bool
+    base: str
+    bind: str
+    password: str
+    roles: Mapping[str, Role]
+    label: str = ""
+    user: str = "sAMAccountName"
+    nested: bool = True
+    authority: str = ""
+    poll_seconds: int = 60
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """The whole place. `key`: reference of the site key. `operators`: uids or user names that may change the site."""
 
@@ -185,6 +284,9 @@ class Site:
     limits: Limits
     operators: tuple[str, ...] = ()
     roles: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    notices: Notices = Notices()
+    providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
+    directories: Mapping[str, DirectorySettings] = field(default_factory=dict)
 
     def zone_of(self, address: str) -> str:
         """The zone whose networks hold an address, "" where none does."""

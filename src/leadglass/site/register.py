@@ -1,7 +1,8 @@
-"""What is neither image nor event, and must not be lost? Certificates, waivers, changes, proven policies, commitments not yet reported.
+"""What is neither image nor event, and must not be lost? Certificates, waivers, changes, proven policies, commitments not yet reported; people.
 
 One encrypted SQLite file, WAL with full sync; its own locking is the one exception to one file, one writer. Changed by `change` only
-(pending commitments excepted: the peer's request itself is their reason).
+(pending commitments excepted: the peer's request itself is their reason; and what guards people against replay: sessions, used codes, sign
+counts). What it keeps about people is `site/people.py`'s, through `read` and `transaction`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 import apsw
 
 from leadglass.site.migrations import migrate_database, script
+from leadglass.site.people_schema import PEOPLE
 from leadglass.terms import KeyFault, Reference, Refused, StoreFault
 
 BUSY_SECONDS = 10.0
@@ -45,7 +47,7 @@ CREATE TABLE commitments(
 """
 
 
-MIGRATIONS = (script(1, "the first tables", _FIRST),)
+MIGRATIONS = (script(1, "the first tables", _FIRST), script(2, "people", PEOPLE))
 
 
 class Taken(Refused):
@@ -158,7 +160,7 @@ class Register:
         """Harmless to repeat. Raises Taken where another device presents it; one that nobody ever presented may change hands."""
         now = time.time_ns()
         row = (fingerprint, device, serial, not_before_ns, not_after_ns, kind, pem, "issued", now, now)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             known = connection.execute(
                 "SELECT device, state FROM certificates WHERE fingerprint = ?", (fingerprint,)
             ).fetchone()
@@ -170,7 +172,7 @@ class Register:
 
     def certificates(self) -> list[Certificate]:
         """In the order of issue."""
-        return [Certificate(*row) for row in self._read("SELECT * FROM certificates ORDER BY issued_ns, rowid")]
+        return [Certificate(*row) for row in self.read("SELECT * FROM certificates ORDER BY issued_ns, rowid")]
 
     def set_certificate_state(self, fingerprint: str, state: str) -> None:
         """Only ever onward, from issued to active to superseded to revoked: what comes late takes nothing back. Unknown ones are none."""
@@ -189,7 +191,7 @@ class Register:
 
     def waivers(self) -> list[Waiver]:
         """Those whose time is not over; a later one of the same certificate comes later."""
-        rows = self._read("SELECT * FROM waivers WHERE until_ns > ? ORDER BY at_ns", (time.time_ns(),))
+        rows = self.read("SELECT * FROM waivers WHERE until_ns > ? ORDER BY at_ns", (time.time_ns(),))
         return [Waiver(*row) for row in rows]
 
     # ---- policies and changes
@@ -206,7 +208,7 @@ class Register:
 
     def unfinished_changes(self) -> list[tuple[str, str, str]]:
         """Intents without an end: id, kind, about."""
-        rows = self._read("SELECT id, kind, about FROM changes WHERE state = 'intended' ORDER BY at_ns")
+        rows = self.read("SELECT id, kind, about FROM changes WHERE state = 'intended' ORDER BY at_ns")
         return [(str(row[0]), str(row[1]), str(row[2])) for row in rows]
 
     # ---- budgets
@@ -214,7 +216,7 @@ class Register:
     def spend(self, budget: str, amount: int, *, limit: int, window_seconds: int) -> bool:
         """Whether `amount` is left of `limit` in this window, which then holds it as spent: for all processes together."""
         now = time.time_ns()
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             row = connection.execute("SELECT began_ns, spent FROM budgets WHERE name = ?", (budget,)).fetchone()
             began, spent = row or (now, 0)
             if not 0 <= now - began < window_seconds * 1_000_000_000:
@@ -229,7 +231,7 @@ class Register:
     def add(self, device: str, transaction_uid: str, references: tuple[Reference, ...], calling_ae_title: str) -> None:
         """Durable when it returns; the same transaction again replaces what was asked before."""
         told = json.dumps([[each.sop_class_uid, each.sop_instance_uid] for each in references])
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 "DELETE FROM commitments WHERE device = ? AND transaction_uid = ?", (device, transaction_uid)
             )
@@ -239,7 +241,7 @@ class Register:
             )
 
     def pending_commitments(self) -> list[PendingCommitment]:
-        rows = self._read(
+        rows = self.read(
             "SELECT id, device, transaction_uid, calling_ae_title, referenced FROM commitments ORDER BY id"
         )
         return [
@@ -256,7 +258,8 @@ class Register:
 
     # ---- the database
 
-    def _read(self, statement: str, values: Iterable[apsw.SQLiteValue] = ()) -> list[tuple]:  # type: ignore[type-arg]
+    def read(self, statement: str, values: Iterable[apsw.SQLiteValue] = ()) -> list[tuple]:  # type: ignore[type-arg]
+        """Every row. Raises StoreFault."""
         try:
             with self._lock:
                 return self._connection.execute(statement, tuple(values)).fetchall()
@@ -264,11 +267,12 @@ class Register:
             raise StoreFault(f"the register cannot be read: {error}", hint="look at the disk") from error
 
     def _write(self, statement: str, values: Iterable[apsw.SQLiteValue]) -> None:
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(statement, tuple(values))
 
     @contextmanager
-    def _transaction(self) -> Iterator[apsw.Connection]:
+    def transaction(self) -> Iterator[apsw.Connection]:
+        """All or nothing; what is raised inside undoes it. Raises StoreFault."""
         try:
             with self._lock:
                 self._connection.execute("BEGIN IMMEDIATE")

@@ -12,6 +12,11 @@ def new_site_file(name: str, *, loopback: bool, listen: str, key: str) -> str:
         '# [zones.modalities]\n# networks = ["10.20.1.0/24"]\n# tags = ["phi"]\n'
     )  # fmt: skip
     port = 0 if loopback else 9276  # one of its own for each of many trial sites; `leadglass status` says which
+    web = (
+        '[doors.web]\nlisten = "127.0.0.1:0"\n\n[doors.console]\nlisten = "127.0.0.1:0"\n\n'
+        if loopback
+        else '[doors.web]\nlisten = "0.0.0.0:443"\n# certificate = "/etc/leadglass/web.pem"  # from a CA that browsers here trust\n\n'
+    )
     metrics = f'[doors.metrics]\nlisten = "127.0.0.1:{port}"\n\n'
     return f"""# Leadglass site file. Deny is the only default: no order, no deny rules to get wrong.
 # `leadglass check` proves it and says who gains and loses what; `leadglass apply` makes it act.
@@ -29,4 +34,4 @@ key = {json.dumps(key)}
 listen = {json.dumps(listen)}
 ae_title = "LEADGLASS"
 
-{metrics}{zone}"""
+{web}{metrics}{zone}"""

@@ -32,7 +32,6 @@ from leadglass.terms.happenings import (
     Detection,
     Event,
     EventKind,
-    Operator,
     Severity,
 )
 from leadglass.terms.instances import (
@@ -51,7 +50,7 @@ from leadglass.terms.instances import (
     Standing,
     StudyFacts,
 )
-from leadglass.terms.parties import PatientIdentity, Peer, fingerprint_of
+from leadglass.terms.parties import Operator, PatientIdentity, Peer, fingerprint_of
 from leadglass.terms.people import (
     EVERY_STUDY,
     NO_STUDY,
@@ -96,9 +95,11 @@ from leadglass.terms.refusals import (
 from leadglass.terms.requests import (
     Action,
     Asker,
+    AuditQuestion,
     Commitment,
     Device,
     Echo,
+    Inquiry,
     Level,
     Offer,
     Permit,
@@ -122,6 +123,7 @@ __all__ = [
     "Arrival",
     "Arrived",
     "Asker",
+    "AuditQuestion",
     "Body",
     "Caller",
     "Change",
@@ -144,6 +146,7 @@ __all__ = [
     "Harmful",
     "Has",
     "HoldReason",
+    "Inquiry",
     "Inspected",
     "Instance",
     "JournalFault",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from leadglass.terms.instances import Outcome, Settled
-from leadglass.terms.parties import PatientIdentity
+from leadglass.terms.parties import Operator, PatientIdentity
 from leadglass.terms.people import Caller
 
 
@@ -29,6 +29,7 @@ class EventKind(enum.StrEnum):
     CHANGE_REFUSED = "change:refused"
     CLOCK_STEPPED = "clock:stepped"
     CONTAINMENT_UNREADABLE = "containment:unreadable"
+    GLASS_UNREVIEWED = "glass:unreviewed"
     INSTANCE_CONFLICTED = "instance:conflicted"
     INSTANCE_CORRUPTED = "instance:corrupted"
     INSTANCE_HELD = "instance:held"
@@ -96,6 +97,7 @@ class ChangeKind(enum.StrEnum):
     ACCESS_APPROVE = "access-approve"
     ACCESS_CANCEL = "access-cancel"
     ACCESS_REQUEST = "access-request"
+    ACCOUNTS_REVIEW = "accounts-review"
     CONFLICT_DISMISS = "conflict-dismiss"
     CONFLICT_PROMOTE = "conflict-promote"
     DEVICE_DISABLE = "device-disable"
@@ -124,19 +126,6 @@ class ChangeKind(enum.StrEnum):
     SITE_APPLY = "site-apply"
     SITE_BACKUP = "site-backup"
     SITE_RESTORE = "site-restore"
-
-
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """Who runs a command: the uid at the other end of the Unix socket, or of this process, with its name."""
-
-    uid: int
-    name: str
-
-    @property
-    def actor(self) -> str:
-        """As events name them."""
-        return f"uid:{self.uid}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The other end of a connection, and whose images they are."""
+"""The other end of a connection, whose images they are, and who runs a command."""
 
 from __future__ import annotations
 
@@ -23,6 +23,28 @@ class PatientIdentity:
 
     patient_id: str
     issuer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who runs a command: the uid at the other end of the Unix socket, or of this process, with its name."""
+
+    uid: int
+    name: str
+
+    @property
+    def actor(self) -> str:
+        """As events name them."""
+        return f"uid:{self.uid}"
+
+    @property
+    def peer(self) -> Peer:
+        """A shell has no address."""
+        return Peer("", 0, "shell")
+
+    @property
+    def fingerprint(self) -> str:
+        return ""
 
 
 def fingerprint_of(peer: Peer) -> str:

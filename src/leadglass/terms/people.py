@@ -78,6 +78,7 @@ class Factor(enum.StrEnum):
     PASSWORD = "password"  # noqa: S105 - a name
     TOTP = "totp"
     RECOVERY_CODE = "recovery-code"
+    CERTIFICATE = "certificate"  # of a machine client
     PROVIDER = "provider"  # an identity provider said that it asked for two factors
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
-from leadglass.terms.parties import Peer
-from leadglass.terms.people import EVERY_STUDY, Caller, StudyRule
+from leadglass.terms.parties import Operator, PatientIdentity, Peer
+from leadglass.terms.people import EVERY_STUDY, Act, Caller, StudyRule
 
 
 class Action(enum.StrEnum):
@@ -174,7 +174,39 @@ class Commitment:
         return Action.COMMIT
 
 
-Request = Echo | Offer | Query | Retrieval | Commitment
+@dataclass(frozen=True, slots=True)
+class AuditQuestion:
+    """Who saw this patient (`patient`), or what did this one do (`who`, as events name actors)? From when to when, Unix nanoseconds.
+
+    `report`: for somebody outside, as a disclosure or breach report is.
+    """
+
+    subject: Caller | Operator
+    patient: PatientIdentity | None = None
+    who: str = ""
+    from_ns: int = 0
+    until_ns: int = (1 << 63) - 1
+    report: bool = False
+
+    @property
+    def action(self) -> Act:
+        return Act.AUDIT_REPORT if self.report else Act.AUDIT_READ
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """A person looks at what the site knows of people and devices: an act about no study. `about`: whom or what, "" for all of it."""
+
+    subject: Caller
+    act: Act
+    about: str = ""
+
+    @property
+    def action(self) -> Act:
+        return self.act
+
+
+Request = Echo | Offer | Query | Retrieval | Commitment | AuditQuestion | Inquiry
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +218,8 @@ class Permit:
     `destination`: the device a C-MOVE may send to.
     """
 
-    subject: Asker
-    action: Action | None  # None: the association itself
+    subject: Asker | Operator
+    action: Action | Act | None  # None: the association itself
     rule: str
     generation: int
     sop_classes: frozenset[str] | None = None

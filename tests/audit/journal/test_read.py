@@ -115,6 +115,21 @@ def test_stored_events_say_where_their_instances_rest(site: Site) -> None:
     process.end()
 
 
+def test_what_was_kept_is_read_alone_as_it_is_read_with_its_event(site: Site) -> None:
+    first, second = site.process(), site.process()
+    for record in (1, 2):
+        first.journal.append(stored(record))
+        first.journal.append(admitted())
+        second.journal.append(stored(record + 7))
+    told = [each.event.settled for each in site.reader.read() if each.event.settled is not None]
+    assert sorted(told, key=repr) == sorted(site.reader.settled(), key=repr)
+    assert len(told) == 4
+    first.end(), second.end()
+    (site.path / "writers" / first.writer.id.hex() / "keyring").unlink()
+    alone = JournalReader(site.path, Keyring.open(site.path, site.key, None))
+    assert [each.location.record for each in alone.settled()] == [8, 9], "a box whose key is gone stays shut"
+
+
 # ---- torn tails
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from leadglass.audit.codec import Recorded, decode_event, location_in
+from leadglass.audit.codec import Recorded, decode_event, location_in, settled_in
 from leadglass.audit.journal.cursors import Cursor, Cursors
 from leadglass.audit.journal.format import (
     HEAD_LENGTH_BYTES,
@@ -37,7 +37,7 @@ from leadglass.audit.journal.format import (
 )
 from leadglass.site.keyring import Keyring
 from leadglass.site.writer import DIRECTORY, Writer, directories, is_sealed, sync_directory
-from leadglass.terms import JournalFault, KeyFault, Location
+from leadglass.terms import JournalFault, KeyFault, Location, Settled
 
 BLOCK_LENGTH_BYTES = 256 << 10
 BREAKS_LOOKED_AT = 3  # a read beside a write may see its end before its beginning
@@ -83,6 +83,7 @@ class JournalReader:
 
     def __init__(self, site_dir: Path, keyring: Keyring) -> None:
         self._site_dir, self._keyring = site_dir, keyring
+        self._ciphers: dict[str, AESGCM] = {}  # by month
 
     @classmethod
     def open(cls, site_dir: Path, keyring: Keyring) -> JournalReader:
@@ -135,6 +136,14 @@ class JournalReader:
             location = location_in(self._body(read)) if read.record.is_event else None
             if location is not None:
                 yield location
+
+    def settled(self) -> Iterator[Settled]:
+        """What stored events say was kept, one writer after the other: of such an event nothing else is made."""
+        for writer, position in self._positions(Cursors()).items():
+            for read in self._advance(writer, position):
+                found = settled_in(self._body(read), self._keyring) if read.record.is_event else None
+                if found is not None:
+                    yield found
 
     def recover(self, writer: Writer) -> RecoveredJournal:
         """Of a dead writer that was adopted: verifies its last files and cuts the torn tail. Raises JournalFault where more is broken."""
@@ -189,8 +198,9 @@ class JournalReader:
             record = read.record
             if not record.is_event:
                 continue
-            event, sealed = decode_event(self._body(read), self._keyring)
-            yield Recorded(event, record.at_ns, writer, record.sequence, read.head.number, read.end, sealed)
+            body = self._body(read)
+            event, sealed = decode_event(body, self._keyring)
+            yield Recorded(event, record.at_ns, writer, record.sequence, read.head.number, read.end, sealed, body)
 
     def _body(self, read: _Read) -> bytes:
         try:
@@ -201,7 +211,10 @@ class JournalReader:
             ) from None
 
     def _journal_key(self, head: FileHead) -> AESGCM:
-        return AESGCM(self._keyring.site_key.derive(f"journal/{head.month}"))
+        cipher = self._ciphers.get(head.month)
+        if cipher is None:
+            cipher = self._ciphers[head.month] = AESGCM(self._keyring.site_key.derive(f"journal/{head.month}"))
+        return cipher
 
     # ---- one writer
 

@@ -83,7 +83,7 @@ def _answer(house: House, questions: Mapping[str, Question], uid: int, line: byt
         elif "wait" in request:
             _until_it_acts(house)
         else:
-            for row in answers(house, questions, str(request["ask"]), request["arguments"]):
+            for row in answers(house, questions, str(request["ask"]), request["arguments"], uid):
                 yield {"row": row}
         yield {"end": True}
     except Stopped as stopped:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from leadglass.doors.command.access_changes import ACCESS_KINDS
+from leadglass.doors.command.people_changes import PEOPLE_KINDS, PeopleParts
 from leadglass.doors.house import Backups, Standings
 from leadglass.policy import containment
 from leadglass.policy.proof import prove
@@ -41,12 +43,18 @@ class Changes:
     standings: Callable[[], Standings]
     backups: Callable[[], Backups]
     recover_all: Callable[[], int]
+    people: PeopleParts
 
     async def perform(self, change: Change) -> Result:
         """The `perform` stage of the gateway. Raises Refused, Fault."""
         self.register.change_intended(change.id, change.digest, change.kind, change.about)
         try:
-            result = _KINDS[change.kind](self, change, change.arguments)
+            if change.kind in ACCESS_KINDS:
+                result = ACCESS_KINDS[change.kind](self.people, change, change.arguments)
+            elif change.kind in PEOPLE_KINDS:
+                result = PEOPLE_KINDS[change.kind](self.people, change, change.arguments)
+            else:
+                result = _KINDS[change.kind](self, change, change.arguments)
         except BaseException:
             self.register.change_settled(change.id, "abandoned")
             raise
@@ -188,6 +196,11 @@ class Changes:
 
     def _generation(self, change: Change, edit: Callable[[Containment], Containment]) -> None:
         containment.replace(self.site_dir, lambda state: replace(edit(state), applied=change.id))
+
+
+def raise_generation(site_dir: Path, change: Change) -> None:
+    """Every process looks again at what it lets in, within a second."""
+    containment.replace(site_dir, lambda state: replace(state, applied=change.id))
 
 
 def _nanoseconds(text: object) -> int:

@@ -121,7 +121,7 @@ class LocalDesk:
             raise
 
     def ask(self, question: str, arguments: Row) -> Iterator[Row]:
-        yield from answers(self._house, self._questions, question, arguments)
+        yield from answers(self._house, self._questions, question, arguments, os.getuid())
 
     def change(self, kind: ChangeKind, about: str, arguments: Row) -> Row:
         return changed(self._house, os.getuid(), kind, about, arguments)
@@ -148,13 +148,13 @@ def take_site_lock(site_dir: Path) -> Any:
     return lock
 
 
-def answers(house: House, questions: Mapping[str, Question], question: str, arguments: Row) -> Iterator[Row]:
-    """The rows of one question. Raises Stopped."""
+def answers(house: House, questions: Mapping[str, Question], question: str, arguments: Row, uid: int) -> Iterator[Row]:
+    """The rows of one question; who asks stands in its arguments as `operator_uid`, whatever they said there. Raises Stopped."""
     answer = questions.get(question)
     if answer is None:
         raise Stopped(Exit.USAGE, f"this site does not know the question {question!r}")
     with stopping():
-        yield from answer(house, arguments)
+        yield from answer(house, {**arguments, "operator_uid": uid})
 
 
 def changed(house: House, uid: int, kind: ChangeKind, about: str, arguments: Row) -> Row:

@@ -91,10 +91,10 @@ def _caller(house: House, who: str) -> Caller:
     nowhere = Peer("", 0, "command")
     if who.startswith(ROLE_PREFIX):
         return Caller(Person("", who, who, frozenset({_role(who)})), "", nowhere, frozenset())
-    person = house.directory.named(who) if house.directory is not None else None
+    person = house.people.named(who)
     if person is None and who in tuple(Role):
         return _caller(house, ROLE_PREFIX + who)
-    if person is None or house.directory is None:
+    if person is None:
         raise Stopped(
             Exit.FAILED,
             f"nobody and nothing is called {who!r} here",
@@ -102,15 +102,7 @@ def _caller(house: House, who: str) -> Caller:
         )
     if not person.enabled:
         raise Stopped(Exit.FAILED, f"{person.name} is disabled: they may do nothing until that ends")
-    now_ns = time.time_ns()
-    return Caller(
-        person,
-        "",
-        nowhere,
-        frozenset(),
-        related=house.directory.related(person.id, now_ns),
-        approved=house.directory.approved(person.id, now_ns),
-    )
+    return house.desk.as_if_here(person, nowhere)
 
 
 def _facts(caller: Caller, act: Act) -> Facts:

@@ -10,7 +10,9 @@ from typing import Any
 
 from leadglass.assets.inventory import Inventory
 from leadglass.audit.codec import to_json
+from leadglass.doors.command.audit_questions import breach, disclosures
 from leadglass.doors.command.explaining import explain
+from leadglass.doors.command.people_questions import PEOPLE_QUESTIONS, amber_people
 from leadglass.doors.house import House, Question
 from leadglass.terms import Device, Standing
 from leadglass.watch.clock import read_clock, stopped_by
@@ -189,9 +191,11 @@ def backup(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
 
 QUESTIONS: Mapping[str, Question] = {
     "backup": backup,
+    "breach": breach,
     "conflicts": conflicts,
     "device": device,
     "devices": devices,
+    "disclosures": disclosures,
     "events": events,
     "index-rows": index_rows,
     "policy-explain": explain,
@@ -199,6 +203,7 @@ QUESTIONS: Mapping[str, Question] = {
     "site": site,
     "status": status,
     "versions": versions,
+    **PEOPLE_QUESTIONS,
 }
 
 
@@ -262,7 +267,7 @@ def _amber(house: House) -> Iterator[str]:
     site = house.site()
     if site.key_beside_data:
         yield "the site key lies on the same file system as the data: name one elsewhere in [site] key"
-    yield "no person is enrolled: one operator changes the site alone"
+    yield from amber_people(house)
     if house.containment_unreadable():
         yield "the containment state cannot be read: the last known one holds, and only what stores is let in"
 

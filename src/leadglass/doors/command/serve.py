@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _up(context: typer.Context) -> None:
-    """Serves until stopped; prints `ready dimse=HOST:PORT` when every door answers."""
+    """Serves until stopped; prints `ready dimse=HOST:PORT`, and the web addresses, when every door answers."""
     from leadglass.doors.processes.entry import up  # only a process of the site needs the doors: commands start sooner
 
     call = invocation(context)
@@ -25,14 +25,14 @@ def _up(context: typer.Context) -> None:
         raise typer.Exit(code)
 
 
-def _serve(context: typer.Context, role: Annotated[str, typer.Argument(help="dimse or keeper")]) -> None:
+def _serve(context: typer.Context, role: Annotated[str, typer.Argument(help="dimse, web or keeper")]) -> None:
     """One process of the site, for systemd and containers; `up` starts all of them."""
     from leadglass.doors.processes.entry import ROLES
 
     call = invocation(context)
     run = ROLES.get(role)
     if run is None:
-        raise Stopped(Exit.USAGE, f"there is no role {role!r}", hint="dimse, keeper")
+        raise Stopped(Exit.USAGE, f"there is no role {role!r}", hint="dimse, web, keeper")
     code = run(call.site_dir(), call.assemble)
     if code:
         raise typer.Exit(code)

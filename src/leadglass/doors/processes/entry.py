@@ -8,8 +8,9 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import structlog
 
 from leadglass.doors.blocking import run
 from leadglass.doors.command.desk import listen, take_site_lock
+from leadglass.doors.command.first import invite_first_administrator
 from leadglass.doors.command.questions import QUESTIONS
 from leadglass.doors.dimse.conversation import Hall
 from leadglass.doors.dimse.requestor import Requestor, associated
@@ -29,8 +31,10 @@ from leadglass.doors.processes.handover import Handover
 from leadglass.doors.processes.supervisor import BACKLOG, Supervisor
 from leadglass.gateway import keep_watch
 from leadglass.identity.certificates import client_context, server_context
-from leadglass.identity.doors import renew_door_if_due
+from leadglass.identity.doors import renew_doors
 from leadglass.site.layout import DIMSE_DOOR, DOORS_DIRECTORY
+from leadglass.site.model import Site
+from leadglass.site.ports import CONSOLE, WEB, choose_port, port_of
 from leadglass.terms import Device, Fault
 from leadglass.wire.negotiation import RequestedContext
 
@@ -44,27 +48,61 @@ def up(site_dir: Path, assemble: Assemble) -> int:
     try:
         house.recover_all()
         site = house.site()
-        if renew_door_if_due(site_dir, site.name, dt.datetime.now(dt.UTC)):
-            log.info("the door certificate was renewed")
-        door = site.doors.dimse
-        listener = _listen(door.host, door.port)
-        commands = listen(site_dir)
-        host, port = listener.getsockname()[:2]
+        for renewed in renew_doors(site, dt.datetime.now(dt.UTC)):
+            log.info("a door's certificate was renewed", door=renewed)
+        door, web = site.doors.dimse, site.doors.web
+        listeners = {"dimse": [_listen("dimse", door.host, door.port)], "keeper": [listen(site_dir)]}
+        workers = {"dimse": door.workers}
+        if web is not None:
+            listeners["web"], workers["web"] = _listen_for_people(site), web.workers
         supervisor = Supervisor(
             site_dir,
-            {"dimse": listener, "keeper": commands},
-            workers=door.workers,
+            listeners,
+            workers=workers,
             recover=house.recover,
             happened=lambda detection: run(keep_watch(house.do, [detection])),
         )
-        shown = f"[{host}]" if ":" in host else host
-        return supervisor.run(lambda: print(f"ready dimse={shown}:{port}", flush=True))
+
+        def announce() -> None:
+            print(_ready(site, listeners), flush=True)
+            invite_first_administrator(house)
+
+        return supervisor.run(announce)
     finally:
         house.close()
         lock.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _ready(site: Site, listeners: Mapping[str, Sequence[socket.socket]]) -> str:
+    host, port = listeners["dimse"][0].getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    said = f"ready dimse={shown}:{port}"
+    for name, each in zip(("web", "console"), listeners.get("web", ()), strict=False):
+        port = each.getsockname()[1]
+        said += f" web=https://{site.name}:{port}" if name == "web" else f" console=http://localhost:{port}"
+    return said
+
+
+def _listen_for_people(site: Site) -> list[socket.socket]:
+    """The web door's listener, and the console's beside it. A chosen port that somebody else has is chosen again."""
+    found = []
+    for name, door in ((WEB, site.doors.web), (CONSOLE, site.doors.console)):
+        if door is None:
+            continue
+        port = port_of(site.path, name, door.host, door.port)
+        try:
+            found.append(_listen(name, door.host, port))
+        except Fault:
+            if door.port:
+                raise
+            log.warning(
+                "the port of a door is taken: another one is chosen, former links lead nowhere", door=name, port=port
+            )
+            found.append(_listen(name, door.host, choose_port(site.path, name, door.host)))
+    return found
+
+
+def _listen(name: str, host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -72,10 +110,10 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise Fault(
-            f"the DIMSE door cannot listen on {host}:{port}: {error.strerror}",
-            hint="free that port, or name another in [doors.dimse] listen and `leadglass apply`",
-        ) from error
+        hint = f"free that port, or name another in [doors.{name}] listen and `leadglass apply`"
+        if isinstance(error, PermissionError):
+            hint = f"let this user have ports below 1024 (sysctl net.ipv4.ip_unprivileged_port_start={port}), or name another in [doors.{name}] listen"
+        raise Fault(f"the {name} door cannot listen on {host}:{port}: {error.strerror}", hint=hint) from error
     return listener
 
 
@@ -86,7 +124,7 @@ def serve_dimse(site_dir: Path, assemble: Assemble) -> int:
     handover.tell(writer=house.writer)
     site = house.site()
     door = site.doors.dimse
-    listener = _listen(door.host, door.port) if alone else handover.socket()
+    listener = _listen("dimse", door.host, door.port) if alone else handover.socket()
     hall = Hall(
         do=house.do,
         tls=Contexts(house).server,
@@ -116,6 +154,25 @@ def _zone_of(house: House, address: str) -> str:
     except (Fault, OSError) as fault:
         log.error("the site cannot be read", reason=str(fault))
         return ""
+
+
+def serve_web(site_dir: Path, assemble: Assemble) -> int:
+    """One web worker; started alone it opens its own listeners."""
+    from leadglass.doors.processes import web  # the other processes need no web server
+
+    handover, alone = _handover()
+    house = assemble(site_dir)
+    try:
+        site = house.site()
+        if site.doors.web is None:
+            raise Fault("this site has no web door", hint='[doors.web] listen = "0.0.0.0:443", then `leadglass apply`')
+        handover.tell(writer=house.writer)
+        if alone:
+            first, *further = _listen_for_people(site)
+            handover = replace(handover, listener=first.detach(), further=further[0].detach() if further else -1)
+        return web.serve(house, handover, web.listeners_of(house, handover))
+    finally:
+        house.close()
 
 
 def serve_keeper(site_dir: Path, assemble: Assemble) -> int:
@@ -176,4 +233,4 @@ def _dial(house: House, device: Device, wanted: list[RequestedContext]) -> Abstr
     return associated(device, context, accepts, wanted, house.site().limits, calling_ae_title=door.ae_title)
 
 
-ROLES: Mapping[str, Callable[[Path, Assemble], int]] = {"dimse": serve_dimse, "keeper": serve_keeper}
+ROLES: Mapping[str, Callable[[Path, Assemble], int]] = {"dimse": serve_dimse, "web": serve_web, "keeper": serve_keeper}

@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """Descriptor numbers (-1 where there is none). `report`: the child writes lines to it. `parent`: readable at its end when the parent died."""
+    """Descriptor numbers (-1 where there is none). `further`: a second listener, of the console beside the web door. `report`: the child writes lines to it. `parent`: readable at its end when the parent died."""
 
     report: int
     parent: int
@@ -24,12 +24,13 @@ class Handover:
     caps: int = -1
     rows: int = 1
     row: int = 0
+    further: int = -1
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, VARIABLE: json.dumps(asdict(self))}
 
     def descriptors(self) -> tuple[int, ...]:
-        return tuple(fd for fd in (self.report, self.parent, self.listener, self.caps) if fd >= 0)
+        return tuple(fd for fd in (self.report, self.parent, self.listener, self.caps, self.further) if fd >= 0)
 
     @classmethod
     def inherited(cls) -> Handover | None:
@@ -40,6 +41,9 @@ class Handover:
         # First of all: a child that is still opening the site must not outlive its parent with the listener in its hands.
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         return cls(**json.loads(text))
+
+    def second_socket(self) -> socket.socket | None:
+        return socket.socket(fileno=self.further) if self.further >= 0 else None
 
     def socket(self) -> socket.socket:
         return socket.socket(fileno=self.listener)

@@ -21,14 +21,17 @@ from leadglass.doors.dimse.services.commitment import SUCCESS, report_there
 from leadglass.doors.dimse.services.move import Dial
 from leadglass.doors.house import House, Question, Serving, Worker
 from leadglass.doors.processes.metrics import serve_metrics
-from leadglass.identity.doors import renew_door_if_due
+from leadglass.identity.doors import renew_doors
 from leadglass.site.register import PendingCommitment
 from leadglass.terms import ChangeKind, Commitment, EventKind, Fault, Outcome, Peer, Proposal, Refused, Subject
 from leadglass.watch.clock import StepWatch
 from leadglass.watch.containment import ReadableWatch
 from leadglass.watch.expiry import ExpiryWatch
+from leadglass.watch.glass import GlassWatch
+from leadglass.watch.notices import deliver as notices
 
 TICK_SECONDS = 0.5
+RETRY_SEARCH_SECONDS = 5.0
 WATCH_EVERY_SECONDS = 60.0
 RETRY_SECONDS_MAX = 300.0
 REPORTS_TRIED_MAX = 50  # over about four hours; then the commitment is dropped with an event, as a modality asks again
@@ -46,8 +49,14 @@ def serve(
     ready: Callable[[], None],
 ) -> int:
     """Until `stop`; 1 where acknowledging had to stop."""
-    renewals = Consumer()
-    house = replace(house, serving=Serving(workers, lambda: {"renewals": renewals.lag_seconds()}, ""))
+    renewals, searching = Consumer(), Consumer()
+    told = notices.start(house.site(), house.journal, stop)
+    house = replace(
+        house,
+        serving=Serving(
+            workers, lambda: {"renewals": renewals.lag_seconds(), "search": searching.lag_seconds(), **told()}, ""
+        ),
+    )
     metrics = serve_metrics(house)
     if metrics is not None and house.serving is not None:
         house = replace(house, serving=replace(house.serving, metrics="{}:{}".format(*metrics.server_address[:2])))
@@ -56,9 +65,12 @@ def serve(
     renewing = threading.Thread(
         target=_retire_renewed, args=(house, stop, since, renewals), name="renewals", daemon=True
     )
+    feeding = threading.Thread(target=_feed_search, args=(house, stop, searching), name="search")
     answering.start()
+    feeding.start()
     renewing.start()
     reports, expiry, steps, containment = Reports(house, dial), ExpiryWatch(), StepWatch(), ReadableWatch()
+    glass = GlassWatch()
     ready()
     watched = 0.0
     while not stop.wait(TICK_SECONDS) and not house.fatal.is_set():
@@ -73,17 +85,19 @@ def serve(
         if time.monotonic() - watched >= WATCH_EVERY_SECONDS:
             watched = time.monotonic()
             run(gateway.keep_watch(house.do, expiry.notice(house.register.certificates(), time.time_ns())))
-            _renew_door(house)
+            run(gateway.keep_watch(house.do, glass.notice(house.people.access.glass(unreviewed=True), time.time_ns())))
+            _renew_doors(house)
     if metrics is not None:
         metrics.shutdown()
     stop.set()
     answering.join()
+    feeding.join()
     return 1 if house.fatal.is_set() else 0
 
 
-def _renew_door(house: House) -> None:
-    if renew_door_if_due(house.site_dir, house.site().name, dt.datetime.now(dt.UTC)):
-        _change(house, ChangeKind.DOOR_RENEW, "dimse", {})
+def _renew_doors(house: House) -> None:
+    for door in renew_doors(house.site(), dt.datetime.now(dt.UTC)):
+        _change(house, ChangeKind.DOOR_RENEW, door, {})
 
 
 def _change(house: House, kind: ChangeKind, about: str, arguments: dict[str, object]) -> None:
@@ -105,6 +119,21 @@ class Consumer:
     def lag_seconds(self) -> float:
         """Since it had last read everything; a poll's length where it keeps up."""
         return round(time.monotonic() - self._caught_up, 1)
+
+
+def _feed_search(house: House, stop: threading.Event, consumer: Consumer) -> None:
+    """What people did becomes findable; where that cannot be, the journal keeps it until it can."""
+    search = None
+    while not stop.wait(TICK_SECONDS):
+        try:
+            search = search or house.search()
+            search.catch_up(house.journal)
+            consumer.caught_up()
+        except Fault as fault:
+            log.error("the audit search does not follow", reason=str(fault))
+            stop.wait(RETRY_SEARCH_SECONDS)
+    if search is not None:
+        search.close()
 
 
 def _retire_renewed(house: House, stop: threading.Event, since: Cursors, consumer: Consumer) -> None:

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Child:
-    """One process and what it said of itself. `role`: `dimse` or `keeper`."""
+    """One process and what it said of itself. `role`: `dimse`, `web` or `keeper`."""
 
     role: str
     row: int
@@ -50,22 +50,26 @@ class Child:
 
 
 class Supervisor:
-    """`recover(writer_hex)` is called for each writer that a dead child left behind."""
+    """`listeners`: of each role, one or two. `workers`: how many processes of a role there are; the keeper is one.
+
+    `recover(writer_hex)` is called for each writer that a dead child left behind.
+    """
 
     def __init__(
         self,
         site_dir: Path,
-        listeners: dict[str, socket.socket],
+        listeners: Mapping[str, Sequence[socket.socket]],
         *,
-        workers: int,
+        workers: Mapping[str, int],
         recover: Callable[[str], None],
         happened: Callable[[Detection], None],
     ) -> None:
         self._site_dir, self._listeners, self._recover, self._happened = site_dir, listeners, recover, happened
-        self._caps_fd = SharedCaps.create(workers)
-        self._caps = SharedCaps(self._caps_fd, workers, 0, Limits())
         self._rows = workers
-        self._children = [Child("keeper", -1)] + [Child("dimse", row) for row in range(workers)]
+        self._caps_fds = {role: SharedCaps.create(rows) for role, rows in workers.items()}
+        self._caps = {role: SharedCaps(self._caps_fds[role], rows, 0, Limits()) for role, rows in workers.items()}
+        self._children = [Child("keeper", -1)]
+        self._children += [Child(role, row) for role, rows in workers.items() for row in range(rows)]
         self._parent_read, self._parent_write = os.pipe()
         self._selector = selectors.DefaultSelector()
         self._stopping = False
@@ -116,14 +120,16 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         report_read, report_write = os.pipe()
-        listener = self._listeners[child.role]
+        first, *further = self._listeners[child.role]
+        counted = "dimse" if child.role == "keeper" else child.role  # the keeper looks at what the DIMSE workers say
         handover = Handover(
             report=report_write,
             parent=self._parent_read,
-            listener=listener.fileno(),
-            caps=self._caps_fd,
-            rows=self._rows,
+            listener=first.fileno(),
+            caps=self._caps_fds[counted],
+            rows=self._rows[counted],
             row=max(child.row, 0),
+            further=further[0].fileno() if further else -1,
         )
         child.process = subprocess.Popen(  # noqa: S603 - our own program, our own arguments
             [sys.executable, "-m", "leadglass", "--site", str(self._site_dir), "serve", child.role],
@@ -177,7 +183,7 @@ class Supervisor:
             self._selector.unregister(child.report)
         os.close(child.report)
         if child.row >= 0:
-            self._caps.clear(child.row)
+            self._caps[child.role].clear(child.row)
 
     def _drain(self, child: Child) -> None:
         """The last words of a child that died before we listened: its writer's id is among them."""

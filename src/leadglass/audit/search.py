@@ -1,0 +1,286 @@
+"""Who saw this patient, and what did this person see? An index over the journal: derived, encrypted, made again when it is lost.
+
+It holds what concerns people and patients and skips what only modalities do. Patients and studies stand in it as keyed tokens; what names them
+stays in the event's own box under its study's key, so that erasure reaches it here too. The keeper feeds it behind a cursor that lies in the
+same file and moves in the same transaction; every process may read.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from leadglass.audit.codec import Recorded, decode_event, patient_token, study_token, tokens_in
+from leadglass.audit.journal.cursors import Cursors
+from leadglass.audit.journal.read import JournalReader
+from leadglass.site.keyring import Keyring
+from leadglass.terms import (
+    AuditQuestion,
+    Body,
+    Event,
+    EventKind,
+    Permit,
+    Progress,
+    Reference,
+    Settled,
+    StoreFault,
+    Unsupported,
+)
+
+FILE = Path("state") / "search.db"
+FORMAT = 1
+BATCH_EVENTS_MAX = 2_000
+PAGE_ROWS_MAX = 200
+BUSY_SECONDS = 10.0
+FOREVER_NS = (1 << 63) - 1
+
+# What a person, or a device in a person's hand, did or tried; who stored something is found in the archive itself.
+SEARCHED = frozenset(
+    {
+        EventKind.CHANGE_ABANDONED, EventKind.CHANGE_COMPLETED, EventKind.CHANGE_REFUSED, EventKind.PERSON_RECOGNISED,
+        EventKind.PERSON_REFUSED, EventKind.RELEASE_ENDED, EventKind.RELEASE_STARTED, EventKind.REQUEST_REFUSED,
+    }
+)  # fmt: skip
+SEEN = ("release:started", "release:ended")  # the kinds by which images or their names left
+
+_TABLES = """
+CREATE TABLE events(id INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL, actor TEXT NOT NULL, kind TEXT NOT NULL, action TEXT NOT NULL,
+    outcome TEXT NOT NULL, writer BLOB NOT NULL, sequence INTEGER NOT NULL, body BLOB NOT NULL, UNIQUE(writer, sequence));
+CREATE INDEX events_actor ON events(actor, at_ns, id);
+CREATE TABLE about(token BLOB NOT NULL, at_ns INTEGER NOT NULL, id INTEGER NOT NULL, actor TEXT NOT NULL, kind TEXT NOT NULL,
+    PRIMARY KEY(token, at_ns, id)) WITHOUT ROWID;
+CREATE TABLE place(one INTEGER PRIMARY KEY CHECK(one = 1), cursors TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event that was found. `place`: where the next page begins. `sealed`: why its patient is not shown, "" where it is."""
+
+    event: Event
+    at_ns: int
+    place: tuple[int, int]
+    sealed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seer:
+    """Somebody who saw something of a patient, with how often and when."""
+
+    actor: str
+    times: int
+    first_ns: int
+    last_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From when (included) to when (not included), Unix nanoseconds."""
+
+    from_ns: int = 0
+    until_ns: int = FOREVER_NS
+
+
+class AuditSearch:
+    """Thread-safe: one connection a process, behind a lock. Raises StoreFault where it does not answer."""
+
+    def __init__(self, connection: apsw.Connection, keyring: Keyring) -> None:
+        self._connection, self._keyring, self._lock = connection, keyring, threading.Lock()
+
+    @classmethod
+    def open(cls, site_dir: Path, keyring: Keyring, *, feeds: bool = False) -> AuditSearch:
+        """Who `feeds` it makes it anew where it is missing, damaged, of another format or under another key: the journal has it all.
+
+        Raises StoreFault.
+        """
+        path = site_dir / FILE
+        key = keyring.site_key.derive("search")
+        try:
+            return cls(_connected(path, key, make=feeds), keyring)
+        except (apsw.NotADBError, apsw.CorruptError, _OtherFormat) as error:
+            if not feeds:
+                raise StoreFault(
+                    "the audit search is damaged", hint="the keeper makes it again: wait, or restart it"
+                ) from error
+        except apsw.Error as error:
+            raise StoreFault(
+                f"the audit search does not open: {error}", hint="the keeper makes it: is it running?"
+            ) from error
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        return cls(_connected(path, key, make=True), keyring)
+
+    # ---- feeding
+
+    def catch_up(self, journal: JournalReader) -> int:
+        """Takes what the journal has beyond the cursor, a batch at a time; how many events were read."""
+        taken, batch = 0, list[Recorded]()
+        since = self._place()
+        for recorded in journal.read(since):
+            batch.append(recorded)
+            if len(batch) == BATCH_EVENTS_MAX:
+                since = self._take(batch, since)
+                taken, batch = taken + len(batch), []
+        if batch:
+            self._take(batch, since)
+        return taken + len(batch)
+
+    def _place(self) -> Cursors:
+        row = self._one("SELECT cursors FROM place")
+        return Cursors.from_json(json.loads(row[0])) if row else Cursors()
+
+    def _take(self, batch: Sequence[Recorded], since: Cursors) -> Cursors:
+        after = since.after(batch)
+        try:
+            with self._lock, self._connection:
+                for recorded in batch:
+                    if recorded.event.kind in SEARCHED:
+                        self._insert(recorded)
+                self._connection.execute("INSERT OR REPLACE INTO place VALUES(1, ?)", (json.dumps(after.to_json()),))
+        except apsw.Error as error:
+            raise StoreFault(f"the audit search cannot be written: {error}", hint="look at the disk") from error
+        return after
+
+    def _insert(self, recorded: Recorded) -> None:
+        event, db = recorded.event, self._connection
+        actor = str(event.details.get("person", event.actor))  # who sat at the device, where somebody is known to
+        what = (actor, event.kind, event.action, event.outcome)
+        row = (recorded.at_ns, *what, recorded.writer, recorded.sequence, recorded.body)
+        db.execute("INSERT OR IGNORE INTO events VALUES(NULL,?,?,?,?,?,?,?,?)", row)
+        if not db.changes():  # read before
+            return
+        number = db.last_insert_rowid()
+        for token in tokens_in(recorded.body):
+            db.execute("INSERT INTO about VALUES(?,?,?,?,?)", (token, recorded.at_ns, number, actor, event.kind))
+
+    # ---- asking
+
+    def tokens(self, patient_id: str, studies: Iterable[str]) -> tuple[bytes, ...]:
+        """What a patient is searched by: the id, and the studies that the archive knows to be theirs."""
+        found = [patient_token(self._keyring, patient_id)] if patient_id else []
+        return (*found, *(study_token(self._keyring, study) for study in studies))
+
+    def seers(self, tokens: Sequence[bytes], span: Span) -> list[Seer]:
+        """Who saw anything of it, most often first. A release counts once, whether it ended or broke off."""
+        rows = self._all(
+            "SELECT actor, count(*), min(at_ns), max(at_ns) FROM (SELECT DISTINCT actor, at_ns, id FROM about"
+            " WHERE token IN (SELECT unhex(value) FROM json_each(?)) AND at_ns >= ? AND at_ns < ? AND kind = ?)"
+            " GROUP BY actor ORDER BY 2 DESC, actor",
+            (json.dumps([token.hex() for token in tokens]), span.from_ns, span.until_ns, SEEN[0]),
+        )
+        return [Seer(*row) for row in rows]
+
+    def about(self, tokens: Sequence[bytes], span: Span, before: tuple[int, int] | None = None) -> Iterator[Entry]:
+        """A page of what concerns it, newest first, older than `before`."""
+        at_ns, number = before or (span.until_ns, 0)
+        rows = self._all(
+            "SELECT e.at_ns, e.id, e.body FROM events e WHERE e.id IN (SELECT id FROM about WHERE token IN"
+            " (SELECT unhex(value) FROM json_each(?)) AND at_ns >= ? AND (at_ns, id) < (?, ?)"
+            " ORDER BY at_ns DESC, id DESC LIMIT ?) ORDER BY e.at_ns DESC, e.id DESC",
+            (json.dumps([token.hex() for token in tokens]), span.from_ns, at_ns, number, PAGE_ROWS_MAX),
+        )
+        return self._entries(rows)
+
+    def by(self, actor: str, span: Span, before: tuple[int, int] | None = None) -> Iterator[Entry]:
+        """A page of what somebody did, newest first, older than `before`."""
+        at_ns, number = before or (span.until_ns, 0)
+        rows = self._all(
+            "SELECT at_ns, id, body FROM events WHERE actor = ? AND at_ns >= ? AND (at_ns, id) < (?, ?)"
+            " ORDER BY at_ns DESC, id DESC LIMIT ?",
+            (actor, span.from_ns, at_ns, number, PAGE_ROWS_MAX),
+        )
+        return self._entries(rows)
+
+    def _entries(self, rows: Sequence[tuple]) -> Iterator[Entry]:  # type: ignore[type-arg]
+        for at_ns, number, body in rows:
+            event, sealed = decode_event(body, self._keyring)
+            yield Entry(event, at_ns, (at_ns, number), sealed)
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    # ---- the database
+
+    def _all(self, statement: str, values: Sequence[apsw.SQLiteValue] = ()) -> list[tuple]:  # type: ignore[type-arg]
+        try:
+            with self._lock:
+                return self._connection.execute(statement, tuple(values)).fetchall()
+        except apsw.Error as error:
+            raise StoreFault(f"the audit search cannot be read: {error}", hint=f"remove SITE/{FILE}") from error
+
+    def _one(self, statement: str) -> tuple | None:  # type: ignore[type-arg]
+        return next(iter(self._all(statement)), None)
+
+
+class AuditAnswer:
+    """What an `AuditQuestion` may have, in the shape of every answer; of the archive itself it holds nothing."""
+
+    def __init__(self, request: AuditQuestion, permit: Permit, search: AuditSearch, studies: Sequence[str]) -> None:
+        self.request, self.permit, self.progress = request, permit, Progress()
+        self._search, self._span = search, Span(request.from_ns, request.until_ns)
+        patient = request.patient
+        self._tokens = search.tokens(patient.patient_id, studies) if patient is not None else ()
+
+    def seers(self) -> list[Seer]:
+        """Who saw the patient."""
+        return self._search.seers(self._tokens, self._span)
+
+    def page(self, before: tuple[int, int] | None = None) -> list[Entry]:
+        """What concerns the patient, or what the actor did; newest first, older than `before`."""
+        if self.request.patient is not None:
+            return list(self._search.about(self._tokens, self._span, before))
+        return list(self._search.by(self.request.who, self._span, before))
+
+    def entries(self) -> Iterator[Entry]:
+        """All pages."""
+        before: tuple[int, int] | None = None
+        while page := self.page(before):
+            yield from page
+            before = page[-1].place
+
+    def rows(self) -> Iterator[Mapping[int, str]]:
+        return iter(())
+
+    def instances(self) -> Iterator[Settled]:
+        return iter(())
+
+    def verdicts(self) -> Iterator[tuple[Reference, int]]:
+        return iter(())
+
+    def read(self, settled: Settled) -> Body:
+        raise Unsupported("an answer of the audit holds no images")
+
+
+class _OtherFormat(Exception):
+    """It was written by a program that laid it out differently."""
+
+
+def _connected(path: Path, key: bytes, *, make: bool) -> apsw.Connection:
+    path.parent.mkdir(exist_ok=True)
+    flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if make else 0)
+    connection = apsw.Connection(str(path), flags=flags)
+    try:
+        connection.execute("PRAGMA cipher='chacha20'")
+        connection.execute(f"PRAGMA key='raw:{key.hex()}'")
+        connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()[0][0]
+        connection.execute("PRAGMA journal_mode=WAL").fetchall()
+        connection.execute("PRAGMA synchronous=NORMAL")
+        version = int(connection.pragma("user_version") or 0)
+        if not tables and make:
+            with connection:
+                connection.execute(_TABLES)
+                connection.execute(f"PRAGMA user_version = {FORMAT}")
+        elif version != FORMAT:
+            raise _OtherFormat
+    except BaseException:
+        connection.close()
+        raise
+    path.chmod(0o600)
+    return connection

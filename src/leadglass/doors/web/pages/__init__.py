@@ -1,0 +1,17 @@
+"""The console's pages, a module a subject; `PAGES` is all of them. Each is a function from a visit to an answer."""
+
+from __future__ import annotations
+
+from leadglass.doors.web.pages import access, audit, devices, enrolment, me, people, sign_in, studies
+from leadglass.doors.web.pages.page import Page
+
+PAGES: tuple[Page, ...] = (
+    *sign_in.PAGES,
+    *enrolment.PAGES,
+    *studies.PAGES,
+    *me.PAGES,
+    *people.PAGES,
+    *devices.PAGES,
+    *access.PAGES,
+    *audit.PAGES,
+)

@@ -1,0 +1,177 @@
+"""What is given for a time, and by whom? Broken glass with its review, requests and the second person's word on them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from leadglass.doors.web.pages.page import Page
+from leadglass.doors.web.rendering import page, sentence, to
+from leadglass.doors.web.visit import Visit
+from leadglass.site.access import AccessRequest
+from leadglass.terms import Act, ChangeKind, NotChanged, Person
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+HOUR_SECONDS = 3600
+SHOWN_MAX = 200
+# What a person asks a window for; everything else is asked for where it is done.
+ASKED_FOR = (Act.STUDY_READ, Act.STUDY_FIND, Act.STUDY_EXPORT, Act.DEVICE_LIST, Act.POLICY_READ, Act.BACKUP_RUN, Act.INDEX_REBUILD, Act.KEY_USE, Act.POLICY_APPLY)  # fmt: skip
+VERDICTS = ("justified", "not-justified", "unclear")
+
+
+# ---- broken glass
+
+
+def glass_page(visit: Visit, said: str = "", status: int = 200) -> Response:
+    """From a refusal: for which patient, and why."""
+    asked = {name: visit.field(name) or visit.asked(name) for name in ("patient_id", "issuer", "reason")}
+    return page(visit, "glass.html", {"asked": asked, "said": said}, status)
+
+
+def break_glass(visit: Visit) -> Response:
+    arguments = {name: visit.field(name) for name in ("patient_id", "issuer", "reason")}
+    try:
+        visit.change(ChangeKind.GLASS_BREAK, uuid.uuid4().hex, arguments)
+    except NotChanged as refusal:
+        return glass_page(visit, sentence(refusal), 409)
+    return to(f"/?patient={quote(arguments['patient_id'])}")
+
+
+def review_page(visit: Visit, said: str = "", status: int = 200) -> Response:
+    visit.look(Act.GLASS_REVIEW)
+    names = _names(visit)
+    glass = [each for each in visit.house.people.access.glass()[:SHOWN_MAX] if each.person in names]
+    waiting = [each for each in glass if not each.reviewed_ns]
+    facts = {
+        "waiting": waiting,
+        "done": [each for each in glass if each.reviewed_ns],
+        "names": names,
+        "verdicts": VERDICTS,
+    }
+    return page(visit, "review.html", facts | {"said": said}, status)
+
+
+def review(visit: Visit) -> Response:
+    glass = next((each for each in visit.house.people.access.glass() if each.id == visit.parameters["id"]), None)
+    if glass is None:
+        return review_page(visit, "No glass was broken under that number.", 404)
+    arguments = {
+        "verdict": visit.field("verdict"),
+        "note": visit.field("note"),
+        **_matter(visit, glass.person, Act.GLASS_BREAK),
+    }
+    try:
+        visit.change(ChangeKind.GLASS_REVIEW, glass.id, arguments)
+    except NotChanged as refusal:
+        return review_page(visit, sentence(refusal), 409)
+    return to("/review")
+
+
+# ---- requests
+
+
+def requests_page(visit: Visit, said: str = "", status: int = 200) -> Response:
+    visit.look(Act.ACCESS_REQUEST)
+    every = visit.house.people.access.requests()[:SHOWN_MAX]
+    approves, own = visit.may(Act.ACCESS_APPROVE), visit.who.person.id
+    facts = {
+        "waiting": [each for each in every if approves and each.state == "requested" and each.person != own],
+        "own": [each for each in every if each.person == own],
+        "decided": [each for each in every if approves and each.state != "requested" and each.person != own],
+        "names": _names(visit),
+        "acts": ASKED_FOR,
+        "typed": {
+            name: visit.field(name)
+            for name in ("about", "reason", "hours", "patients", "studies", "devices", "purpose")
+        },
+        "now_ns": visit.now_ns,
+        "said": said,
+    }
+    return page(visit, "requests.html", facts, status)
+
+
+def ask(visit: Visit) -> Response:
+    hours = visit.field("hours")
+    arguments = {
+        "act": visit.field("act"),
+        "reason": visit.field("reason"),
+        "seconds": int(hours) * HOUR_SECONDS if hours.isdecimal() and len(hours) < 5 else 0,
+        "patients": [_patient(each) for each in _lines(visit.field("patients"))],
+        "studies": _lines(visit.field("studies")),
+        "devices": _lines(visit.field("devices")),
+        "purpose": visit.field("purpose"),
+    }
+    try:
+        visit.change(ChangeKind.ACCESS_REQUEST, visit.field("about"), arguments)
+    except NotChanged as refusal:
+        return requests_page(visit, sentence(refusal), 409)
+    return to("/requests")
+
+
+def decide(visit: Visit) -> Response:
+    request = _request(visit)
+    if request is None:
+        return requests_page(visit, "There is no such request.", 404)
+    arguments = {
+        "digest": visit.field("digest"),
+        "approve": visit.field("word") == "approve",
+        "why": visit.field("why"),
+        **_matter(visit, request.person, request.act),
+    }
+    try:
+        visit.change(ChangeKind.ACCESS_APPROVE, request.id, arguments)
+    except NotChanged as refusal:
+        return requests_page(visit, sentence(refusal), 409)
+    return to("/requests")
+
+
+def cancel(visit: Visit) -> Response:
+    request = _request(visit)
+    if request is None:
+        return requests_page(visit, "There is no such request.", 404)
+    try:
+        visit.change(ChangeKind.ACCESS_CANCEL, request.id, _matter(visit, request.person, request.act))
+    except NotChanged as refusal:
+        return requests_page(visit, sentence(refusal), 409)
+    return to("/requests")
+
+
+def _request(visit: Visit) -> AccessRequest | None:
+    return visit.house.people.access.request(visit.parameters["id"])
+
+
+def _matter(visit: Visit, person_id: str, act: Act) -> Mapping[str, object]:
+    """Whose it is that is decided about, as the register knows them: policy holds that against who decides."""
+    person: Person | None = visit.house.people.get(person_id)
+    roles = sorted(person.roles) if person is not None else []
+    return {"requested_by": person_id, "requester_roles": roles, "act": act}
+
+
+def _names(visit: Visit) -> dict[str, str]:
+    return {each.id: each.name for each in visit.house.people.every()}
+
+
+def _lines(text: str) -> list[str]:
+    return [each.strip() for each in text.split("\n") if each.strip()]
+
+
+def _patient(line: str) -> list[str]:
+    """`ID`, or `ID, ISSUER`: as issuer and id."""
+    patient_id, _, issuer = line.partition(",")
+    return [issuer.strip(), patient_id.strip()]
+
+
+PAGES = (
+    Page("/glass", glass_page),
+    Page("/glass", break_glass, ("POST",)),
+    Page("/review", review_page),
+    Page("/review/{id}", review, ("POST",)),
+    Page("/requests", requests_page),
+    Page("/requests", ask, ("POST",)),
+    Page("/requests/{id}", decide, ("POST",)),
+    Page("/requests/{id}/cancel", cancel, ("POST",)),
+)

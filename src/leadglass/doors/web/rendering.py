@@ -1,0 +1,98 @@
+"""What does a page look like? Templates with autoescaping, the frame around them, and the few forms that times and names have on a screen."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
+
+from leadglass.identity.people.sessions import IDLE_LOCK_SECONDS
+from leadglass.terms import Act, Refused
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from leadglass.doors.web.visit import Visit
+
+# Where to go, and which act lets somebody go there; None: everybody.
+WAYS: tuple[tuple[str, str, Act | None], ...] = (
+    ("/", "Studies", Act.STUDY_FIND),
+    ("/requests", "Requests", Act.ACCESS_REQUEST),
+    ("/review", "Review", Act.GLASS_REVIEW),
+    ("/who", "Who saw what", Act.AUDIT_READ),
+    ("/people", "People", Act.PEOPLE_LIST),
+    ("/devices", "Devices", Act.DEVICE_LIST),
+    ("/explain", "Policy", Act.POLICY_READ),
+)
+
+
+@cache
+def environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("leadglass.doors.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"moment": moment, "day": day, "person_name": person_name, "words": words}
+    return made
+
+
+def page(visit: Visit, template: str, facts: Mapping[str, object] | None = None, status: int = 200) -> Response:
+    """An HTML page in the site's frame."""
+    caller = visit.caller
+    ways = [(path, name) for path, name, act in WAYS if act is None or visit.may(act)] if caller else []
+    frame: dict[str, Any] = {
+        "site_name": visit.house.site().name,
+        "caller": caller,
+        "csrf": visit.csrf if caller else "",
+        "here": visit.path,
+        "ways": ways,
+        "idle_seconds": IDLE_LOCK_SECONDS,
+        "said": "",
+    }
+    return HTMLResponse(environment().get_template(template).render(frame | dict(facts or {})), status)
+
+
+def to(path: str) -> Response:
+    """On to another page, with GET."""
+    return RedirectResponse(path, 303)
+
+
+def told(facts: Mapping[str, object], status: int = 200) -> Response:
+    return JSONResponse(dict(facts), status)
+
+
+# ---- how things are written
+
+
+def sentence(refusal: Refused) -> str:
+    """A refusal whose reason is for whoever asked."""
+    return f"{refusal.reason[:1].upper()}{refusal.reason[1:]}."
+
+
+def moment(nanoseconds: int) -> str:
+    """A time as people here read it, in UTC; "" for never."""
+    return dt.datetime.fromtimestamp(nanoseconds / 1e9, dt.UTC).strftime("%Y-%m-%d %H:%M") if nanoseconds else ""
+
+
+def day(text: str) -> str:
+    """A DICOM date (PS3.5 6.2, DA), or what it is instead."""
+    return f"{text[:4]}-{text[4:6]}-{text[6:8]}" if len(text) == 8 and text.isdecimal() else text
+
+
+def person_name(text: str) -> str:
+    """A DICOM person name (PS3.5 6.2.1) as `Family, Given Middle`; the first of its groups."""
+    family, given, middle, prefix, suffix = (*text.partition("=")[0].split("^"), "", "", "", "", "")[:5]
+    rest = " ".join(filter(None, (prefix, given, middle, suffix)))
+    return ", ".join(filter(None, (family, rest)))
+
+
+def words(name: object) -> str:
+    """`care-team` is care team to a person."""
+    return str(name).replace("-", " ")

@@ -1,0 +1,175 @@
+"""Who sits behind this cookie? Server-side sessions: a secret in the browser, its digest here, bound to that browser, locked when idle, ended for good.
+
+idle for 10 minutes       locked: one gesture with a passkey opens it again, with everything as it was
+12 hours after sign-in    over
+disabled, a role revoked, ended by somebody    over at the next look, which is at every request
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+
+from leadglass.policy.people import still_approves
+from leadglass.site.people import People
+from leadglass.site.sessions import SessionRow
+from leadglass.terms import Act, Caller, Factor, NotIdentified, Peer, Person
+
+IDLE_LOCK_SECONDS = 600
+SESSION_HOURS_MAX = 12
+SESSIONS_PER_PERSON_MAX = 5
+MACHINE_SESSIONS_MAX = 64  # tokens of one machine client that are good at once
+SEEN_EVERY_SECONDS = 15  # a request writes that it was made, at most so often
+TOKEN_BYTES = 32
+TOKEN_CHARACTERS_MAX = 128
+KEPT_DAYS = 90  # what is over, for the review of accounts
+_SECOND = 1_000_000_000
+
+ENOUGH = (
+    frozenset({Factor.PASSKEY}),
+    frozenset({Factor.PASSWORD, Factor.TOTP}),
+    frozenset({Factor.PASSWORD, Factor.RECOVERY_CODE}),
+    frozenset({Factor.PROVIDER}),
+)
+"""What opens a session: any of these. One factor alone never does."""
+
+
+class Locked(NotIdentified):
+    """The screen is locked; the session goes on when the same person unlocks it. `session`: its public id; `person`: whose it is."""
+
+    def __init__(self, reason: str, session: str, person: Person) -> None:
+        super().__init__(reason)
+        self.session, self.person = session, person
+
+
+class SessionBook:
+    """Opens, finds, locks and ends sessions; the clock is given with every call, Unix nanoseconds."""
+
+    def __init__(self, people: People) -> None:
+        self._people = people
+        self._rows = people.sessions
+
+    def open(self, caller: Caller, browser: str, now_ns: int) -> tuple[str, Caller]:
+        """The secret for the cookie, new each time, and the caller in its session. A sign-in opens one session, never two.
+
+        Raises NotIdentified where what was proven is not enough, and StoreFault.
+        """
+        if not any(caller.factors >= enough for enough in ENOUGH):
+            raise NotIdentified(
+                f"{caller.name} proved {', '.join(sorted(caller.factors)) or 'nothing'}: that opens no session"
+            )
+        person = self.in_force(caller.person.id, now_ns)
+        session = caller.session or secrets.token_hex(16)
+        if self._rows.get(session) is not None:
+            raise NotIdentified(f"{caller.name}'s sign-in opened its session before")
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        row = SessionRow(
+            id=session,
+            person=person.id,
+            browser=_digest(browser),
+            address=caller.peer.address,
+            factors=caller.factors,
+            opened_ns=now_ns,
+            seen_ns=now_ns,
+            stepped_up_ns=0,
+            locked=False,
+            until_ns=now_ns + SESSION_HOURS_MAX * 3600 * _SECOND,
+            ended_ns=0,
+            ended_why="",
+        )
+        self._rows.forget(now_ns - KEPT_DAYS * 86_400 * _SECOND)
+        self._rows.open(row, _digest(token), SESSIONS_PER_PERSON_MAX)
+        return token, self.describe(person, session, caller.peer, caller.factors, 0, now_ns)
+
+    def caller(self, token: str, peer: Peer, browser: str, now_ns: int) -> Caller:
+        """Raises NotIdentified, Locked."""
+        row = self._rows.by_digest(_digest(token[:TOKEN_CHARACTERS_MAX])) if token else None
+        if row is None:
+            raise NotIdentified("no session has that cookie: sign in")
+        person = self.live(row, browser, now_ns)
+        if row.locked or now_ns - row.seen_ns >= IDLE_LOCK_SECONDS * _SECOND:
+            if not row.locked:
+                self._rows.lock(row.id)
+            raise Locked(f"{person.name}'s session {row.id} is locked: unlock it with a passkey", row.id, person)
+        if not 0 <= now_ns - row.seen_ns < SEEN_EVERY_SECONDS * _SECOND:
+            self._rows.seen(row.id, now_ns)
+        return self.describe(person, row.id, peer, row.factors, row.stepped_up_ns, now_ns)
+
+    def open_machine(self, person: Person, peer: Peer, until_ns: int, now_ns: int) -> Caller:
+        """A machine client's: what it presents is its certificate, each time."""
+        session, factors = secrets.token_hex(16), frozenset({Factor.CERTIFICATE})
+        row = SessionRow(session, person.id, "", peer.address, factors, now_ns, now_ns, 0, False, until_ns, 0, "")
+        self._rows.open(row, _digest(session), MACHINE_SESSIONS_MAX)
+        return self.describe(person, session, peer, factors, 0, now_ns)
+
+    def machine(self, person_id: str, session: str, peer: Peer, now_ns: int) -> Caller:
+        """Whose token it is, while its session lasts. Raises NotIdentified."""
+        row = self._rows.get(session)
+        if row is None or row.person != person_id or row.factors != {Factor.CERTIFICATE} or not row.live(now_ns):
+            raise NotIdentified("the token's session is over: ask for a new one")
+        return self.describe(self.in_force(person_id, now_ns), session, peer, row.factors, 0, now_ns)
+
+    def live(self, row: SessionRow, browser: str, now_ns: int) -> Person:
+        """Whose session it is, while it lasts, in the browser it was opened in. Raises NotIdentified."""
+        if row.ended_ns:
+            raise NotIdentified(f"session {row.id} was ended: {row.ended_why}")
+        if now_ns >= row.until_ns:
+            raise NotIdentified(f"session {row.id} ended after {SESSION_HOURS_MAX} h: sign in again")
+        if not hmac.compare_digest(row.browser, _digest(browser)):
+            raise NotIdentified(f"session {row.id} belongs to another browser: its cookie may have been stolen, end it")
+        return self.in_force(row.person, now_ns)
+
+    def still(self, caller: Caller, now_ns: int) -> None:
+        """For what lasts: raises NotIdentified where the caller's session is over, or they may be less than they were. A lock ends nothing."""
+        row = self._rows.get(caller.session)
+        if row is None or row.ended_ns or now_ns >= row.until_ns:
+            raise NotIdentified(f"session {caller.session} is over: {row.ended_why if row else 'there is none'}")
+        if not self.in_force(row.person, now_ns).roles >= caller.person.roles:
+            raise NotIdentified(f"{caller.name} has not all the roles any more that they had")
+
+    def of_row(self, row: SessionRow, peer: Peer, now_ns: int) -> Caller:
+        """The caller of a session that is not asked for by its cookie: of a lease. Raises NotIdentified where it is over; a lock ends nothing."""
+        if row.ended_ns or now_ns >= row.until_ns:
+            raise NotIdentified(f"session {row.id} is over: {row.ended_why or 'its time'}")
+        person = self.in_force(row.person, now_ns)
+        return self.describe(person, row.id, peer, row.factors, row.stepped_up_ns, now_ns)
+
+    def in_force(self, person_id: str, now_ns: int) -> Person:
+        """A person who may sign in now. Raises NotIdentified."""
+        person = self._people.get(person_id)
+        if person is None:
+            raise NotIdentified("that person is not here any more")
+        if not person.enabled:
+            raise NotIdentified(f"{person.name} is disabled")
+        if person.until_ns and now_ns >= person.until_ns:
+            raise NotIdentified(f"{person.name}'s account has ended")
+        return person
+
+    def describe(
+        self, person: Person, session: str, peer: Peer, factors: frozenset[Factor], stepped_up_ns: int, now_ns: int
+    ) -> Caller:
+        """With what they are to patients and studies now, and what others approved for them."""
+        access = self._people.access
+        return Caller(
+            person=person,
+            session=session,
+            peer=peer,
+            factors=factors,
+            stepped_up_ns=stepped_up_ns,
+            related=access.related(person.id, now_ns),
+            approved=self._approved(person, now_ns),
+        )
+
+    def _approved(self, person: Person, now_ns: int) -> dict[Act, str]:
+        """Acts in their window, each with a request's id: of those whose approver could approve them today."""
+        found = {}
+        for request in self._people.access.in_window(person.id, now_ns):
+            approvers = [self._people.get(each.person) for each in request.decisions if each.decision == "approved"]
+            if any(each and still_approves(each, request.act, person, now_ns) for each in approvers):
+                found[request.act] = request.id
+        return found
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
