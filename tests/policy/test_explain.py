@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from leadglass.doors.command.exits import Stopped
 from leadglass.doors.command.explaining import explain
 from leadglass.policy.evaluation import SITE, STUDY_ACTS, Facts, OfAccount, OfMatter, OfSite, OfStudy, ask
 from leadglass.policy.explain import explain_device, explain_person
-from leadglass.terms import Act, Action, Containment, PatientIdentity, Person, Related, Relation, Role
+from leadglass.terms import Act, Action, Containment, PatientIdentity, Related, Relation, Role
 from leadglass.wire import tags
 from tests.archive.kept import instance, settled
 from tests.policy.callers import person
@@ -144,19 +145,6 @@ def test_a_role_needs_no_site(capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert command(capsys, "ROLE:auditor", "rule")[0] == 2
 
 
-class Known:
-    """Who is known at this site: one clinician, who treats one patient."""
-
-    def named(self, name: str) -> Person | None:
-        return person(Role.REFERRING_CLINICIAN, names=["Doe^Jane"]) if name == "jane" else None
-
-    def related(self, of: str, now_ns: int) -> tuple[Related, ...]:
-        return (Related(of, Relation.CARE_TEAM, PatientIdentity("P1", "HOSPITAL")),)
-
-    def approved(self, of: str, now_ns: int) -> dict[Act, str]:
-        return {}
-
-
 def test_people_devices_and_studies_of_a_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from leadglass.__main__ import assemble
     from leadglass.doors.command.application import run_application
@@ -165,6 +153,10 @@ def test_people_devices_and_studies_of_a_site(tmp_path: Path, monkeypatch: pytes
     assert run_application(assemble, ["init", str(directory), "--loopback"]) == 0
     house = assemble(directory)
     try:
+        jane = person(Role.REFERRING_CLINICIAN, names=["doe^jane"])
+        treats = Related(jane.id, Relation.CARE_TEAM, PatientIdentity("P1", "HOSPITAL"))
+        house.people.add(jane, "root", "a test", time.time_ns())
+        house.people.access.relate([treats], "a test")
         said = {tags.REFERRING_PHYSICIAN_NAME: "DOE^JANE"}
         house.index.publish(
             [
@@ -177,7 +169,7 @@ def test_people_devices_and_studies_of_a_site(tmp_path: Path, monkeypatch: pytes
         )
 
         def asked(who: str, action: str, what: str) -> list[tuple[object, object, object]]:
-            rows = explain(replace(house, directory=Known()), {"who": who, "action": action, "what": what})
+            rows = explain(house, {"who": who, "action": action, "what": what})
             return [(row["what"], row["decision"], row.get("relations")) for row in rows]
 
         assert asked("jane", "study-read", "1.1") == [("1.1", "allow", ["care-team"])]
@@ -188,7 +180,8 @@ def test_people_devices_and_studies_of_a_site(tmp_path: Path, monkeypatch: pytes
         assert asked("ROLE:radiologist", "study-read", "1.1") == [("1.1", "deny", [])]
         with pytest.raises(Stopped, match="nobody and nothing is called"):
             asked("joe", "study-read", "1.1")
-        with pytest.raises(Stopped, match="nobody and nothing is called"):
-            list(explain(house, {"who": "jane", "action": "study-read", "what": "1.1"}))
+        house.people.disable(jane.id, "gone", time.time_ns())
+        with pytest.raises(Stopped, match="jane is disabled"):
+            asked("jane", "study-read", "1.1")
     finally:
         house.close()
