@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadGroupScheduling
 
 from tests.siege.campaign import LEDGER, Campaign, Ledger
 
@@ -55,6 +58,29 @@ def _is_address(host: object) -> bool:
 
 
 sys.addaudithook(_refuse_to_leave)
+
+
+class _ByGroup(LoadGroupScheduling):  # type: ignore[misc]
+    """One worker for the tests of a module that names an `xdist_group`: what they share takes seconds to start.
+
+    pytest-xdist 3.8 writes the group into a test's id, where pytest 9.2 no longer looks for it; without this every test stands alone.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group_of(nodeid.partition("::")[0]) or nodeid
+
+
+@cache
+def _group_of(module: str) -> str:
+    found = re.search(
+        r"mark\.xdist_group\(\"([\w-]+)\"\)", (Path(__file__).parents[1] / module).read_text(encoding="utf-8")
+    )
+    return found[1] if found else ""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByGroup | None:
+    return _ByGroup(config, log) if config.getoption("dist", "no") == "loadgroup" else None
 
 
 @pytest.fixture

@@ -5,12 +5,21 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import random
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import pyotp
 import pytest
 
+from leadglass import gateway
+from leadglass.__main__ import assemble
+from leadglass.doors.blocking import run
+from leadglass.doors.house import House
+from leadglass.doors.replies import reply_to
 from leadglass.identity.authority import Authority, KeyKind, key_pem, new_key, pem
+from leadglass.identity.people.guesses import Slowed
 from leadglass.lab.peers import (
     Archive,
     Identity,
@@ -24,6 +33,7 @@ from leadglass.lab.peers import (
     storing,
 )
 from leadglass.site.layout import CA_DIRECTORY, DEVICE_CA
+from leadglass.terms import Caller, Change, ChangeKind, NotIdentified, Peer, SignIn
 from leadglass.wire import tags, uids
 from leadglass.wire.elements import DataSet, parse
 from leadglass.wire.elements import encode as encode_data_set
@@ -77,6 +87,79 @@ def stick(place: Path, site: RunningSite, authority: Authority, *, days_ago: int
 
 def refusals(site: RunningSite) -> list[str]:
     return [row["reason"] for row in site.events("association:refused")]
+
+
+@pytest.fixture(scope="module")
+def house(site: RunningSite) -> Iterator[House]:
+    """Another process of the running site, as a web worker is."""
+    house = assemble(site.directory)
+    yield house
+    house.close()
+
+
+def by_password(house: House, name: str, password: str, code: str, address: str = "127.0.0.1") -> Caller:
+    claim = SignIn(name, "password", "browser", evidence={"password": password, "code": code})
+    return run(gateway.sign_in(house.do, Peer(address, 40_000, "web"), claim))
+
+
+def refused_people(site: RunningSite) -> list[dict[str, Any]]:
+    return site.events("person:refused")
+
+
+def test_t03_two_factors_each_code_once_guesses_slowed_and_out_within_a_second(site: RunningSite, house: House) -> None:
+    (row,) = site.rows("people", "add", "reader", "--role", "radiologist")
+    link = row["enrolment"].rpartition("/")[2]
+    handle, uri = house.desk.totp_offer(link)
+    app, password = pyotp.parse_uri(uri), "four lamps under snow"
+    assert isinstance(app, pyotp.TOTP)
+    before = time.time()
+    proven = house.desk.enrolled_password(link, handle, password, app.at(before))
+    enrolling = Change(
+        "t03", house.desk.invitee(link, Peer("127.0.0.1", 1, "web")), ChangeKind.FACTOR_ENROLL, "reader", proven
+    )
+    run(gateway.change(house.do, enrolling))
+    for wrong in [(password, ""), (password, "000000"), ("", app.at(before + 30))]:
+        with pytest.raises(NotIdentified) as refused:
+            by_password(house, "reader", *wrong)
+        assert reply_to(refused.value).http_status == 401
+    code = app.at(before + 30)  # the next one: a clock may be half a minute off
+    token, caller = house.desk.open_session(by_password(house, "reader", password, code), "browser")
+    with pytest.raises(NotIdentified, match="used before"):
+        by_password(house, "reader", password, code)
+    for _ in range(4):
+        with pytest.raises(NotIdentified):
+            by_password(house, "reader", "guess", "000000")
+    with pytest.raises(Slowed):
+        by_password(house, "reader", "guess", "000000")
+    told = refused_people(site)
+    assert len(told) == 9 and told[-1]["details"]["refusal"] == "Slowed" and told[-1]["details"]["name"] == "reader"
+    assert house.desk.caller(token, caller.peer, "browser")
+    site.command("people", "disable", "reader", "--reason", "left")
+    with pytest.raises(NotIdentified, match="disabled: left"):
+        house.desk.caller(token, caller.peer, "browser")
+
+
+def test_t29_nothing_comes_with_a_password(site: RunningSite, house: House) -> None:
+    """A fresh site lets nobody in: no account has a factor before somebody enrols one by a link that only the operator saw."""
+    administrator = house.people.named("administrator")
+    assert administrator is not None and administrator.id not in house.people.factors.enrolled()
+    files = b"".join(each.read_bytes() for each in site.directory.rglob("*.toml"))
+    assert files and b"password" not in files.lower()
+    before = len(refused_people(site))
+    defaults = [
+        ("administrator", ""),
+        ("administrator", "administrator"),
+        ("admin", "admin"),
+        ("admin", "password"),
+        ("root", "root"),
+        ("", ""),
+    ]
+    for number, (name, password) in enumerate(defaults):
+        with pytest.raises(NotIdentified):
+            by_password(house, name, password, "000000", f"127.7.0.{number}")
+    assert len(refused_people(site)) == before + len(defaults)
+    stranger = dataclasses.replace(who(site, "CT1"), stick=None, authorities=site.bundles["CT1"].directory / "ca.pem")
+    assert heard(site, dataclasses.replace(stranger, source="127.7.1.1"), querying()) != ""
 
 
 def test_t05_only_the_device_that_a_certificate_belongs_to(site: RunningSite, tmp_path: Path) -> None:

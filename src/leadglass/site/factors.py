@@ -169,6 +169,11 @@ class Factors:
 
     # ---- use: once
 
+    def use_handle(self, nonce: Nonce, now_ns: int) -> bool:
+        """False where it was used before, or is over."""
+        with self._register.transaction() as connection:
+            return _fresh(connection, nonce, now_ns)
+
     def use_passkey(self, passkey: Passkey, sign_count: int, backed_up: bool, nonce: Nonce, now_ns: int) -> bool:
         """False where the challenge was answered before, or the passkey was used meanwhile: of two that race, one loses."""
         with self._register.transaction() as connection:

@@ -101,28 +101,36 @@ def test_odd_passwords_are_wrong_ones(ad: Domain, password: str) -> None:
     assert "a wrong password" in refusal(ad, "alice", password)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "*",
-        "ali*",
-        "alice)(objectClass=*",
-        "alice))(|(cn=*",
-        "*)(sAMAccountName=alice",
-        "alice\\2a",
-        "\\61lice",
-        "alice)(&",
-        "(alice)",
-        "CN=alice,OU=Staff,DC=hosp,DC=test",
-        "alice@hosp.test",
-        "HOSP\\alice",
-    ],
-)
+INJECTED = [
+    "*",
+    "ali*",
+    "alice)(objectClass=*",
+    "alice))(|(cn=*",
+    "*)(sAMAccountName=alice",
+    "alice\\2a",
+    "\\61lice",
+    "alice)(&",
+    "(alice)",
+    "CN=alice,OU=Staff,DC=hosp,DC=test",
+]
+
+
+@pytest.mark.parametrize("name", [*INJECTED, "alice\0", "alice@hosp.test", "HOSP\\alice"])
 def test_injection(ad: Domain, name: str) -> None:
-    assert "no accounts named" in refusal(ad, name, f"{PASSWORD}alice")
+    why = refusal(ad, name, f"{PASSWORD}alice")
+    assert "no name that could be one" in why or "no accounts named" in why
 
 
-@pytest.mark.parametrize("name", ["", "alice\0", "alice\n", "a lice", "x" * 500])
+@pytest.mark.parametrize("name", INJECTED)
+def test_injection_past_the_first_wall(ad: Domain, name: str) -> None:
+    """Names that will not do never come so far; a filter holds without that."""
+    made = ours(ad)
+    with made._asking() as connection:
+        assert len(list(made._entries(connection, ["alice", name]))) == 1
+        assert list(made._entries(connection, [name])) == []
+
+
+@pytest.mark.parametrize("name", ["", "alice\n", "a lice", "WS1$", "x" * 500])
 def test_what_could_be_no_name(ad: Domain, name: str) -> None:
     if name.strip() == "alice":
         assert ours(ad).verify(name, f"{PASSWORD}alice").name == "alice"
@@ -156,13 +164,13 @@ def test_a_password_that_must_be_changed_first(ad: Domain) -> None:
 
 
 def test_machines_are_nobody(ad: Domain) -> None:
-    ad.does(
-        ad.administrator.add,
-        f"CN=WS1,{STAFF}",
-        "computer",
-        {"sAMAccountName": "WS1$", "unicodePwd": f'"{PASSWORD}ws1"'.encode("utf-16-le"), "userAccountControl": "4096"},
-    )
-    assert "no accounts named ws1$" in refusal(ad, "WS1$", f"{PASSWORD}ws1")
+    account = {
+        "sAMAccountName": "WS1",
+        "unicodePwd": f'"{PASSWORD}ws1"'.encode("utf-16-le"),
+        "userAccountControl": "4096",
+    }
+    ad.does(ad.administrator.add, f"CN=WS1,{STAFF}", "computer", account)
+    assert "no accounts named ws1" in refusal(ad, "WS1", f"{PASSWORD}ws1")
 
 
 # ---- the wire

@@ -19,10 +19,12 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 import pytest
 
 from leadglass.identity.people.idtoken import TOKEN_LENGTH_MAX_BYTES
-from leadglass.identity.people.oidc import DESCRIPTION_SECONDS, SIGN_IN_SECONDS, Provider, own_path
+from leadglass.identity.people.oidc import DESCRIPTION_SECONDS, SIGN_IN_SECONDS, Provider, examine, own_path
 from leadglass.identity.people.upstream import ANSWER_LENGTH_MAX_BYTES, Upstream
 from leadglass.identity.people.vouched import Vouched, person_id, person_of
+from leadglass.site.factors import Factors
 from leadglass.site.model import ProviderSettings
+from leadglass.site.register import Register
 from leadglass.terms import Factor, KeyFault, NotIdentified, Role, UpstreamFault
 from tests.identity.people.openid import REDIRECT, SIGNED_OUT, OpenId, confirm, provider, through
 
@@ -32,16 +34,17 @@ BROWSER = "the browser of alice"
 BOTH = {"amr": "pwd,otp"}
 
 
-class Spent:
-    """What was seen once, as the register keeps it for every process."""
+@pytest.fixture(scope="module", autouse=True)
+def register(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What counts once is in the register of the site, which its processes share."""
+    opened = Register.open(tmp_path_factory.mktemp("site") / "register.db", KEY)
+    FACTORS.append(Factors(opened))
+    yield
+    FACTORS.clear()
+    opened.close()
 
-    def __init__(self) -> None:
-        self._seen: set[str] = set()
 
-    def __call__(self, once: str, until_s: float) -> bool:
-        fresh = once not in self._seen
-        self._seen.add(once)
-        return fresh
+FACTORS: list[Factors] = []
 
 
 class Clock:
@@ -85,9 +88,9 @@ def openid(tmp_path_factory: pytest.TempPathFactory, told: tuple[str, SimpleQueu
 
 
 def ours(openid: OpenId, clock: Callable[[], float] | None = None, **changes: Any) -> Provider:
-    made = Provider.open(openid.settings(**changes), openid.place, REDIRECT, KEY, Spent())
+    made = Provider.open(openid.settings(**changes), openid.place, REDIRECT, KEY, FACTORS[0])
     if clock is not None:
-        made = Provider(made.settings, made._secret, made._upstream._context, REDIRECT, KEY, Spent(), clock)
+        made = Provider(made.settings, made._secret, made._upstream._context, REDIRECT, KEY, FACTORS[0], clock)
     return made
 
 
@@ -143,7 +146,12 @@ def test_a_replayed_return_and_a_replayed_code(openid: OpenId) -> None:
     handle, params = back(openid, made)
     made.finish(handle, params, BROWSER)
     assert "second time" in refusal(made, handle, params)
-    assert "knows nothing of this code" in refusal(ours(openid), handle, params)  # the provider's own answer
+    assert "second time" in refusal(ours(openid), handle, params)  # nor in another process
+    _, again = made.begin(BROWSER, "/"), params["code"]
+    with openid.browser() as browser:
+        url, handle = made.begin(BROWSER, "/")
+        late = through(browser, url, account="id-alice", **BOTH)
+    assert "knows nothing of this code" in refusal(made, handle, {**late, "code": again})  # the provider's own answer
 
 
 def test_another_browser(openid: OpenId) -> None:
@@ -151,6 +159,8 @@ def test_another_browser(openid: OpenId) -> None:
     handle, params = back(openid, made)
     assert "another browser" in refusal(made, handle, params, "the browser of mallory")
     assert made.finish(handle, params, BROWSER).name == "alice"  # mallory has spent nothing
+    _, handle = made.begin("", "/")
+    assert "another browser" in refusal(made, handle, params, "")  # a sign-in bound to nothing ends nowhere
 
 
 def test_a_code_for_another_state(openid: OpenId) -> None:
@@ -213,11 +223,11 @@ def test_the_provider_says_no(openid: OpenId) -> None:
 
 def test_an_answer_of_another_provider(openid: OpenId) -> None:
     made = ours(openid)
-    handle, params = back(openid, made)
     for issuer in ({"iss": "https://evil.example"}, {}):
+        handle, params = back(openid, made)
         odd = {**{key: value for key, value in params.items() if key != "iss"}, **issuer}
         assert "another provider" in refusal(
-            Provider.open(made.settings, openid.place, REDIRECT, KEY, Spent()), handle, odd
+            Provider.open(made.settings, openid.place, REDIRECT, KEY, FACTORS[0]), handle, odd
         )
 
 
@@ -232,7 +242,7 @@ def test_a_handle_of_another_provider_or_key(openid: OpenId) -> None:
     made = ours(openid)
     _, handle = made.begin(BROWSER, "/")
     assert "none of ours" in refusal(ours(openid, name="other"), handle, {})
-    other = Provider.open(made.settings, openid.place, REDIRECT, bytes(32), Spent())
+    other = Provider.open(made.settings, openid.place, REDIRECT, bytes(32), FACTORS[0])
     assert "none of ours" in refusal(other, handle, {})
 
 
@@ -358,6 +368,14 @@ def test_what_a_provider_says_of_itself_is_asked_again_each_hour(tmp_path: Path)
                 ask()
 
 
+def test_the_doctor_asks_it(openid: OpenId) -> None:
+    assert examine(openid.settings(), openid.place).says_issuer
+    with pytest.raises(KeyFault, match="the client secret of the provider hospital"):
+        examine(openid.settings(client_secret="file:none"), openid.place)
+    with pytest.raises(UpstreamFault):
+        examine(openid.settings(issuer="https://127.0.0.1:1"), openid.place)
+
+
 # ---- the wire and the document, without a provider
 
 
@@ -431,7 +449,7 @@ def test_a_document_that_leads_elsewhere(raw: str, monkeypatch: pytest.MonkeyPat
 
 def bare(issuer: str) -> Provider:
     settings = ProviderSettings("it", issuer, "leadglass", "file:x", frozenset(), frozenset({"mfa"}), {})
-    return Provider(settings, "s", ssl.create_default_context(), REDIRECT, KEY, Spent())
+    return Provider(settings, "s", ssl.create_default_context(), REDIRECT, KEY, FACTORS[0])
 
 
 def test_a_dead_provider_is_not_asked_by_everybody_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,18 +10,21 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
 
 from leadglass.identity.doors import door_certificate
+from leadglass.identity.people.directory import Directory
+from leadglass.identity.people.oidc import examine as examine_provider
 from leadglass.policy.proof import prove
 from leadglass.site.document import SiteInvalid
 from leadglass.site.layout import CA_DIRECTORY, KIT_DIRECTORY, device_authorities
 from leadglass.site.load import load
-from leadglass.site.model import Site
+from leadglass.site.model import DirectorySettings, Site
 from leadglass.site.sitekey import SiteKey
-from leadglass.terms import Fault
+from leadglass.terms import Fault, KeyFault
 from leadglass.watch.clock import read_clock
 
 DESCRIPTORS_MIN = 4096
@@ -58,6 +61,7 @@ def examine(site_dir: Path) -> Iterator[Finding]:
             lambda: _port(known),
             lambda: _certificates(site_dir),
             lambda: _kit(known, site_dir),
+            lambda: _vouching(known, site_dir),
         ]
     for check in checks:
         try:
@@ -199,3 +203,22 @@ def _kit(site: Site, site_dir: Path) -> Iterator[Finding]:
             "ok",
             "not beside the data" if not site.loopback else "beside the data, as in every loopback site",
         )
+
+
+def _vouching(site: Site, site_dir: Path) -> Iterator[Finding]:
+    """Other people's directories: one that is silent keeps its people from this way in, and nobody from a passkey."""
+    checks: list[tuple[str, Callable[[], object]]] = [
+        *((f"provider {name}", partial(examine_provider, each, site_dir)) for name, each in site.providers.items()),
+        *((f"directory {name}", partial(_directory, each, site_dir)) for name, each in site.directories.items()),
+    ]
+    for about, check in checks:
+        try:
+            check()
+        except Fault as fault:
+            yield Finding(about, "red" if isinstance(fault, KeyFault) else "amber", str(fault), fault.hint)
+        else:
+            yield Finding(about, "ok", "answers")
+
+
+def _directory(settings: DirectorySettings, site_dir: Path) -> None:
+    Directory.open(settings, site_dir).examine()

@@ -112,20 +112,6 @@ class Desk:
         """Somebody with what is in force for them now, proven by nothing: to explain what they may."""
         return self._book.describe(person, "", peer, frozenset(), 0, self._clock())
 
-    # ---- leases
-
-    def sitting_at(self, device: str, peer: Peer) -> Caller | None:
-        """Who sits at a workstation, by their lease; None where nobody does, or their session or account is over."""
-        now_ns = self._clock()
-        lease = self._people.access.lease_of(device, now_ns)
-        row = self._people.sessions.get(lease.session) if lease is not None else None
-        if row is None:
-            return None
-        try:
-            return self._book.of_row(row, peer, now_ns)
-        except NotIdentified:
-            return None
-
     # ---- machine clients
 
     def machine(self, peer: Peer) -> Caller:
@@ -150,6 +136,20 @@ class Desk:
         now_ns = self._clock()
         person_id, session = self._tokens.read(token, peer, now_ns)
         return self._book.machine(person_id, session, peer, now_ns)
+
+    # ---- leases
+
+    def sitting_at(self, device: str, peer: Peer) -> Caller | None:
+        """Who sits at a workstation, by their lease; None where nobody does, or their session or account is over."""
+        now_ns = self._clock()
+        lease = self._people.access.lease_of(device, now_ns)
+        row = self._people.sessions.get(lease.session) if lease is not None else None
+        if row is None:
+            return None
+        try:
+            return self._book.of_row(row, peer, now_ns)
+        except NotIdentified:
+            return None
 
     # ---- enrolment: by link, or signed in
 

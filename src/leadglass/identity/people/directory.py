@@ -277,7 +277,7 @@ class _Tls(ldap3.Tls):  # type: ignore[misc]
 
 
 def _bind_answer(connection: Any) -> tuple[int, str]:
-    """Code and reason in words; Active Directory says why in `data XXX`."""
+    """Code and reason in words; Active Directory says why in `data 52e` and the like."""
     result = connection.result
     data = re.search(r"\bdata ([0-9a-f]{3,8})\b", str(result.get("message", "")))
     why = _WHY.get(data[1]) if data else None

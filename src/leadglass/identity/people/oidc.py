@@ -1,7 +1,7 @@
 """Whom does an OpenID provider vouch for? Code flow with PKCE (OpenID Connect Core 3.1, RFC 7636, RFC 9207), and the two kinds of logout.
 
-Nothing is kept between `begin` and `finish` but what the browser holds, sealed: any process can finish what another one began. That a state or a
-logout token counts once is what `Spend` says, over all of them.
+Nothing is kept between `begin` and `finish` but what the browser holds, sealed: any process can finish what another one began. The register says over all
+of them that a state or a logout token counts once.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from leadglass.identity.people.vouched import (
     roles_of,
     spoken,
 )
+from leadglass.site.factors import Factors, Nonce
 from leadglass.site.model import ProviderSettings
 from leadglass.site.secret import read_secret
 from leadglass.site.sitekey import seal, unseal
@@ -55,9 +56,6 @@ RETURN_LENGTH_MAX_CHARACTERS = 512
 GROUPS_MAX = 5000
 _LOOK = "look after the provider, or its entry in the site file"
 _OWN_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
-
-Spend = Callable[[str, float], bool]
-"""True the first time an id is seen, False again until the Unix time that goes with it: over all processes, and over a restart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,25 +90,24 @@ class Provider:
         context: ssl.SSLContext,
         redirect_uri: str,
         sealing_key: bytes,
-        spend: Spend,
+        factors: Factors,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self.settings, self.source = settings, f"oidc:{settings.name}"
         self._secret, self._redirect_uri, self._key = secret, redirect_uri, sealing_key
-        self._spend, self._now = spend, now_s
+        self._factors, self._now = factors, now_s
         self._upstream = Upstream(f"the provider {settings.name}", context)
         self._description = Kept(self._describe, now_s)
         self._keys = Kept(self._list_keys, now_s)
 
     @classmethod
     def open(
-        cls, settings: ProviderSettings, site_dir: Path, redirect_uri: str, sealing_key: bytes, spend: Spend
+        cls, settings: ProviderSettings, site_dir: Path, redirect_uri: str, sealing_key: bytes, factors: Factors
     ) -> Provider:
-        """With its secret and its authority read. `sealing_key`: 32 bytes, the same in every process. Raises KeyFault."""
-        what = f"the client secret of the provider {settings.name}"
-        secret = read_secret(what, settings.client_secret, site_dir)
+        """With its secret and its authority read. `sealing_key`: 32 bytes, the same in every process. Raises Fault."""
+        secret = read_secret(f"the client secret of the provider {settings.name}", settings.client_secret, site_dir)
         context = trusted(f"the provider {settings.name}", settings.authority, site_dir)
-        return cls(settings, secret, context, redirect_uri, sealing_key, spend)
+        return cls(settings, secret, context, redirect_uri, sealing_key, factors)
 
     def begin(self, browser: str, return_to: str) -> tuple[str, str]:
         """Where to send the browser, and a handle for it to bring back. `browser`: what a session is bound to. Raises UpstreamFault."""
@@ -182,7 +179,7 @@ class Provider:
         keys = self._keys_for(token)
         found: LoggedOut = validate_logout(token, keys, self.settings.issuer, self.settings.client_id, self._now())
         until = self._now() + TOKEN_AGE_MAX_SECONDS + 2 * CLOCK_SKEW_SECONDS
-        if not self._spend(self._once("logout", found.id), until):
+        if not self._first("logout", found.id, until):
             raise NotIdentified("a logout token came again")
         person = person_id(self.source, found.subject) if found.subject else ""
         return SignedOut(self.source, person, found.session)
@@ -202,8 +199,7 @@ class Provider:
         return f"leadglass/{self.source}".encode()
 
     def _describe(self) -> Description:
-        url = f"{self.settings.issuer.rstrip('/')}/.well-known/openid-configuration"
-        return _described(self.settings, self._object(self._upstream.get(url), "its discovery document"))
+        return _asked(self.settings, self._upstream)
 
     def _list_keys(self) -> Keys:
         answer = self._upstream.get(self.description().keys)
@@ -211,8 +207,9 @@ class Provider:
             raise UpstreamFault(f"the provider {self.settings.name} lists no keys: {answer.status}", hint=_LOOK)
         return Keys.read(answer.content)
 
-    def _once(self, kind: str, said: str) -> str:
-        return hashlib.sha256(f"{self.source}\0{kind}\0{said}".encode()).hexdigest()
+    def _first(self, kind: str, said: str, until_s: float) -> bool:
+        once = hashlib.sha256(f"{self.source}\0{kind}\0{said}".encode()).hexdigest()
+        return self._factors.use_handle(Nonce(once, int(until_s * 1e9)), int(self._now() * 1e9))
 
     def _kept(self, handle: str, params: Mapping[str, str], browser: str) -> dict[str, Any]:
         """What `begin` sealed, if this is the browser, the answer and the first time."""
@@ -225,11 +222,11 @@ class Provider:
             raise NotIdentified("the sign-in that came back is none of ours") from error
         if kept["until"] <= self._now():
             raise NotIdentified(f"the sign-in that came back began more than {SIGN_IN_SECONDS:.0f} seconds ago")
-        if not _same(kept["browser"], browser):
+        if not browser or not _same(kept["browser"], browser):
             raise NotIdentified("the sign-in came back in another browser than it began in")
         if not _same(kept["state"], params.get("state", "")):
             raise NotIdentified("what came back answers another sign-in: its state is not ours")
-        if not self._spend(self._once("state", kept["state"]), kept["until"]):
+        if not self._first("state", kept["state"], kept["until"]):
             raise NotIdentified("the sign-in came back a second time")
         return kept
 
@@ -255,7 +252,7 @@ class Provider:
             both = f"{quote_plus(self.settings.client_id)}:{quote_plus(self._secret)}"
             headers["Authorization"] = f"Basic {base64.b64encode(both.encode()).decode()}"
         answer = self._upstream.post(described.token, form, headers)
-        found = self._object(answer, "a token", (200, 400, 401))
+        found = _object(self.settings, answer, "a token", (200, 400, 401))
         if answer.status == 200:
             return found
         error = spoken(found.get("error"), 64)
@@ -277,7 +274,7 @@ class Provider:
         wanted = (self.settings.name_claim, self.settings.groups_claim)
         if any(_claim(values, each) is None for each in wanted) and described.userinfo and isinstance(access, str):
             headers = {"Authorization": f"Bearer {access}"}
-            more = self._object(self._upstream.get(described.userinfo, headers), "what it knows of a person")
+            more = _object(self.settings, self._upstream.get(described.userinfo, headers), "what it knows of a person")
             if more.get("sub") != claims.subject:  # OpenID Connect Core 5.3.2
                 raise NotIdentified(f"the provider {self.settings.name} tells of somebody else than it vouched for")
             values = {**more, **values}
@@ -300,22 +297,38 @@ class Provider:
             return_to=return_to,
         )
 
-    def _object(self, answer: Answer, what: str, statuses: tuple[int, ...] = (200,)) -> dict[str, Any]:
-        name = f"the provider {self.settings.name}"
-        if answer.status not in statuses:
-            raise UpstreamFault(f"{name} answers {answer.status} where {what} was asked for", hint=_LOOK)
-        try:
-            found = json.loads(answer.content)
-        except (ValueError, RecursionError) as error:
-            raise UpstreamFault(f"{name} answers no JSON where {what} was asked for", hint=_LOOK) from error
-        if not isinstance(found, dict):
-            raise UpstreamFault(f"{name} answers no JSON object where {what} was asked for", hint=_LOOK)
-        return found
+
+def examine(settings: ProviderSettings, site_dir: Path) -> Description:
+    """What a provider says of itself now; its secret can be read. Raises KeyFault, UpstreamFault."""
+    name = f"the provider {settings.name}"
+    read_secret(f"the client secret of {name}", settings.client_secret, site_dir)
+    return _asked(settings, Upstream(name, trusted(name, settings.authority, site_dir)))
 
 
 def own_path(said: str) -> str:
     """A path of this site's own, "/" for whatever could lead elsewhere."""
     return said if len(said) <= RETURN_LENGTH_MAX_CHARACTERS and _OWN_PATH.fullmatch(said) else "/"
+
+
+def _asked(settings: ProviderSettings, upstream: Upstream) -> Description:
+    url = f"{settings.issuer.rstrip('/')}/.well-known/openid-configuration"
+    return _described(settings, _object(settings, upstream.get(url), "its discovery document"))
+
+
+def _object(
+    settings: ProviderSettings, answer: Answer, what: str, statuses: tuple[int, ...] = (200,)
+) -> dict[str, Any]:
+    """A JSON object. Raises UpstreamFault."""
+    name = f"the provider {settings.name}"
+    if answer.status not in statuses:
+        raise UpstreamFault(f"{name} answers {answer.status} where {what} was asked for", hint=_LOOK)
+    try:
+        found = json.loads(answer.content)
+    except (ValueError, RecursionError) as error:
+        raise UpstreamFault(f"{name} answers no JSON where {what} was asked for", hint=_LOOK) from error
+    if not isinstance(found, dict):
+        raise UpstreamFault(f"{name} answers no JSON object where {what} was asked for", hint=_LOOK)
+    return found
 
 
 def _described(settings: ProviderSettings, found: Mapping[str, Any]) -> Description:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from leadglass.site.people import NAME_CHARACTERS_MAX, fold_name, person_name_problem
 from leadglass.terms import Factor, NotIdentified, Person, Role
 
-NAME_LENGTH_MAX_CHARACTERS = 128
 DISPLAY_LENGTH_MAX_CHARACTERS = 128
 MAIL_LENGTH_MAX_CHARACTERS = 254  # RFC 5321 4.5.3.1.3, without the angle brackets
 PERSON_ID_LENGTH_BYTES = 16
@@ -58,10 +57,9 @@ def person_id(source: str, subject: str) -> str:
 
 
 def folded_name(said: str) -> str:
-    """A name as the register keeps it; "" where it will not do: nothing that steers a terminal, nothing that reads like another name."""
-    name = unicodedata.normalize("NFKC", said[: 4 * NAME_LENGTH_MAX_CHARACTERS]).casefold().strip()
-    usable = 0 < len(name) <= NAME_LENGTH_MAX_CHARACTERS and name.isprintable() and not any(map(str.isspace, name))
-    return name if usable else ""
+    """A name as the register keeps it; "" where it will not do."""
+    name = fold_name(said[: 4 * NAME_CHARACTERS_MAX])
+    return "" if person_name_problem(name) else name
 
 
 def spoken(said: object, most: int) -> str:
