@@ -16,7 +16,7 @@ import pytest
 
 from leadglass.doors.web.connection import HEAD_LENGTH_MAX_BYTES
 from leadglass.doors.web.security import BODY_LENGTH_MAX_BYTES, CONTENT_SECURITY_POLICY
-from tests.identity.people.authenticator import Authenticator
+from leadglass.lab.authenticator import Authenticator
 from tests.interop.test_people import rows
 from tests.running import RunningSite, running, until
 
@@ -293,8 +293,8 @@ def test_a_change_needs_the_sessions_token(doors: Doors, keys: dict[str, Authent
         locked = client.get("/me?a=b")
         assert (locked.status_code, locked.headers["location"]) == (303, "/unlock?next=%2Fme%3Fa%3Db")
         assert client.get("/still", headers={"Accept": "application/json"}).json() == {"locked": True}
-    events = events(doors, "request:refused")
-    assert any(each["actor"] == "person:baker" and "token" in each["reason"] for each in events)
+    told = events(doors, "request:refused")
+    assert any(each["actor"] == "person:baker" and "token" in each["reason"] for each in told)
 
 
 def test_a_cookie_in_another_browser_opens_nothing(doors: Doors, keys: dict[str, Authenticator]) -> None:
