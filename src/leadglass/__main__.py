@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,11 +36,13 @@ from leadglass.audit.search import AuditAnswer, AuditSearch
 from leadglass.doors.blocking import run
 from leadglass.doors.command.application import run_application
 from leadglass.doors.command.changes import Changes, raise_generation
+from leadglass.doors.command.desk import ordered
 from leadglass.doors.command.people_changes import PeopleParts
 from leadglass.doors.house import House
 from leadglass.gateway import Stages, keep_watch
 from leadglass.identity.certificates import Enrolled, identify, presents
 from leadglass.identity.people.desk import Desk
+from leadglass.identity.people.sources import Sources
 from leadglass.identity.people.use import RightsUsed
 from leadglass.inspection.structure import inspect
 from leadglass.policy.authorise import authorise, decide_operator
@@ -63,6 +65,7 @@ from leadglass.terms import (
     AuditQuestion,
     Caller,
     Change,
+    ChangeKind,
     ChangePermit,
     Containment,
     Detection,
@@ -160,7 +163,7 @@ def assemble(site_dir: Path) -> House:
     archive = _Archive(site, site_dir, index, keyring, writer, _Journals(journal, reader, tell), fatal)
     archive.tell = lambda corrupted: tell([_corruption(corrupted)])
     backup = Backup(site_dir, archive.store, site_key, reader, present.site, archive.standings.still)
-    persons = _persons(site_dir, site, site_key, register, present)
+    persons = _persons(site_dir, site, site_key, register, present, told)
     changes = Changes(
         site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all, people=persons
     )
@@ -196,10 +199,17 @@ def assemble(site_dir: Path) -> House:
     )
 
 
-def _persons(site_dir: Path, site: Site, site_key: SiteKey, register: Register, present: Present) -> PeopleParts:
+def _persons(
+    site_dir: Path, site: Site, site_key: SiteKey, register: Register, present: Present, told: list[Stages]
+) -> PeopleParts:
     """What knows people, and what changes them."""
     people = People(register)
-    desk = Desk(people, site_key.derive("people"), site.name)
+    sources = Sources(present.site, site_dir, site_key.derive("people/sources"), people.factors)
+
+    def order(kind: ChangeKind, about: str, arguments: Mapping[str, object]) -> object:
+        return ordered(told[0], present.owner_uid, kind, about, arguments)
+
+    desk = Desk(people, site_key.derive("people"), site.name, vouching=(sources, order))
     return PeopleParts(people, desk, lambda: web_address(present.site()), partial(raise_generation, site_dir))
 
 
