@@ -345,38 +345,44 @@ def _corruption(corrupted: Corrupted) -> Detection:
     )
 
 
-def _decided(present: Present, subject: Asker | Operator, request: Request | Proposal) -> Permit:
-    containment = present.containment()
-    if isinstance(subject, Operator):
-        return decide_operator(present.site(), containment, subject, request, present.owner_uid)
-    if isinstance(subject, Caller):
-        return decide_person(subject, request, containment.generation, time.time_ns())
-    return decide(
-        present.site(),
-        containment,
-        subject,
-        request,
-        unreadable=present.unreadable(),
-        now_ns=time.time_ns() if subject.caller is not None else 0,
-    )
+class _Decisions:
+    """What policy says with what holds at this moment; and of people, which of their rights they use."""
+
+    def __init__(self, present: Present, used: RightsUsed) -> None:
+        self._present, self._used = present, used
+
+    def decide(self, subject: Asker | Operator, request: Request | Proposal) -> Permit:
+        present, now_ns = self._present, time.time_ns()
+        containment = present.containment()
+        if isinstance(subject, Operator):
+            return decide_operator(present.site(), containment, subject, request, present.owner_uid)
+        if isinstance(subject, Caller):
+            permit = decide_person(subject, request, containment.generation, now_ns)
+            self._used.note(subject, permit.rule)
+            return permit
+        permit = decide(present.site(), containment, subject, request, unreadable=present.unreadable(), now_ns=now_ns)
+        if subject.caller is not None:
+            self._used.note(subject.caller, permit.rule)
+        return permit
+
+    def authorise(self, change: Change) -> ChangePermit:
+        present = self._present
+        permit = authorise(present.site(), present.containment(), change, present.owner_uid, time.time_ns())
+        if isinstance(change.operator, Caller):
+            self._used.note(change.operator, permit.rule)
+        return permit
 
 
 def _stages(
     present: Present, archive: _Archive, journal: JournalWriter, changes: Changes, persons: PeopleParts
 ) -> Stages:
-    used = RightsUsed(persons.people, time.time_ns)
+    decisions = _Decisions(present, RightsUsed(persons.people, time.time_ns))
 
     async def who(peer: Peer, proposal: Proposal) -> Subject:
         return present.subject(peer, proposal)
 
     async def which_person(peer: Peer, claim: SignIn) -> Caller:
         return persons.desk.recognise(peer, claim)
-
-    def may(subject: Asker | Operator, request: Request | Proposal) -> Permit:
-        permit = _decided(present, subject, request)
-        if isinstance(subject, Caller):
-            used.note(subject, permit.rule)
-        return permit
 
     async def checked(arrived: Arrived) -> Inspected:
         return inspect(arrived)
@@ -395,16 +401,10 @@ def _stages(
             return archive.asked(request, permit)
         return await archive.release.open(request, permit)
 
-    def allowed(change: Change) -> ChangePermit:
-        permit = authorise(present.site(), present.containment(), change, present.owner_uid, time.time_ns())
-        if isinstance(change.operator, Caller):
-            used.note(change.operator, permit.rule)
-        return permit
-
     return Stages(
         identify=who,
         recognise=which_person,
-        decide=may,
+        decide=decisions.decide,
         receive=archive.receiver.receive,
         inspect=checked,
         claim=archive.commit.claim,
@@ -413,7 +413,7 @@ def _stages(
         open=open_for,
         record=record,
         note=note,
-        authorise=allowed,
+        authorise=decisions.authorise,
         perform=changes.perform,
     )
 

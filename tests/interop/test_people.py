@@ -235,6 +235,32 @@ def test_a_review_is_signed_for_what_was_seen(site: RunningSite) -> None:
     assert changed[-1]["details"]["about"] == signed["digest"]
 
 
+def test_relations_are_imported_whole_or_not_at_all(site: RunningSite, house: House, tmp_path: Path) -> None:
+    add(site, "carer", "radiologist")
+    person, file = house.people.named("carer"), tmp_path / "ward.csv"
+    assert person is not None
+
+    def told() -> set[tuple[str, str, str]]:
+        related = house.people.access.related(person.id, time.time_ns())
+        return {
+            (each.relation, each.patient.patient_id if each.patient else each.study_instance_uid, each.source)
+            for each in related
+        }
+
+    file.write_text("person,relation,patient_id,study\nCarer,care-team,4711,\ncarer,ordered,,1.2.3\n")
+    (row,) = rows(site, "relations", "import", str(file))
+    assert row["relations"] == 2 and told() == {("care-team", "4711", "ward.csv"), ("ordered", "1.2.3", "ward.csv")}
+    file.write_text("person,relation,patient_id\ncarer,care-team,4712\nnobody,care-team,4713\n")
+    assert "nobody is called" in command(site, "relations", "import", str(file), code=1)[1]
+    file.write_text("person,relation,patient_id\ncarer,glass,4712\n")
+    assert "line 2" in command(site, "relations", "import", str(file), code=1)[1]
+    assert "cannot be read" in command(site, "relations", "import", str(tmp_path / "none.csv"), code=1)[1]
+    assert len(told()) == 2, "what was wrong changed nothing"
+    file.write_text("person,relation,patient_id\ncarer,scheduled,4714\n")
+    rows(site, "relations", "import", str(file))
+    assert told() == {("scheduled", "4714", "ward.csv")}
+
+
 def test_without_a_running_site(tmp_path: Path) -> None:
     with running(tmp_path) as site:
         assert command(site, "people", "list")[0].startswith("nobody is here")

@@ -217,21 +217,17 @@ def test_a_request_waits_is_decided_once_and_has_its_window(people: People) -> N
     )
     people.access.ask(asked)
     people.access.ask(replace(asked, why="another"))
-    assert people.access.requests(state="requested") == [asked] and people.access.approved(one.id, 15) == {}
+    assert people.access.requests(state="requested") == [asked] and people.access.in_window(one.id, 15) == []
     people.access.decide("r1", Decision("chief", "approved", "seen", 8), "approved", 10, 20)
     with pytest.raises(NotChanged, match="does not wait"):
         people.access.decide("r1", Decision("other", "denied", "no", 9), "denied", 10, 20)
-    assert [people.access.approved(one.id, at) for at in (9, 10, 19, 20)] == [
-        {},
-        {Act.STUDY_EXPORT: "r1"},
-        {Act.STUDY_EXPORT: "r1"},
-        {},
-    ]
+    windows = [[each.id for each in people.access.in_window(one.id, at)] for at in (9, 10, 19, 20)]
+    assert windows == [[], ["r1"], ["r1"], []]
     assert len(people.access.related(one.id, 15)) == 2 and people.access.related(one.id, 20) == ()
     (kept,) = people.access.requests()
     assert kept.decisions == (Decision("chief", "approved", "seen", 8),) and kept.settled_ns == 8
     people.access.settle("r1", "cancelled", 12)
-    assert people.access.approved(one.id, 15) == {} and people.access.request("r1").state == "cancelled"  # type: ignore[union-attr]
+    assert people.access.in_window(one.id, 15) == [] and people.access.request("r1").state == "cancelled"  # type: ignore[union-attr]
 
 
 def test_broken_glass_waits_for_its_review(people: People) -> None:

@@ -14,7 +14,7 @@ from leadglass.identity.people.sessions import (
     SESSIONS_PER_PERSON_MAX,
     Locked,
 )
-from leadglass.site.access import AccessRequest, Glass, Lease
+from leadglass.site.access import AccessRequest, Decision, Glass, Lease
 from leadglass.terms import Act, NotIdentified, PatientIdentity, Related, Relation, Role
 from tests.identity.people.place import ORIGIN, PASSWORD, SECOND, Place, by_password, peer
 
@@ -222,7 +222,9 @@ def test_a_caller_knows_what_is_in_force_for_them_now(place: Place) -> None:
     )
     access.break_glass(Glass("g1", person.id, PatientIdentity("8"), "unconscious", now, now + hour))
     access.ask(request(person.id, "r1", "requested", now, now + hour))
-    access.ask(request(person.id, "r2", "approved", now, now + hour, patients=[["hospital", "9"]], studies=["1.2.6"]))
+    chief = place.person("chief", Role.SECURITY_OFFICER)
+    access.ask(request(person.id, "r2", "requested", now, now + hour, patients=[["hospital", "9"]], studies=["1.2.6"]))
+    access.decide("r2", Decision(chief.id, "approved", "seen", now), "approved", now, now + hour)
     caller = place.desk.caller(token, peer(), "browser")
     assert {(each.relation, each.patient, each.study_instance_uid) for each in caller.related} == {
         (Relation.CARE_TEAM, patient, ""), (Relation.GLASS, PatientIdentity("8"), ""),

@@ -22,6 +22,7 @@ from leadglass.policy.separation import (
     window_max_seconds,
 )
 from leadglass.site.access import AccessRequest, Decision, Glass, Lease
+from leadglass.site.people import fold_name
 from leadglass.terms import (
     Act,
     Caller,
@@ -174,11 +175,12 @@ def _relate(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
 
 
 def _related(parts: PeopleParts, rows: Iterable[Arguments], source: str) -> Iterable[Related]:
+    ids = {each.name: each.id for each in parts.people.every()}
     for row in rows:
-        person = person_named(parts, str(row["person"]))
+        person_id = ids.get(fold_name(str(row["person"]))) or person_named(parts, str(row["person"])).id
         patient = PatientIdentity(str(row["patient_id"]), str(row.get("issuer", ""))) if row.get("patient_id") else None
         yield Related(
-            person.id, Relation(str(row["relation"])), patient, str(row.get("study", "")), int(row.get("from_ns", 0)),
+            person_id, Relation(str(row["relation"])), patient, str(row.get("study", "")), int(row.get("from_ns", 0)),
             int(row.get("until_ns", 0)), source,
         )  # fmt: skip
 

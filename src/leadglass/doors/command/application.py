@@ -50,7 +50,19 @@ def invocation(context: typer.Context) -> Invocation:
 
 def application(assemble: Assemble) -> typer.Typer:
     """The program. Import of the nouns is here, so that `leadglass --help` costs little."""
-    from leadglass.doors.command import archive, backup, device, events, init, people, policy, report, serve, site
+    from leadglass.doors.command import (
+        archive,
+        backup,
+        device,
+        events,
+        init,
+        people,
+        policy,
+        relations,
+        report,
+        serve,
+        site,
+    )
 
     app = typer.Typer(
         name="leadglass",
@@ -71,7 +83,7 @@ def application(assemble: Assemble) -> typer.Typer:
     ) -> None:
         context.obj = Invocation(assemble, site_dir.resolve() if site_dir else None, as_json)
 
-    for noun in (init, site, device, people, events, archive, backup, policy, report, serve):
+    for noun in (init, site, device, people, events, archive, backup, policy, relations, report, serve):
         noun.register(app)
     return app
 

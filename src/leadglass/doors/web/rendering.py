@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from leadglass.doors.web.visit import Visit
 
-# Where to go, and which act lets somebody go there; None: everybody.
-WAYS: tuple[tuple[str, str, Act | None], ...] = (
+# Where to go, and which act lets somebody go there.
+WAYS: tuple[tuple[str, str, Act], ...] = (
     ("/", "Studies", Act.STUDY_FIND),
     ("/requests", "Requests", Act.ACCESS_REQUEST),
     ("/review", "Review", Act.GLASS_REVIEW),
@@ -46,7 +46,7 @@ def environment() -> Environment:
 def page(visit: Visit, template: str, facts: Mapping[str, object] | None = None, status: int = 200) -> Response:
     """An HTML page in the site's frame."""
     caller = visit.caller
-    ways = [(path, name) for path, name, act in WAYS if act is None or visit.may(act)] if caller else []
+    ways = ways_of(visit) if caller else []
     frame: dict[str, Any] = {
         "site_name": visit.house.site().name,
         "caller": caller,
@@ -57,6 +57,11 @@ def page(visit: Visit, template: str, facts: Mapping[str, object] | None = None,
         "said": "",
     }
     return HTMLResponse(environment().get_template(template).render(frame | dict(facts or {})), status)
+
+
+def ways_of(visit: Visit) -> list[tuple[str, str]]:
+    """Where this person may go: path and name."""
+    return [(path, name) for path, name, act in WAYS if visit.may(act)]
 
 
 def to(path: str) -> Response:

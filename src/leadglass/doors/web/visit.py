@@ -18,7 +18,8 @@ from leadglass.doors.blocking import Entered, run
 from leadglass.doors.house import House
 from leadglass.doors.web.address import Address
 from leadglass.identity.people.passkeys import Origin
-from leadglass.policy.people import may
+from leadglass.policy.evaluation import STUDY_ACTS
+from leadglass.policy.people import may, visible
 from leadglass.terms import (
     Act,
     Caller,
@@ -142,7 +143,10 @@ class Visit:
     def may(self, act: Act) -> bool:
         """Whether to show somebody a way to it at all: perhaps they must step up first, or ask a second person."""
         try:
-            may(self.who, act, self.now_ns)
+            if act in STUDY_ACTS:
+                visible(self.who, act, self.now_ns)
+            else:
+                may(self.who, act, self.now_ns)
         except NotPermitted as refusal:
             return type(refusal) is not NotPermitted
         return True

@@ -12,9 +12,10 @@ import hmac
 import secrets
 
 from leadglass.policy.people import still_approves
+from leadglass.site.access import AccessRequest
 from leadglass.site.people import People
 from leadglass.site.sessions import SessionRow
-from leadglass.terms import Act, Caller, Factor, NotIdentified, Peer, Person
+from leadglass.terms import Caller, Factor, NotIdentified, Peer, Person, Relation
 
 IDLE_LOCK_SECONDS = 600
 SESSION_HOURS_MAX = 12
@@ -151,24 +152,26 @@ class SessionBook:
         self, person: Person, session: str, peer: Peer, factors: frozenset[Factor], stepped_up_ns: int, now_ns: int
     ) -> Caller:
         """With what they are to patients and studies now, and what others approved for them."""
-        access = self._people.access
+        requests = self._still_approved(person, now_ns)
+        valid = {f"request:{each.id}" for each in requests}
+        related = self._people.access.related(person.id, now_ns)
         return Caller(
             person=person,
             session=session,
             peer=peer,
             factors=factors,
             stepped_up_ns=stepped_up_ns,
-            related=access.related(person.id, now_ns),
-            approved=self._approved(person, now_ns),
+            related=tuple(each for each in related if each.relation is not Relation.GRANTED or each.source in valid),
+            approved={each.act: each.id for each in requests},
         )
 
-    def _approved(self, person: Person, now_ns: int) -> dict[Act, str]:
-        """Acts in their window, each with a request's id: of those whose approver could approve them today."""
-        found = {}
+    def _still_approved(self, person: Person, now_ns: int) -> list[AccessRequest]:
+        """Requests in their window whose approver could approve them today."""
+        found = []
         for request in self._people.access.in_window(person.id, now_ns):
             approvers = [self._people.get(each.person) for each in request.decisions if each.decision == "approved"]
             if any(each and still_approves(each, request.act, person, now_ns) for each in approvers):
-                found[request.act] = request.id
+                found.append(request)
         return found
 
 

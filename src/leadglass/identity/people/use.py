@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 
 from leadglass.site.people import People
-from leadglass.terms import Caller, Role
+from leadglass.terms import Caller, Role, StoreFault
 
 _DAY = 86_400 * 1_000_000_000
 
@@ -27,7 +28,7 @@ class RightsUsed:
         self._noted: set[tuple[str, Role]] = set()
 
     def note(self, caller: Caller, rule: str) -> None:
-        """Raises StoreFault."""
+        """A register that cannot be written just now costs the review a day, and nobody their work."""
         now_ns = self._clock()
         with self._lock:
             if now_ns // _DAY != self._day:
@@ -36,4 +37,5 @@ class RightsUsed:
             new = [role for role in roles_in(rule) & caller.person.roles if (caller.person.id, role) not in self._noted]
             self._noted.update((caller.person.id, role) for role in new)
         if new:
-            self._people.used(caller.person.id, new, now_ns)
+            with contextlib.suppress(StoreFault):
+                self._people.used(caller.person.id, new, now_ns)

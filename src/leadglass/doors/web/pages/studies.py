@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from leadglass import gateway
 from leadglass.doors.blocking import Entered
 from leadglass.doors.web.pages.page import Page
-from leadglass.doors.web.rendering import page
+from leadglass.doors.web.rendering import page, to, ways_of
 from leadglass.doors.web.visit import Visit
 from leadglass.terms import Act, Level, Mismatched, NotPermitted, Outcome, Query, Root
 from leadglass.wire import tags
@@ -45,6 +45,8 @@ def search(visit: Visit) -> Response:
     asked = {name: visit.asked(name)[:FIELD_CHARACTERS_MAX] for name in ("patient", "accession", "from", "to")}
     facts: dict[str, object] = {"asked": asked, "rows": None, "more": False, "shown_max": SHOWN_MAX}
     if not any(asked.values()):
+        if not visit.may(Act.STUDY_FIND):  # who sees no study begins elsewhere
+            return to(next((path for path, _ in ways_of(visit) if path != "/"), "/me"))
         return page(visit, "studies.html", facts)
     try:
         rows = _found(visit, Level.STUDY, {**dict.fromkeys(_OF_STUDY, ""), **_keys(asked)})
