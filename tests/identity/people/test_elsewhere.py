@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,8 +12,12 @@ from urllib.parse import urljoin
 import httpx2
 import pytest
 
+from leadglass.__main__ import assemble
+from leadglass.doors.command.desk import ordered
+from leadglass.doors.house import House
 from leadglass.site.ports import web_address
 from leadglass.site.write import load_proven
+from leadglass.terms import ChangeKind, Event, EventKind, NotChanged, Role
 from tests.identity.people.openid import SECRET, OpenId, confirm, provider
 from tests.running import RunningSite, running, until
 
@@ -34,6 +39,7 @@ class Hospital:
     site: RunningSite
     openid: OpenId
     address: str
+    house: House  # another process of the site
 
     def browser(self) -> httpx2.Client:
         browser = self.openid.browser()
@@ -66,8 +72,18 @@ class Hospital:
     def within(self, browser: httpx2.Client) -> bool:
         return browser.get(f"{self.address}/me").status_code == 200
 
+    def events(self, kind: EventKind) -> list[Event]:
+        return [each.event for each in self.house.journal.read(None) if each.event.kind is kind]
+
     def refused(self) -> str:
-        return str(self.site.events("person:refused")[-1]["reason"])
+        return self.events(EventKind.PERSON_REFUSED)[-1].reason
+
+    def changed(self, kind: ChangeKind) -> list[object]:
+        """Whom changes were about."""
+        return [each.details["about"] for each in self.events(EventKind.CHANGE_COMPLETED) if each.action == kind]
+
+    def change(self, kind: ChangeKind, about: str, **arguments: object) -> None:
+        ordered(self.house.do, os.getuid(), kind, about, arguments)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +104,9 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
                 file.write(settings(openid, place))
             site.command("apply")
             site.up()
-            yield Hospital(site, openid, address)
+            house = assemble(site.directory)
+            yield Hospital(site, openid, address, house)
+            house.close()
             print(site.log())
 
 
@@ -121,14 +139,13 @@ def test_a_sign_in_opens_a_session_and_leads_on(hospital: Hospital) -> None:
         assert "form-action 'self';" in answer.headers["content-security-policy"]
         page = browser.get(f"{hospital.address}/me")
         assert "Alice Doe" in page.text and "radiologist" in page.text and "provider" in page.text
-        (row,) = [each for each in hospital.site.rows("people", "list") if each["name"] == "alice"]
-        assert (row["source"], row["roles"], row["added_by"]) == ("oidc:hospital", ["radiologist"], "oidc:hospital")
-        vouched = [each for each in hospital.site.events("change:completed") if each["action"] == "person-vouch"]
-        assert [each["details"]["about"] for each in vouched] == ["alice"]
-        assert hospital.sign_in(browser, "id-alice").status_code == 200, "nothing new is said of her: no change"
-        assert len([each for each in hospital.site.events("change:completed") if each["action"] == "person-vouch"]) == 1
-        granted = hospital.site.command("people", "role", "alice", "grant", "technologist", "--why", "x", check=False)
-        assert granted.returncode != 0 and "oidc:hospital alone says what alice is" in granted.stderr
+        alice = hospital.house.people.named("alice")
+        assert alice is not None and (alice.source, alice.roles) == ("oidc:hospital", {Role.RADIOLOGIST})
+        assert hospital.changed(ChangeKind.PERSON_VOUCH).count("alice") == 1
+        assert hospital.sign_in(browser, "id-alice").status_code == 200
+        assert hospital.changed(ChangeKind.PERSON_VOUCH).count("alice") == 1, "nothing new is said of her: no change"
+        with pytest.raises(NotChanged, match="oidc:hospital alone says what alice is"):
+            hospital.change(ChangeKind.ROLE_GRANT, "alice", role="technologist", why="help")
 
 
 def test_what_it_does_not_vouch_for_opens_nothing(hospital: Hospital) -> None:
@@ -146,7 +163,7 @@ def test_what_it_does_not_vouch_for_opens_nothing(hospital: Hospital) -> None:
             ).replace("/sign-in/hospital", "")
             assert reason in hospital.refused()
             assert not hospital.within(browser)
-    assert [each for each in hospital.site.rows("people", "list") if each["name"] in ("both", "nobody")] == []
+    assert hospital.house.people.named("both") is hospital.house.people.named("nobody") is None
 
 
 def test_a_sign_in_belongs_to_the_browser_that_began_it(hospital: Hospital) -> None:
@@ -169,7 +186,7 @@ def test_who_is_disabled_here_is_not_let_in_by_others(hospital: Hospital) -> Non
     with hospital.browser() as browser:
         hospital.sign_in(browser, "id-off")
         assert hospital.within(browser)
-        hospital.site.command("people", "disable", "off", "--reason", "left")
+        hospital.change(ChangeKind.PERSON_DISABLE, "off", why="left")
         assert not hospital.within(browser)
         assert hospital.sign_in(browser, "id-off").status_code == 401
         assert "off is disabled here" in hospital.refused()
@@ -191,8 +208,7 @@ def test_signing_out_here_is_signing_out_there_and_there_is_here(hospital: Hospi
         confirm(browser, f"{hospital.openid.issuer}/session/end")
         assert until(lambda: not hospital.within(browser))
         assert hospital.within(elsewhere)
-        ended = [each for each in hospital.site.events("change:completed") if each["action"] == "session-end"]
-        assert [each["details"]["about"] for each in ended] == ["alice"]
+        assert hospital.changed(ChangeKind.SESSION_END) == ["alice"]
 
 
 def test_a_back_channel_takes_signed_tokens_from_programs_alone(hospital: Hospital) -> None:
