@@ -1,15 +1,17 @@
-"""Through the web door of a running site: people whom a real OpenID provider vouches for, and what a provider's word ends."""
+"""Through the web door of a running site: people whom a real OpenID provider or a real directory vouches for, and what their word ends."""
 
 from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
 
 import httpx2
+import pyotp
 import pytest
 
 from leadglass.__main__ import assemble
@@ -17,12 +19,14 @@ from leadglass.doors.command.desk import ordered
 from leadglass.doors.house import House
 from leadglass.site.ports import web_address
 from leadglass.site.write import load_proven
-from leadglass.terms import ChangeKind, Event, EventKind, NotChanged, Role
+from leadglass.terms import ChangeKind, Event, EventKind, NotChanged, Person, Role
+from tests.identity.people.domain import BASE, PASSWORD, READERS, STAFF, TECHNOLOGISTS, Domain
 from tests.identity.people.openid import SECRET, OpenId, confirm, provider
 from tests.running import RunningSite, running, until
 
-pytestmark = pytest.mark.xdist_group("elsewhere")
+pytestmark = pytest.mark.xdist_group("domain")
 BOTH = {"amr": "pwd,otp"}
+POLL_SECONDS = 5
 ACCOUNTS = {
     "id-alice": {"preferred_username": "Alice", "name": "Alice Doe", "groups": ["readers"]},
     "id-both": {"preferred_username": "both", "groups": ["readers", "watchers"]},
@@ -40,6 +44,7 @@ class Hospital:
     openid: OpenId
     address: str
     house: House  # another process of the site
+    ad: Domain
 
     def browser(self) -> httpx2.Client:
         browser = self.openid.browser()
@@ -69,6 +74,22 @@ class Hospital:
     def sign_in(self, browser: httpx2.Client, account: str, path: str = "/", **said: str) -> httpx2.Response:
         return self.back(browser, self.away(browser, path), account=account, **(said or BOTH))
 
+    def by_directory(self, browser: httpx2.Client, name: str, password: str, code: str = "") -> httpx2.Response:
+        form = {"name": name, "password": password, "code": code, "next": "/me"}
+        return browser.post(f"{self.address}/sign-in/ad/password", data=form, headers={"Origin": self.address})
+
+    def member(self, name: str, *groups: str) -> str:
+        """Somebody new in the domain; their distinguished name."""
+        dn = self.ad.add(name)
+        for group in groups:
+            self.ad.put(dn, group)
+        return dn
+
+    def person(self, name: str) -> Person:
+        person = self.house.people.named(name)
+        assert person is not None
+        return person
+
     def within(self, browser: httpx2.Client) -> bool:
         return browser.get(f"{self.address}/me").status_code == 200
 
@@ -87,7 +108,7 @@ class Hospital:
 
 
 @pytest.fixture(scope="module")
-def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
+def hospital(tmp_path_factory: pytest.TempPathFactory, ad: Domain) -> Iterator[Hospital]:
     place = tmp_path_factory.mktemp("elsewhere")
     with running(place) as site:
         address = web_address(load_proven(site.directory))
@@ -101,16 +122,16 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
         }
         with provider(place, more={"client": client, "accounts": ACCOUNTS}) as openid:
             with (site.directory / "leadglass.toml").open("a") as file:
-                file.write(settings(openid, place))
+                file.write(settings(openid, place, ad))
             site.command("apply")
             site.up()
             house = assemble(site.directory)
-            yield Hospital(site, openid, address, house)
+            yield Hospital(site, openid, address, house, ad)
             house.close()
             print(site.log())
 
 
-def settings(openid: OpenId, place: Path) -> str:
+def settings(openid: OpenId, place: Path, ad: Domain) -> str:
     return f"""
 [providers.hospital]
 label = "The hospital"
@@ -120,6 +141,19 @@ client_secret = "file:{place}/secret"
 authority = "{place}/authority.pem"
 amr = ["pwd+otp"]
 roles = {{ "readers" = "radiologist", "watchers" = "auditor" }}
+
+[directories.ad]
+label = "The domain"
+url = "ldaps://{ad.address}:636"
+base = "{BASE}"
+bind = "CN=leadglass,{STAFF}"
+password = "file:{ad.place}/password"
+authority = "{ad.place}/authority.pem"
+poll_seconds = {POLL_SECONDS}
+
+[directories.ad.roles]
+"{READERS}" = "radiologist"
+"{TECHNOLOGISTS}" = "technologist"
 """
 
 
@@ -224,3 +258,90 @@ def test_a_back_channel_takes_signed_tokens_from_programs_alone(hospital: Hospit
             browser.post(url, data={"logout_token": "x"}, headers={"Origin": "https://else.example"}).status_code == 403
         )
         assert browser.post(f"{hospital.address}/sign-out").status_code == 403, "only there"
+
+
+def enrolled_app(hospital: Hospital, browser: httpx2.Client, link: str) -> tuple[pyotp.TOTP, list[str]]:
+    """By the link that a first sign-in led to: the app, and the recovery codes."""
+    page = browser.get(f"{hospital.address}{link}/password")
+    assert "Choose a password" not in page.text, "there is no second password beside the directory's"
+    fields = dict(re.findall(r'name="(handle|uri)" value="([^"]*)"', page.text))
+    app = pyotp.parse_uri(fields["uri"].replace("&amp;", "&"))
+    assert isinstance(app, pyotp.TOTP)
+    form = {**fields, "code": app.at(time.time() - 30)}  # the one before: the next one is for the sign-in
+    done = browser.post(f"{hospital.address}{link}/password", data=form, headers={"Origin": hospital.address})
+    assert done.status_code == 200, done.text
+    return app, re.findall(r"<li><code>([^<]+)</code>", done.text)
+
+
+def test_a_directorys_password_and_a_code_of_ours(hospital: Hospital) -> None:
+    """The first sign-in leads to enrolment and opens nothing; from then on the password alone leads nowhere."""
+    hospital.member("marta", READERS)
+    right = f"{PASSWORD}marta"
+    with hospital.browser() as browser:
+        assert hospital.by_directory(browser, "marta", "wrong").status_code == 401
+        assert hospital.house.people.named("marta") is None
+        first = hospital.by_directory(browser, "Marta", right)
+        link = first.headers["location"]
+        assert first.status_code == 303 and link.startswith("/enrol/") and not browser.cookies, first.text
+        person = hospital.person("marta")
+        assert (person.source, person.roles, person.display) == ("ldap:ad", {Role.RADIOLOGIST}, "The marta")
+        app, codes = enrolled_app(hospital, browser, link)
+        assert browser.get(f"{hospital.address}{link}").status_code == 410
+        for code in ("", "000000"):
+            assert hospital.by_directory(browser, "marta", right, code).status_code == 401, code
+        assert hospital.by_directory(browser, "marta", "wrong", codes[0]).status_code == 401
+        code = app.at(time.time())
+        own = {"name": "marta", "password": right, "code": code}
+        answer = browser.post(f"{hospital.address}/sign-in/password", data=own, headers={"Origin": hospital.address})
+        assert answer.status_code == 401 and not browser.cookies, "her password is the directory's to prove"
+        answer = hospital.by_directory(browser, "marta", right, code)
+        assert (answer.status_code, answer.headers.get("location")) == (303, "/me"), answer.text
+        assert "Authenticator app, beside your password" in browser.get(f"{hospital.address}/me").text
+    with hospital.browser() as other:
+        assert hospital.by_directory(other, "marta", right, code).status_code == 401, "a code is good once"
+        assert "used before" in hospital.refused()
+        assert hospital.by_directory(other, "marta", right, codes[0]).status_code == 303
+        hospital.change(ChangeKind.PERSON_RESET, "marta", why="a lost telephone")
+        assert not hospital.within(other)
+        assert hospital.by_directory(other, "marta", right).status_code == 401, "the link is another's to hand over"
+        assert "the link that was made then" in hospital.refused()
+
+
+def test_guesses_are_slowed_before_the_directory_hears_of_them(hospital: Hospital) -> None:
+    hospital.member("gustav", READERS)
+    with hospital.browser() as browser:
+        said = [hospital.by_directory(browser, "gustav", f"guess {number}").status_code for number in range(7)]
+        assert said == [401] * 5 + [429] * 2
+        assert hospital.by_directory(browser, "gustav", f"{PASSWORD}gustav").status_code == 429
+    refused = hospital.events(EventKind.PERSON_REFUSED)[-8:]
+    assert [each.details["refusal"] for each in refused] == ["NotIdentified"] * 5 + ["Slowed"] * 3
+    assert all("a wrong password" in each.reason for each in refused[:5]), "those the directory heard of"
+
+
+def test_who_is_gone_there_is_gone_here_and_comes_back_by_its_word(hospital: Hospital) -> None:
+    """Within a poll: a group that was left takes its role along, an account that vanished is disabled. Renamed, it is the same person."""
+    dn, right = hospital.member("rosa", READERS, TECHNOLOGISTS), f"{PASSWORD}rosa"
+    poll = POLL_SECONDS + 25.0
+    with hospital.browser() as browser:
+        app, codes = enrolled_app(hospital, browser, hospital.by_directory(browser, "rosa", right).headers["location"])
+        first = hospital.person("rosa")
+        assert first.roles == {Role.RADIOLOGIST, Role.TECHNOLOGIST}
+        assert hospital.by_directory(browser, "rosa", right, app.at(time.time())).status_code == 303
+        assert hospital.within(browser)
+        hospital.ad.take(dn, READERS)
+        assert until(lambda: hospital.person("rosa").roles == {Role.TECHNOLOGIST}, poll)
+        assert not hospital.within(browser), "a session does not outlive the role it was opened with"
+        hospital.ad.set(dn, sAMAccountName="rosalie")
+        assert until(lambda: not hospital.person("rosa").enabled, poll)
+        assert until(lambda: "rosa" in hospital.changed(ChangeKind.PERSON_DISABLE))
+        assert hospital.changed(ChangeKind.ROLE_REVOKE) == ["rosa"]
+        hospital.ad.put(dn, READERS)
+        assert hospital.by_directory(browser, "rosalie", right, codes[0]).status_code == 303
+        assert hospital.within(browser)
+        again = hospital.person("rosalie")
+        assert (again.id, again.enabled, again.roles) == (first.id, True, first.roles)
+        assert hospital.house.people.named("rosa") is None
+        hospital.change(ChangeKind.PERSON_DISABLE, "rosalie", why="on leave")
+        assert hospital.by_directory(browser, "rosalie", right, codes[1]).status_code == 401, (
+            "whom we disabled stays so"
+        )
