@@ -154,7 +154,7 @@ def test_t27_provider_directory_and_keeper_down(site: RunningSite, house: House)
     assert until(lambda: any("ad does not answer" in each for each in site.rows("status")[0]["amber"])), (
         "amber, and no more"
     )
-    with no_keeper(site):
+    with browser.client, no_keeper(site):
         assert store(site, 1) == 0
         assert browser.get("/").headers["location"].startswith("/sign-in")
         for answer in (
