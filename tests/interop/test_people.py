@@ -21,8 +21,8 @@ from leadglass.doors.command.application import run_application
 from leadglass.doors.house import House
 from leadglass.identity.authority import Authority, KeyKind, new_key, pem
 from leadglass.identity.people.passkeys import Origin
+from leadglass.lab.authenticator import Authenticator
 from leadglass.terms import Caller, Change, ChangeKind, NotIdentified, NotPermitted, Peer, Role, SignIn
-from tests.identity.people.authenticator import Authenticator
 from tests.running import RunningSite, running
 
 ORIGIN = Origin("http://localhost:8080", "localhost")

@@ -26,6 +26,7 @@ from leadglass.lab.peers import (
     querying,
     storing,
 )
+from leadglass.lab.reader import Reader
 from leadglass.lab.report import Report
 from leadglass.lab.site import DOOR_ADDRESS, PREFERRED_PORT, Enrolled, LabFailed, LabSite, free_port
 from leadglass.lab.workstation import Workstation
@@ -35,6 +36,7 @@ from leadglass.wire.elements import DataSet
 
 WORKSTATION_ADDRESS, WORKSTATION_PORT = "127.20.2.10", 11112
 MOVED_STUDIES = 5
+READER = "demo-reader"
 X_RAY = ("CT", "EnhancedCT", "ComputedRadiography", "DigitalXRay", "RT", "SecondaryCapture", "Segmentation")
 
 SITE_FILE = """\
@@ -51,6 +53,12 @@ key = "file:keys/site.key"
 [doors.dimse]
 listen = "{host}:{port}"
 ae_title = "LEADGLASS"
+
+[doors.web]
+listen = "127.0.0.1:0"
+
+[doors.console]
+listen = "127.0.0.1:0"
 
 [zones.modalities]
 networks = ["127.20.1.0/24"]
@@ -111,6 +119,7 @@ def demo(directory: Path, *, check: bool) -> int:
         lab.retrieve(workstation)
         lab.commit()
         lab.attack()
+        lab.people()
         code = report.verdict()
         report.say(f"  {time.monotonic() - begun:.0f} s")
         if not check:
@@ -132,6 +141,10 @@ def demo(directory: Path, *, check: bool) -> int:
 
 def _stay(report: Report, site: LabSite) -> None:
     command = f"leadglass --site {site.directory}"
+    if site.administrator:
+        report.say(f"\n  You are the administrator, with a passkey of your browser's: open {site.administrator}")
+    else:
+        report.say(f"\n  The console: {site.console}")
     report.say(
         f"\n  The site stays up at {site.archive.host}:{site.archive.port} until Ctrl-C. In another terminal (. .venv/bin/activate):\n"
         f"    {command} events --follow\n    {command} status\n    {command} device list\n    {command} conflicts list"
@@ -286,6 +299,35 @@ class _Lab:
         count = len(kept.value) if kept is not None and isinstance(kept.value, tuple) else 0
         text = f"{count} of {len(references)} confirmed to {self.ct.name}, which may delete its copies now"
         self.report.check("committed", text, holds=count == len(references) and failed is None)
+
+    def people(self) -> None:
+        """Somebody who reads: sees their own patients, nobody else's, and anybody in an emergency, at the price of a review."""
+        self.report.title("A simulated radiologist, at the console")
+        patients = sorted({(image.patient_id, image.study_instance_uid) for image in self.images if image.patient_id})
+        mine = patients[0]
+        relations = self.site.directory / "lab" / "relations.csv"
+        relations.write_text(f"person,relation,patient_id\n{READER},care-team,{mine[0]}\n", encoding="utf-8")
+        link = self._link()
+        self.site.run("relations", "import", str(relations))
+        with Reader(self.site.console) as reader:
+            self.report.check("enrolled", "with a passkey, by a link that is good once", holds=reader.enrol(link))
+            self.report.check("signed in", "with that passkey: one gesture, no password", holds=reader.sign_in())
+            # Whose glass was broken by the last demo is seen for the rest of that hour.
+            other = next(each for each in patients[1:] if not reader.studies(each[0]))
+            seen = reader.studies(mine[0])
+            holds = mine[1] in seen and reader.open(other[1]) == reader.open("1.2.3.4") == 403
+            text = f"{len(seen)} studies of a patient in their care; none of another one, no more than of one that is not there"
+            self.report.check("sees", text, holds=holds)
+            broken = reader.break_glass(other[0], "synthetic emergency of the demo")
+            text = "broken for that other patient, for an hour, with a reason; the security officer is told and must review it"
+            self.report.check("glass", text, holds=broken == 200 and other[1] in reader.studies(other[0]))
+
+    def _link(self) -> str:
+        """For a new passkey: the simulated one does not outlive the demo."""
+        why = ("--why", "reads in the demo")
+        known = any(row["name"] == READER for row in self.site.run("people", "list"))
+        words = ("reset", READER) if known else ("add", READER, "--role", "radiologist")
+        return str(self.site.run("people", *words, *why)[-1]["enrolment"])
 
     def attack(self) -> None:
         self.report.title("Six attacks")

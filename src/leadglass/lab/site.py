@@ -19,6 +19,7 @@ from typing import Any
 from leadglass.lab.peers import Archive, Identity
 
 COMMAND_SECONDS = 60.0
+LINK_SECONDS = 10.0
 READY_SECONDS = 90.0
 STOP_SECONDS = 60.0
 PREFERRED_PORT = 2762
@@ -51,6 +52,8 @@ class LabSite:
         self.log = self.directory / "lab" / "up.log"
         self.process: subprocess.Popen[str] | None = None
         self.archive = Archive(DOOR_ADDRESS, 0)
+        self.console = ""
+        self.administrator = ""  # the enrolment link, while nobody has followed it
 
     @property
     def exists(self) -> bool:
@@ -136,6 +139,9 @@ class LabSite:
             self.down()
             raise LabFailed(f"`leadglass up` did not become ready; the end of {self.log}:\n{self.log_end()}")
         self.archive = Archive(found[1], int(found[2]))
+        self.console = next((word.partition("=")[2] for word in line.split() if word.startswith("console=")), "")
+        with contextlib.suppress(queue.Empty):  # said right behind, until the administrator has followed it
+            self.administrator = said.get(timeout=LINK_SECONDS).partition("enrolment=")[2].split(" ")[0].strip()
 
     def down(self) -> int:
         """Stops it as an operator would; its exit code."""

@@ -12,10 +12,10 @@ import pyotp
 from leadglass.identity.people.desk import Desk
 from leadglass.identity.people.passkeys import Origin
 from leadglass.identity.people.passwords import Passwords
+from leadglass.lab.authenticator import Authenticator
 from leadglass.site.people import People
 from leadglass.site.register import Register
 from leadglass.terms import Caller, Peer, Person, Role, SignIn
-from tests.identity.people.authenticator import Authenticator
 
 SECOND = 1_000_000_000
 KEY = bytes(range(32))

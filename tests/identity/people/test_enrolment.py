@@ -11,8 +11,8 @@ from leadglass.identity.people.enrolment import FRESH_SECONDS
 from leadglass.identity.people.handles import Handles
 from leadglass.identity.people.links import LINK_HOURS, link_address
 from leadglass.identity.people.passwords import Unsuitable
+from leadglass.lab.authenticator import Authenticator
 from leadglass.terms import NotChanged, NotIdentified, NotPermitted
-from tests.identity.people.authenticator import Authenticator
 from tests.identity.people.place import ORIGIN, PASSWORD, SECOND, Place, by_password, peer
 
 

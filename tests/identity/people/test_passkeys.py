@@ -12,8 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from leadglass.identity.people.passkeys import Origin
+from leadglass.lab.authenticator import Authenticator
 from leadglass.terms import Caller, Factor, Fault, NotIdentified
-from tests.identity.people.authenticator import Authenticator
 from tests.identity.people.place import ORIGIN, Place, peer
 
 

@@ -12,13 +12,15 @@ from leadglass.doors.house import House
 from leadglass.terms import ChangeKind, Role
 
 FIRST = "administrator"
+GOVERNS = frozenset({Role.PACS_ADMINISTRATOR, Role.SECURITY_OFFICER})
 
 log = structlog.get_logger()
 
 
 def invite_first_administrator(house: House) -> None:
-    """Prints `administrator enrolment=URL`; nothing where somebody is enrolled. Each start ends the link of the one before."""
-    if house.people.factors.enrolled():
+    """Prints `administrator enrolment=URL`; nothing once somebody who governs can sign in. Each start ends the link of the one before."""
+    able = house.people.factors.enrolled()
+    if any(person.id in able and person.roles & GOVERNS for person in house.people.every()):
         return
     arguments: dict[str, object] = {"roles": [Role.PACS_ADMINISTRATOR], "why": "the first start of the site"}
     kind = ChangeKind.PERSON_RESET if house.people.named(FIRST) else ChangeKind.PERSON_ADD

@@ -1,4 +1,4 @@
-"""A software authenticator: real ES256 keys and signatures, CBOR, attestation "none". What it does wrong, it does because a test says so."""
+"""What does a passkey say? A software authenticator: real ES256 keys and signatures, CBOR, attestation "none"; it does wrong what it is told to."""
 
 from __future__ import annotations
 

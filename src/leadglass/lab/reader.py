@@ -1,0 +1,70 @@
+"""What does somebody who reads see? A simulated person at the console: enrols a passkey by a link, signs in, looks studies up, breaks the glass."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import httpx2
+
+from leadglass.lab.authenticator import Authenticator
+
+SECONDS_MAX = 30.0
+_CSRF = re.compile(r'name="csrf" value="([0-9a-f]+)"')
+_STUDY = re.compile(r'href="/studies/([0-9.]+)"')
+
+
+class Reader:
+    """One browser in one pair of hands, over the console's own pages. Raises httpx2.HTTPError where it does not answer."""
+
+    def __init__(self, console: str) -> None:
+        self._passkey = Authenticator(console)
+        headers = {"User-Agent": "a simulated reader", "Sec-Fetch-Site": "same-origin", "Origin": console}
+        self._client = httpx2.Client(base_url=console, headers=headers, timeout=SECONDS_MAX, follow_redirects=True)
+
+    def enrol(self, link: str) -> bool:
+        """Makes a passkey for whoever the link is for; whether that was taken."""
+        path = urlsplit(link).path
+        offer = self._client.post(f"{path}/options", headers={"Accept": "application/json"}).json()
+        answer = self._passkey.create(offer["options"])
+        taken = self._client.post(path, data=_form(offer["handle"], answer, label="simulated"))
+        return taken.status_code == 200 and "ol class=" in taken.text
+
+    def sign_in(self) -> bool:
+        """One gesture: the passkey is the whole sign-in."""
+        offer = self._client.post(
+            "/passkey/options", data={"purpose": "sign-in"}, headers={"Accept": "application/json"}
+        ).json()
+        entered = self._client.post("/sign-in", data=_form(offer["handle"], self._passkey.get(offer["options"])))
+        return entered.status_code == 200 and urlsplit(str(entered.url)).path != "/sign-in"
+
+    def studies(self, patient: str) -> set[str]:
+        """The studies that a search by Patient ID shows."""
+        found = self._client.get("/", params={"patient": patient})
+        return set(_STUDY.findall(found.text)) if found.status_code == 200 else set()
+
+    def open(self, study_instance_uid: str) -> int:
+        """The status of one study's page."""
+        return self._client.get(f"/studies/{study_instance_uid}").status_code
+
+    def break_glass(self, patient_id: str, reason: str) -> int:
+        """From the refusal: the patient, and why."""
+        form = self._client.get("/glass").text
+        token = _CSRF.search(form)
+        fields = {"patient_id": patient_id, "issuer": "", "reason": reason, "csrf": token[1] if token else ""}
+        return self._client.post("/glass", data=fields).status_code
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+
+def _form(handle: str, answer: Mapping[str, object], **more: str) -> dict[str, str]:
+    return {"handle": handle, "answer": json.dumps(answer), **more}
