@@ -20,11 +20,11 @@ from leadglass.__main__ import assemble
 from leadglass.doors.blocking import run
 from leadglass.doors.house import House
 from leadglass.identity.people.passkeys import Origin
+from leadglass.lab.authenticator import Authenticator
 from leadglass.lab.peers import Archive, Identity, associated, storing
 from leadglass.site.ports import web_address
 from leadglass.site.write import load_proven
 from leadglass.terms import Change, ChangeKind, EventKind, Peer
-from tests.identity.people.authenticator import Authenticator
 from tests.running import RunningSite, free_port, running, until
 from tests.synthetic import image
 
