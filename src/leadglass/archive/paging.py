@@ -59,7 +59,7 @@ def among(column: str, values: Iterable[str]) -> Condition:
 
 
 class Pages:
-    """Reads that never hold more than a page. `first_rows`: of the first page of a walk, where most rows that are met are left out."""
+    """Reads that never hold more than a page. `first_rows`: of the first page, where who asks looks at that many."""
 
     def __init__(self, read: Read, first_rows: int = sys.maxsize) -> None:
         self.read, self._first_rows = read, first_rows
@@ -83,6 +83,8 @@ class Pages:
 
     def listed(self, statement: str, column: str, values: Sequence[str], where: Condition) -> Iterator[Found]:
         """The rows that a list of values of a unique column names, at most a page at a time."""
-        for start in range(0, len(values), IN_LIST_MAX):
-            narrowed = one_of(column, values[start : start + IN_LIST_MAX]) & where
+        start, end = 0, min(self._first_rows, IN_LIST_MAX)
+        while start < len(values):
+            narrowed = one_of(column, values[start:end]) & where
             yield from self.read(f"{statement} WHERE {narrowed.text} ORDER BY {column}", narrowed.values)
+            start, end = end, end + IN_LIST_MAX
