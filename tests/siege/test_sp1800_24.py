@@ -1,4 +1,4 @@
-"""The checks of SP 1800-24 that concern the path, under their names. T26 is test_hostile.py and test_crowd.py, T28 test_time.py, T30 `make bench`."""
+"""The checks of SP 1800-24 that concern the path, under their names. T26 is test_hostile.py and test_crowd.py, T27 test_people_down.py, T28 test_time.py, T30 `make bench`."""
 
 from __future__ import annotations
 

@@ -318,7 +318,7 @@ class _Lab:
             holds = mine[1] in seen and reader.open(other[1]) == reader.open("1.2.3.4") == 403
             text = f"{len(seen)} studies of a patient in their care; none of another one, no more than of one that is not there"
             self.report.check("sees", text, holds=holds)
-            broken = reader.break_glass(other[0], "synthetic emergency of the demo")
+            broken = reader.break_glass(other[1], "synthetic emergency of the demo")
             text = "broken for that other patient, for an hour, with a reason; the security officer is told and must review it"
             self.report.check("glass", text, holds=broken == 200 and other[1] in reader.studies(other[0]))
 

@@ -23,6 +23,7 @@ from leadglass.terms import ChangeKind, Event, EventKind, NotChanged, Person, Ro
 from tests.identity.people.domain import BASE, PASSWORD, READERS, STAFF, TECHNOLOGISTS, Domain
 from tests.identity.people.openid import SECRET, OpenId, confirm, provider
 from tests.running import RunningSite, running, until
+from tests.web.browser import Screen, chromium
 
 pytestmark = pytest.mark.xdist_group("domain")
 BOTH = {"amr": "pwd,otp"}
@@ -345,3 +346,26 @@ def test_who_is_gone_there_is_gone_here_and_comes_back_by_its_word(hospital: Hos
         assert hospital.by_directory(browser, "rosalie", right, codes[1]).status_code == 401, (
             "whom we disabled stays so"
         )
+
+
+def test_in_a_real_browser(hospital: Hospital) -> None:
+    """Cookies that other sites' pages do not carry along, and a policy of what pages may lead to: there and back all the same."""
+    with chromium() as browser:
+        screen = Screen(browser, hospital.address)
+        page = screen.page
+        page.goto(f"{hospital.address}/sign-in?next=/me")
+        page.get_by_role("link", name="The hospital").click()
+        page.wait_for_url(f"{hospital.openid.issuer}/interaction/*")
+        page.evaluate(
+            "location.search = '?account=id-alice&amr=pwd,otp'"
+        )  # the provider's own page leads on, not somebody who types
+        page.wait_for_url(f"{hospital.address}/me")
+        assert page.get_by_role("heading", name="Alice Doe").is_visible()
+        page.get_by_role("button", name="Sign out").first.click()
+        page.wait_for_url(f"{hospital.openid.issuer}/session/end*")
+        screen.broken.clear()  # of the provider's own pages
+        page.evaluate("document.forms[0].querySelector('[name=logout]')?.click() ?? document.forms[0].submit()")
+        page.wait_for_url(f"{hospital.address}/signed-out")
+        page.goto(f"{hospital.address}/me")
+        assert page.url.startswith(f"{hospital.address}/sign-in") and screen.broken == []
+        screen.close()
