@@ -7,12 +7,17 @@ import socket
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import NameOID
 
 from leadglass.identity.authority import DOOR_DAYS, Authority, KeyKind, key_pem, new_key, pem, write_file
 from leadglass.site.layout import CA_DIRECTORY, DIMSE_DOOR, DOORS_DIRECTORY, SERVING_CA, WEB_DOOR
 from leadglass.site.model import Site
+from leadglass.terms import Unenrollable
 
 RENEW_BEFORE = dt.timedelta(days=30)
+HOSPITAL_KEY = "web-hospital.key"  # of a certificate that the hospital's CA signs, as long as it is asked for
+HOSPITAL_CERTIFICATE = "web-hospital.pem"
 
 
 def issue_door(site_dir: Path, host: str, now: dt.datetime, door: str = DIMSE_DOOR) -> dt.datetime:
@@ -45,6 +50,65 @@ def web_credentials(site: Site) -> Path:
     if door is not None and door.certificate:
         return site.path / door.certificate
     return site.path / DOORS_DIRECTORY / f"{WEB_DOOR}.pem"
+
+
+def web_certificate_ends(site: Site) -> dt.datetime | None:
+    """When what the web door presents ends; None where there is no door, or nothing to read."""
+    if site.doors.web is None:
+        return None
+    try:
+        return x509.load_pem_x509_certificate(web_credentials(site).read_bytes()).not_valid_after_utc
+    except (OSError, ValueError):
+        return None
+
+
+def requested(site: Site) -> bytes:
+    """A fresh key for the web door, kept beside its certificates, and the PEM of a request for the site's name."""
+    key = new_key(KeyKind.EC)
+    write_file(site.path / DOORS_DIRECTORY / HOSPITAL_KEY, key_pem(key, None), 0o600)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site.name)])
+    names = x509.SubjectAlternativeName([x509.DNSName(site.name)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).add_extension(names, critical=False)
+    return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def installed(site: Site, certificates_pem: bytes, now: dt.datetime) -> tuple[Path, dt.datetime]:
+    """Key and chain in one file: where, and when the first certificate ends. Raises Unenrollable where browsers would not take it."""
+    try:
+        key_file = (site.path / DOORS_DIRECTORY / HOSPITAL_KEY).read_bytes()
+        first, *_ = x509.load_pem_x509_certificates(certificates_pem)
+    except FileNotFoundError as error:
+        raise Unenrollable("nobody asked for a certificate yet: `leadglass door csr`") from error
+    except ValueError as error:
+        raise Unenrollable(f"this is no PEM certificate: {error}") from error
+    key = serialization.load_pem_private_key(key_file, None)
+    if key.public_key() != first.public_key():
+        raise Unenrollable(
+            "the first certificate is for another key: name the one that was signed for `leadglass door csr`"
+        )
+    if not first.not_valid_before_utc <= now < first.not_valid_after_utc:
+        raise Unenrollable(
+            f"the certificate is good until {first.not_valid_after_utc:%Y-%m-%d} only: look at the clock, or ask for a new one"
+        )
+    try:
+        names = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
+            x509.DNSName
+        )
+    except x509.ExtensionNotFound:
+        names = []
+    if not any(_covers(each, site.name) for each in names):
+        raise Unenrollable(
+            f"the certificate names {', '.join(names) or 'nobody'}, people open {site.name}: ask for one with that name"
+        )
+    path = site.path / DOORS_DIRECTORY / HOSPITAL_CERTIFICATE
+    write_file(path, key_file.strip() + b"\n" + certificates_pem, 0o600)
+    return path, first.not_valid_after_utc
+
+
+def _covers(pattern: str, name: str) -> bool:
+    """As browsers match names (RFC 9525 6.3): a star is the first label and nothing else."""
+    pattern, name = pattern.lower(), name.lower()
+    return pattern == name or (pattern.startswith("*.") and pattern[2:] == name.partition(".")[2])
 
 
 def renew_doors(site: Site, now: dt.datetime) -> list[str]:

@@ -23,6 +23,9 @@ from tests.running import RunningSite, running, until
 OWN = {"Sec-Fetch-Site": "same-origin"}
 
 
+pytestmark = pytest.mark.xdist_group("web-door")  # one site is enough
+
+
 @dataclass
 class Doors:
     site: RunningSite
@@ -244,6 +247,43 @@ def test_a_wrong_name_and_a_wrong_password_hear_the_same(doors: Doors, keys: dic
             for name in ("known", "nobody-at-all")
         ]
     assert [each.status_code for each in said] == [401, 401] and said[0].text == said[1].text
+
+
+# ---- machines
+
+
+def test_metrics_are_for_a_machine_with_a_name(doors: Doors) -> None:
+    stick = doors.site.directory.parent / "stick-PROM"
+    enrol = (
+        "device",
+        "enroll",
+        "PROM",
+        "--ae",
+        "PROM",
+        "--network",
+        "127.0.0.0/8",
+        "--may",
+        "echo",
+        "--out",
+        str(stick),
+    )
+    rows(doors.site, *enrol)
+    named = ("--role", "service-account", "--certificate", str(stick / "client.pem"), "--why", "a test")
+    rows(doors.site, "people", "add", "prometheus", *named)
+    verify = ssl.create_default_context(cafile=str(doors.site.directory / "ca" / "serving-ca.pem"))
+    with httpx2.Client(base_url=doors.https, verify=verify, trust_env=False) as nobody:
+        assert (nobody.get("/metrics").status_code, nobody.get("/metrics").text) == (401, "401 Unauthorized\n")
+    verify.load_cert_chain(stick / "client.pem", stick / "client.key")
+    with httpx2.Client(base_url=doors.https, verify=verify, trust_env=False) as machine:
+        answer = machine.get("/metrics")
+        assert (
+            answer.status_code == 200
+            and "leadglass_workers 2.0" in answer.text
+            and "leadglass_instances" in answer.text
+        )
+        assert machine.get("/people").status_code == 303, "a certificate is no session"
+        rows(doors.site, "people", "disable", "prometheus", "--reason", "retired")
+        assert machine.get("/metrics").status_code == 401
 
 
 # ---- a session

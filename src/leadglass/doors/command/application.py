@@ -54,6 +54,7 @@ def application(assemble: Assemble) -> typer.Typer:
         archive,
         backup,
         device,
+        door,
         events,
         init,
         people,
@@ -83,7 +84,7 @@ def application(assemble: Assemble) -> typer.Typer:
     ) -> None:
         context.obj = Invocation(assemble, site_dir.resolve() if site_dir else None, as_json)
 
-    for noun in (init, site, device, people, events, archive, backup, policy, relations, report, serve):
+    for noun in (init, site, device, door, people, events, archive, backup, policy, relations, report, serve):
         noun.register(app)
     return app
 

@@ -14,6 +14,7 @@ from leadglass.doors.command.audit_questions import breach, disclosures
 from leadglass.doors.command.explaining import explain
 from leadglass.doors.command.people_questions import PEOPLE_QUESTIONS, amber_people
 from leadglass.doors.house import House, Question
+from leadglass.identity.doors import web_certificate_ends
 from leadglass.terms import Device, Standing
 from leadglass.watch.clock import read_clock, stopped_by
 
@@ -267,6 +268,15 @@ def _amber(house: House) -> Iterator[str]:
     site = house.site()
     if site.key_beside_data:
         yield "the site key lies on the same file system as the data: name one elsewhere in [site] key"
+    ends = web_certificate_ends(site)
+    warning = dt.timedelta(days=site.limits.certificate_warning_days)
+    if (
+        ends is not None
+        and site.doors.web is not None
+        and site.doors.web.certificate
+        and ends - dt.datetime.now(dt.UTC) < warning
+    ):
+        yield f"the web door's certificate ends on {ends:%Y-%m-%d}: `leadglass door csr`, then `leadglass door install`"
     yield from amber_people(house)
     if house.serving is not None:
         yield from house.serving.silent()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import structlog
@@ -37,11 +37,11 @@ _NUMBERS = {
 class SiteCollector:
     """The numbers of `leadglass status`, read when asked for."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, row: Callable[[], Mapping[str, object]]) -> None:
+        self._row = row
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        row = next(status(self._house, {}))
+        row = self._row()
         for name, meaning in _NUMBERS.items():
             value = row.get(name)
             if isinstance(value, int | float):
@@ -56,6 +56,13 @@ class SiteCollector:
         running = sum(each["pid"] > 0 for each in workers) if isinstance(workers, list) else 0
         yield GaugeMetricFamily("leadglass_workers", "DIMSE workers that serve", value=float(running))
         yield GaugeMetricFamily("leadglass_certificates_expiring", "Certificates about to expire", _count(row))
+
+
+def registry_of(row: Callable[[], Mapping[str, object]]) -> CollectorRegistry:
+    """`row`: what `status` says at that moment."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(SiteCollector(row))
+    return registry
 
 
 def _table(value: object) -> dict[object, float]:
@@ -74,8 +81,7 @@ def serve_metrics(house: House) -> ThreadingHTTPServer | None:
         return None
     if not ipaddress.ip_address(door.host).is_loopback:
         raise ValueError("[doors.metrics] listens on loopback only")
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(SiteCollector(house))
+    registry = registry_of(lambda: next(status(house, {})))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from leadglass.doors.web.pages import access, audit, devices, elsewhere, enrolment, me, people, sign_in, studies
+from leadglass.doors.web.pages import (
+    access,
+    audit,
+    devices,
+    elsewhere,
+    enrolment,
+    me,
+    metrics,
+    people,
+    sign_in,
+    studies,
+)
 from leadglass.doors.web.pages.page import Page
 
 PAGES: tuple[Page, ...] = (
@@ -15,4 +26,5 @@ PAGES: tuple[Page, ...] = (
     *devices.PAGES,
     *access.PAGES,
     *audit.PAGES,
+    *metrics.PAGES,
 )
