@@ -61,7 +61,7 @@ def study(visit: Visit) -> Response:
     """One study. The same answer where there is none and where it is not theirs to see."""
     uid = visit.parameters["uid"]
     if uid_problem(uid):
-        return _not_shown(visit)
+        return _not_shown(visit, uid)
     rows = _found(visit, Level.STUDY, {**dict.fromkeys(_OF_STUDY, ""), tags.STUDY_INSTANCE_UID: uid}, one=True)
     if not rows:
         return _not_shown(visit, uid)
@@ -70,7 +70,7 @@ def study(visit: Visit) -> Response:
     return page(visit, "study.html", {"study": rows[0], "series": series[:SHOWN_MAX], "more": len(series) > SHOWN_MAX})
 
 
-def _not_shown(visit: Visit, uid: str = "") -> Response:
+def _not_shown(visit: Visit, uid: str) -> Response:
     return page(visit, "study_refused.html", {"may_break": visit.may(Act.GLASS_BREAK), "study": uid}, 403)
 
 
