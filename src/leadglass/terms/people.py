@@ -121,6 +121,7 @@ class Caller:
 
     `stepped_up_ns`: when the last fresh passkey was, Unix nanoseconds, 0: never. `related`: what is in force for them now.
     `approved`: acts that somebody else approved for this person and that are in their window now, with the request's id.
+    `until_ns`: at a workstation, when lease, session or account end by themselves, Unix nanoseconds; 0: it is asked anew with each request.
     """
 
     person: Person
@@ -130,6 +131,7 @@ class Caller:
     stepped_up_ns: int = 0
     related: tuple[Related, ...] = ()
     approved: Mapping[Act, str] = field(default_factory=dict)
+    until_ns: int = 0
 
     @property
     def actor(self) -> str:
