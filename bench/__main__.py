@@ -18,9 +18,9 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import controls, finding, ingest, reading, rebuilding
+from bench import controls, deciding, finding, ingest, reading, rebuilding
 
-PARTS = ("ct", "small", "multiframe", "get", "find", "controls", "paced", "rebuild")
+PARTS = ("ct", "small", "multiframe", "get", "find", "controls", "paced", "rebuild", "policy")
 
 
 def part(name: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[Any]:
@@ -39,6 +39,8 @@ def part(name: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[An
             yield from controls.runs(scratch, rounds=rounds, instances=instances, associations=(1, 4))
         case "paced":
             yield from controls.paced(scratch)
+        case "policy":
+            yield from deciding.runs(scratch, arguments.studies or [1_000_000])
         case "rebuild":
             yield from rebuilding.rebuilds(scratch, arguments.instances_kept)
 
@@ -49,6 +51,7 @@ def report(name: str, found: list[Any], console: Console) -> None:
         "find": finding.table,
         "controls": controls.table,
         "rebuild": rebuilding.table,
+        "policy": deciding.table,
     }
     if name in tables:
         console.print(tables[name](found))

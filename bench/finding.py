@@ -30,6 +30,7 @@ STUDIES_AT_ORTHANC = 10_000
 CANCELLED = 5  # times, each in the middle of an answer that names every study
 CANCELLED_STUDIES_MAX = 100_000
 BATCH = 1_000
+CLINICIANS, DEPARTMENTS = 2_000, 20  # that studies name, in turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,29 @@ def queries(scratch: Path, sizes: Sequence[int], *, orthanc: bool) -> Iterator[Q
 def _keys(studies: int) -> dict[str, str]:
     number = studies // 2
     return {
-        "Patient ID": f"0010,0020=SYN{number:07d}",
-        "Study Instance UID": f"0020,000D=2.25.9{number:09d}",
-        "Study Date, a range of 50": f"0008,0020={_date(number)}",
+        "Patient ID": f"0010,0020={patient_of(number)}",
+        "Study Instance UID": f"0020,000D={study_of(number)}",
+        "Study Date, a range of 50": f"0008,0020={date_of(number)}",
     }
 
 
-def _date(number: int) -> str:
+def study_of(number: int) -> str:
+    return f"2.25.9{number:09d}"
+
+
+def patient_of(number: int) -> str:
+    return f"SYN{number:07d}"
+
+
+def clinician_of(number: int) -> str:
+    return f"Clinician^C{number % CLINICIANS:04d}"
+
+
+def department_of(number: int) -> str:
+    return f"Department {number % DEPARTMENTS}"
+
+
+def date_of(number: int) -> str:
     """About fifty studies share a day."""
     day = number // 50
     return f"{1900 + day // 336:04d}{day // 28 % 12 + 1:02d}{day % 28 + 1:02d}"
@@ -79,10 +96,11 @@ def fill(site_dir: Path, studies: int) -> None:
     from leadglass.terms import Instance, Location, PatientIdentity, Settled, Standing
 
     def settled(number: int) -> Settled:
-        study, patient = f"2.25.9{number:09d}", f"SYN{number:07d}"
+        study, patient = study_of(number), patient_of(number)
         attributes = {
             tags.PATIENT_ID: patient, tags.PATIENT_NAME: f"Synthetic^P{number:07d}", tags.STUDY_INSTANCE_UID: study,
-            tags.STUDY_DATE: _date(number), tags.MODALITY: "CT", tags.ACCESSION_NUMBER: f"A{number:07d}",
+            tags.STUDY_DATE: date_of(number), tags.MODALITY: "CT", tags.ACCESSION_NUMBER: f"A{number:07d}",
+            tags.REFERRING_PHYSICIAN_NAME: clinician_of(number), tags.INSTITUTIONAL_DEPARTMENT_NAME: department_of(number),
         }  # fmt: skip
         instance = Instance(
             f"{study}.1.1", "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1", study, f"{study}.1", PatientIdentity(patient),

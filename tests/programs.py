@@ -14,6 +14,7 @@ PACKAGES = {
     "Orthanc": "orthanc",
     "samba": "samba",
     "samba-tool": "samba-common-bin",
+    "chromium": "chromium",
     "strace": "strace",
     "systemd-analyze": "systemd",
     "exim4": "exim4-daemon-light",

@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,12 +36,14 @@ from leadglass.audit.search import AuditAnswer, AuditSearch
 from leadglass.doors.blocking import run
 from leadglass.doors.command.application import run_application
 from leadglass.doors.command.changes import Changes, raise_generation
+from leadglass.doors.command.desk import ordered
 from leadglass.doors.command.people_changes import PeopleParts
 from leadglass.doors.house import House
 from leadglass.gateway import Stages, keep_watch
 from leadglass.identity.certificates import Enrolled, identify, presents
 from leadglass.identity.people.desk import Desk
 from leadglass.identity.people.seats import Seats
+from leadglass.identity.people.sources import Sources
 from leadglass.identity.people.use import RightsUsed
 from leadglass.inspection.structure import inspect
 from leadglass.policy.authorise import authorise, decide_operator
@@ -64,6 +66,7 @@ from leadglass.terms import (
     AuditQuestion,
     Caller,
     Change,
+    ChangeKind,
     ChangePermit,
     Containment,
     Detection,
@@ -90,9 +93,9 @@ log = structlog.get_logger()
 class Present:
     """What holds at this moment: the proven site, the containment state, the waivers; read again when the generation rises."""
 
-    def __init__(self, site_dir: Path, register: Register, desk: Desk) -> None:
+    def __init__(self, site_dir: Path, register: Register, desk: Callable[[], Desk]) -> None:
         self._site_dir, self._register, self._desk = site_dir, register, desk
-        self._watch, self._seats = Watch(site_dir), Seats(desk)
+        self._watch = Watch(site_dir)
         self.owner_uid = site_dir.stat().st_uid
         self._lock = threading.Lock()
         self._seen: tuple[int, Site, Enrolled] | None = None
@@ -112,20 +115,20 @@ class Present:
     def still_welcome(self, subject: Subject) -> None:
         """Raises Refused where who is in the house would not be let in any more."""
         device = identify(self.enrolled(), subject.peer, subject.proposal, dt.datetime.now(dt.UTC))
-        known = replace(device, caller=self._seats.still(subject))
+        known = replace(device, caller=Seats(self._desk()).still(subject))
         decide(self.site(), self.containment(), known, subject.proposal, now_ns=time.time_ns())
 
     def subject(self, peer: Peer, proposal: Proposal) -> Subject:
         """The device, and who sits at it. Raises NotIdentified, Contained."""
         device = identify(self.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
-        caller = self._seats.taken(device)
+        caller = Seats(self._desk()).taken(device)
         return replace(device, caller=caller, proposal=replace(proposal, token=b""))  # read once, and not kept
 
     def asker(self, asker: Asker) -> Asker:
         """Whoever asks, with what is in force for them at this moment; a device alone is what it was. Raises NotIdentified."""
         if isinstance(asker, Caller):
-            return self._desk.again(asker)
-        return asker if asker.caller is None else replace(asker, caller=self._seats.still(asker))
+            return self._desk().again(asker)
+        return asker if asker.caller is None else replace(asker, caller=Seats(self._desk()).still(asker))
 
     def _now(self) -> tuple[int, Site, Enrolled]:
         containment = self._watch.current()
@@ -155,20 +158,18 @@ def assemble(site_dir: Path) -> House:
     journal = JournalWriter.open(writer, keyring, time.time_ns, on_fatal=fatal.set)
     reader = JournalReader.open(site_dir, keyring)
     index = Index.open(site.index, site_dir, site_key.derive("index"))
-    people = People(register)
-    desk = Desk(people, site_key.derive("people"), site.name)
-    present = Present(site_dir, register, desk)
+    present = Present(site_dir, register, lambda: persons.desk)
     told: list[Stages] = []  # the stages that tell: made last, because the archive stands under them
 
     def tell(found: Iterable[Detection]) -> None:
         run(keep_watch(told[0], found))
 
-    decisions = _Decisions(present, RightsUsed(people, time.time_ns))
+    persons = _persons(site_dir, site, site_key, register, present, told)
+    decisions = _Decisions(present, RightsUsed(persons.people, time.time_ns))
     journals = _Journals(journal, reader, tell)
     archive = _Archive(site, site_dir, index, keyring, writer, journals, decisions.rechecker, fatal)
     archive.tell = lambda corrupted: tell([_corruption(corrupted)])
     backup = Backup(site_dir, archive.store, site_key, reader, present.site, archive.standings.still)
-    persons = PeopleParts(people, desk, lambda: web_address(present.site()), partial(raise_generation, site_dir))
     changes = Changes(
         site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all, people=persons
     )
@@ -179,8 +180,8 @@ def assemble(site_dir: Path) -> House:
         site_dir=site_dir,
         do=do,
         register=register,
-        people=people,
-        desk=desk,
+        people=persons.people,
+        desk=persons.desk,
         index=index,
         journal=reader,
         standings=archive.standings,
@@ -201,6 +202,20 @@ def assemble(site_dir: Path) -> House:
         web_address=persons.web_address,
         close=partial(_close, archive, journal, index, writer, (writer, register, index, keyring)),
     )
+
+
+def _persons(
+    site_dir: Path, site: Site, site_key: SiteKey, register: Register, present: Present, told: list[Stages]
+) -> PeopleParts:
+    """What knows people, and what changes them."""
+    people = People(register)
+    sources = Sources(present.site, site_dir, site_key.derive("people/sources"), people.factors)
+
+    def order(kind: ChangeKind, about: str, arguments: Mapping[str, object]) -> object:
+        return ordered(told[0], present.owner_uid, kind, about, arguments)
+
+    desk = Desk(people, site_key.derive("people"), site.name, vouching=(sources, order))
+    return PeopleParts(people, desk, lambda: web_address(present.site()), partial(raise_generation, site_dir))
 
 
 def _close(

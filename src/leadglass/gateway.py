@@ -78,6 +78,12 @@ async def sign_in(do: Stages, peer: Peer, claim: SignIn) -> Caller:
     return caller
 
 
+async def sign_in_lost(
+    do: Stages, peer: Peer, claim: SignIn, why: Refused | Fault
+) -> None:  # it ended where there was nothing to recognise yet
+    await _refused(do, events.person_refused(peer, claim, why), why)
+
+
 async def turn_away(do: Stages, peer: Peer, refusal: Refused) -> None:  # no TLS, no A-ASSOCIATE-RQ in time, no command
     await _refused(do, events.turned_away(peer, refusal), refusal)
 

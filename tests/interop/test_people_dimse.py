@@ -77,7 +77,8 @@ def client(
     identity = UserIdentityNegotiation()
     if kind:
         identity.user_identity_type, identity.primary_field, identity.positive_response_requested = kind, said, wants
-        identity.secondary_field = b"passcode" if kind == 2 else None
+        if kind == 2:
+            identity.secondary_field = b"passcode"
     association = ae.associate(
         "127.0.0.1",
         site.port,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,11 +155,10 @@ def test_people_devices_and_studies_of_a_site(tmp_path: Path, monkeypatch: pytes
     assert run_application(assemble, ["init", str(directory), "--loopback"]) == 0
     house = assemble(directory)
     try:
-        jane = person(Role.REFERRING_CLINICIAN, names=["Doe^Jane"])
-        jane = replace(jane, id="1" * 32, name="jane")
-        house.people.add(jane, "operator", "works here", 1)
+        jane = person(Role.REFERRING_CLINICIAN, names=["doe^jane"])
         treats = Related(jane.id, Relation.CARE_TEAM, PatientIdentity("P1", "HOSPITAL"))
-        house.people.access.relate([treats], "synthetic")
+        house.people.add(jane, "root", "a test", time.time_ns())
+        house.people.access.relate([treats], "a test")
         said = {tags.REFERRING_PHYSICIAN_NAME: "DOE^JANE"}
         house.index.publish(
             [
@@ -182,5 +182,8 @@ def test_people_devices_and_studies_of_a_site(tmp_path: Path, monkeypatch: pytes
         assert asked("ROLE:radiologist", "study-read", "1.1") == [("1.1", "deny", [])]
         with pytest.raises(Stopped, match="nobody and nothing is called"):
             asked("joe", "study-read", "1.1")
+        house.people.disable(jane.id, "gone", time.time_ns())
+        with pytest.raises(Stopped, match="jane is disabled"):
+            asked("jane", "study-read", "1.1")
     finally:
         house.close()

@@ -316,6 +316,7 @@ def test_every_change_has_its_act_or_is_a_commands_or_ones_own() -> None:
         ChangeKind.DOOR_RENEW,
         ChangeKind.FACTOR_ENROLL,
         ChangeKind.FACTOR_REMOVE,
+        ChangeKind.PERSON_VOUCH,  # the site's own, on the word of a provider or directory
         ChangeKind.SITE_RESTORE,
     }
     assert set(ACTS) == set(ChangeKind) - others

@@ -48,7 +48,7 @@ def test_windows_are_half_open(from_ns: int, until_ns: int, there: bool) -> None
     row = Related("jane", Relation.GRANTED, ANNA, "", from_ns, until_ns)
     assert to(row) == ({Relation.GRANTED} if there else set())
     ties = Ties.of(caller(person(Role.RADIOLOGIST), related=[row]))
-    assert ties.studies_of(Relation.GRANTED, NOW) == AnyOf(
+    assert ties.studies_of({Relation.GRANTED}, NOW) == AnyOf(
         (Has("patient", frozenset({"HOSPITAL\x1fP1"})),) if there else ()
     )
 

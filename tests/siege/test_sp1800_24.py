@@ -1,4 +1,4 @@
-"""The checks of SP 1800-24 that concern the path, under their names. T26 is test_hostile.py and test_crowd.py, T28 test_time.py, T30 `make bench`."""
+"""The checks of SP 1800-24 that concern the path, under their names. T26 is test_hostile.py and test_crowd.py, T27 test_people_down.py, T28 test_time.py, T30 `make bench`."""
 
 from __future__ import annotations
 
@@ -32,8 +32,37 @@ from leadglass.lab.peers import (
     querying,
     storing,
 )
+from leadglass.policy.decide import decide
+from leadglass.policy.people import may, permitted
 from leadglass.site.layout import CA_DIRECTORY, DEVICE_CA
-from leadglass.terms import Caller, Change, ChangeKind, NotIdentified, Peer, SignIn
+from leadglass.site.model import Site
+from leadglass.terms import (
+    Act,
+    Action,
+    Caller,
+    Change,
+    ChangeKind,
+    Commitment,
+    Containment,
+    Dossier,
+    Factor,
+    Level,
+    NotIdentified,
+    NotPermitted,
+    Offer,
+    PatientIdentity,
+    Peer,
+    Person,
+    Proposal,
+    Query,
+    Retrieval,
+    Role,
+    Root,
+    SecondPersonNeeded,
+    SignIn,
+    StepUpNeeded,
+    Subject,
+)
 from leadglass.wire import tags, uids
 from leadglass.wire.elements import DataSet, parse
 from leadglass.wire.elements import encode as encode_data_set
@@ -160,6 +189,92 @@ def test_t29_nothing_comes_with_a_password(site: RunningSite, house: House) -> N
     assert len(refused_people(site)) == before + len(defaults)
     stranger = dataclasses.replace(who(site, "CT1"), stick=None, authorities=site.bundles["CT1"].directory / "ca.pem")
     assert heard(site, dataclasses.replace(stranger, source="127.7.1.1"), querying()) != ""
+
+
+OPERATIONS = ("find", "get", "commit", "store")
+OF_ROLES = {  # what each may ask of the archive's door, by hand
+    Role.RADIOLOGIST: OPERATIONS,
+    Role.TECHNOLOGIST: OPERATIONS,
+    Role.REFERRING_CLINICIAN: ("find", "get", "commit"),
+    Role.CLINICIAN_ELSEWHERE: ("find", "get", "commit"),
+    Role.OUTSIDE_REVIEWER: ("find", "get", "commit"),
+    Role.SERVICE_ACCOUNT: OPERATIONS,
+    Role.PACS_ADMINISTRATOR: (),
+    Role.SECURITY_OFFICER: (),
+    Role.AUDITOR: (),
+    Role.BIOMEDICAL_ENGINEER: (),
+    Role.VENDOR: (),
+}
+
+
+def one_of_each(role: Role, fresh: bool = True) -> Caller:
+    person = Person(f"t04-{role}", role, role, frozenset({role}))
+    stepped_up = time.time_ns() if fresh else 0
+    return Caller(person, "t04", Peer("127.0.0.1", 1, "web"), frozenset({Factor.PASSKEY}), stepped_up)
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_t04_each_role_at_each_operation(house: House, role: Role) -> None:
+    """At a web door, and at a workstation that itself may do all of it: the person's right decides."""
+    caller = one_of_each(role)
+    everything = site_of_one_workstation(house)
+    seated = Subject(
+        everything.devices["WS"], Peer("127.0.0.1", 1, "dimse"), Proposal("WS", "LEADGLASS"), "sha256:0", caller=caller
+    )
+    for asker in (caller, seated):
+        asked = {
+            "find": Query(asker, Root.STUDY, Level.STUDY, {}),
+            "get": Retrieval(asker, Root.STUDY, Level.STUDY, {tags.STUDY_INSTANCE_UID: "1.2"}),
+            "commit": Commitment(asker, "1.2", ()),
+            "store": Offer(asker, uids.storage_class_of("CTImageStorage") or "", "1.2", uids.EXPLICIT_VR_LITTLE_ENDIAN),
+        }
+        for operation, request in asked.items():
+            allowed = True
+            try:
+                if isinstance(asker, Caller):
+                    house.do.decide(asker, request)
+                else:
+                    decide(everything, Containment(), asker, request, now_ns=time.time_ns())
+            except NotPermitted:
+                allowed = False
+            assert allowed == (operation in OF_ROLES[role]), (type(asker).__name__, operation)
+
+
+def site_of_one_workstation(house: House) -> Site:
+    """As the running one, with one more device that flows let do everything."""
+    now = house.site()
+    flow = dataclasses.replace(
+        now.flows[0], id="t04", sources=("WS",), may=frozenset(Action), sop_classes=None, destinations=None
+    )
+    device = dataclasses.replace(now.devices["WS1"], name="WS", ae_titles=("WS",))
+    return dataclasses.replace(now, devices={**now.devices, "WS": device}, flows=(*now.flows, flow))
+
+
+def test_t04_nobody_edits_audit_or_approves_their_own_deletion(house: House) -> None:
+    words = {str(each) for each in (*Act, *ChangeKind)}
+    assert {each for each in words if "audit" in each or "journal" in each} == {"audit-read", "audit-report"}
+    administrator, officer = one_of_each(Role.PACS_ADMINISTRATOR), one_of_each(Role.SECURITY_OFFICER)
+    for act in (Act.AUDIT_READ, Act.AUDIT_REPORT):
+        with pytest.raises(NotPermitted):
+            may(administrator, act, time.time_ns())
+        assert may(officer, act, time.time_ns())
+
+    def approves(approver: Caller, requester: Caller) -> None:
+        told = {
+            "act": Act.STUDY_ERASE,
+            "requested_by": requester.person.id,
+            "requester_roles": sorted(requester.person.roles),
+        }
+        house.do.authorise(Change("t04", approver, ChangeKind.ACCESS_APPROVE, "t04", told))
+
+    approves(officer, administrator)
+    for asker in (administrator, officer):
+        with pytest.raises(NotPermitted):
+            approves(asker, asker)
+    with pytest.raises(StepUpNeeded):
+        approves(one_of_each(Role.SECURITY_OFFICER, fresh=False), administrator)
+    with pytest.raises(SecondPersonNeeded):
+        permitted(administrator, Act.STUDY_ERASE, Dossier("1.2", PatientIdentity("P1")), time.time_ns())
 
 
 def test_t05_only_the_device_that_a_certificate_belongs_to(site: RunningSite, tmp_path: Path) -> None:

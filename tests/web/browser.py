@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 
 from tests.programs import require
 
@@ -96,9 +98,8 @@ class Screen:
     def sign_in(self) -> None:
         """By the button; or the browser's own suggestion was faster, which a virtual authenticator accepts at once."""
         self.open("/sign-in")
-        button = self.page.get_by_role("button", name="Sign in with a passkey")
-        if button.count():
-            button.click(no_wait_after=True)
+        with contextlib.suppress(PlaywrightError):  # gone already
+            self.page.get_by_role("button", name="Sign in with a passkey").click(timeout=1_000, no_wait_after=True)
         self.page.wait_for_url(lambda url: "/sign-in" not in url)
 
     def close(self) -> None:

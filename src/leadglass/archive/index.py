@@ -281,6 +281,11 @@ class Index:
         row = self._one("SELECT raw_id, issuer FROM studies WHERE study = ?", (study_instance_uid,))
         return None if row is None else PatientIdentity(row[0], row[1])
 
+    def patients_called(self, patient_id: str) -> list[PatientIdentity]:
+        """Everybody with a Patient ID, whoever issued it."""
+        rows = self._all("SELECT raw_id, issuer FROM patients WHERE raw_id = ? ORDER BY issuer", (patient_id,))
+        return [PatientIdentity(*row) for row in rows]
+
     def statistics(self) -> dict[str, int]:
         """How many patients, studies, series and instances are current, and how many versions are held."""
         counted = "SELECT (SELECT count(*) FROM patients), (SELECT count(*) FROM studies), (SELECT count(*) FROM series), (SELECT coalesce(sum(instances), 0) FROM counts), (SELECT count(*) FROM versions WHERE standing = 'held')"

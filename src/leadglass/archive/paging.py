@@ -6,6 +6,7 @@ Each page is a read of its own (keyset pagination in the order of the index that
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,27 +59,27 @@ def among(column: str, values: Iterable[str]) -> Condition:
 
 
 class Pages:
-    """Reads that never hold more than a page."""
+    """Reads that never hold more than a page. `first_rows`: of the first page of a walk, where most rows that are met are left out."""
 
-    def __init__(self, read: Read) -> None:
-        self.read = read
+    def __init__(self, read: Read, first_rows: int = sys.maxsize) -> None:
+        self.read, self._first_rows = read, first_rows
 
     def walk(self, columns: str, walk: Walk, where: Condition) -> Iterator[Found]:
         """The rows of a walk in its order: first the columns of the order, then those asked for."""
         key, width = ", ".join(walk.order), len(walk.order)
         marks = ", ".join("?" * width)
         after: Sequence[Value] = (walk.low, *[""] * (width - 1))
-        operator = ">="
+        operator, wanted = ">=", min(self._first_rows, PAGE_ROWS)
         while True:
             statement = (
                 f"SELECT {key}, {columns} FROM {walk.source} WHERE ({key}) {operator} ({marks}) AND {walk.order[0]} <= ?"
                 f" AND {where.text} ORDER BY {key} LIMIT ?"
             )
-            rows = self.read(statement, (*after, walk.high, *where.values, PAGE_ROWS))
+            rows = self.read(statement, (*after, walk.high, *where.values, wanted))
             yield from rows
-            if len(rows) < PAGE_ROWS:
+            if len(rows) < wanted:
                 return
-            after, operator = rows[-1][:width], ">"
+            after, operator, wanted = rows[-1][:width], ">", PAGE_ROWS
 
     def listed(self, statement: str, column: str, values: Sequence[str], where: Condition) -> Iterator[Found]:
         """The rows that a list of values of a unique column names, at most a page at a time."""

@@ -23,7 +23,7 @@ from leadglass.archive.matching import END, Key, keys_to_match, name_forms, told
 from leadglass.archive.paging import Condition, Found, Pages, Read, Walk, among, one_of
 from leadglass.archive.projection import UNNUMBERED, attributes_of
 from leadglass.archive.sqlite import Value
-from leadglass.archive.visibility import STUDY_COLUMNS, Sight, Visibility, of_class
+from leadglass.archive.visibility import RECHECK_ROWS, STUDY_COLUMNS, Sight, Visibility, of_class
 from leadglass.terms import Level, Mismatched, Query, Root
 from leadglass.wire import tags
 
@@ -52,7 +52,8 @@ class Rows:
     """The answers of one C-FIND. Raises Mismatched, Malformed."""
 
     def __init__(self, read: Read, query: Query, visible: Visibility) -> None:
-        self._pages, self._level, self._classes = Pages(read), query.level, visible.sop_classes
+        self._pages = Pages(read, RECHECK_ROWS) if visible.confined else Pages(read)
+        self._level, self._classes = query.level, visible.sop_classes
         self._sight = Sight(read, visible)
         known = _KNOWN[query.level]
         self._asked = tuple(tag for tag in query.keys if tag in known)
@@ -113,7 +114,8 @@ class Rows:
 
     def _places(self, uids: Sequence[str]) -> Iterator[Found]:
         """Each study once that the keys do not leave out and the rule lets pass."""
-        visible = of_class(self._classes, "c.study = s.study") & self._sight.where
+        shown = of_class(self._classes, "c.study = s.study")
+        visible = shown & self._sight.where
         listed = f"SELECT {STUDY_COLUMNS} FROM studies s NOT INDEXED"
         if uids:
             yield from self._pages.listed(listed, "s.study", uids, visible)
@@ -122,7 +124,7 @@ class Rows:
         if walks[0].rank >= BROAD_RANK and self._sight.visible.confined:
             few = self._sight.candidates()
             if few is not None:
-                where = _narrow(self._keys, "s", COLUMNS.keys()) & _of_modality(self._keys) & visible
+                where = _narrow(self._keys, "s", COLUMNS.keys()) & _of_modality(self._keys) & shown
                 yield from self._pages.listed(listed, "s.study", few, where)
                 return
         for walk in walks:

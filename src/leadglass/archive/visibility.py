@@ -100,7 +100,7 @@ class Sight:
         return self._last[1]
 
     def candidates(self) -> list[str] | None:
-        """Every study that the rule can mean, where they are few; None where they are not, or where the rule does not say."""
+        """The studies that the rule lets pass, where they are few; None where they are not, or where the rule does not lead to them."""
         way = _way(self.visible.studies)
         if way is None:
             return None
@@ -178,7 +178,7 @@ _HAS: Mapping[str, Callable[[Iterable[str]], Condition]] = {
 
 
 def _way(rule: StudyRule) -> Condition | None:
-    """A statement whose column `study` names every study that the rule can mean; None where a rule leads to no index that is short."""
+    """A statement whose column `study` names the studies that the rule lets pass; None where no index leads to exactly them."""
     match rule:
         case Has(name, values) if name in _WAYS:
             return Condition(_WAYS[name], (json.dumps(sorted(values)),))
@@ -189,8 +189,6 @@ def _way(rule: StudyRule) -> Condition | None:
             known = [way for way in ways if way is not None and way.text]
             bound: tuple[Value, ...] = tuple(value for way in known for value in way.values)
             return Condition(" UNION ALL ".join(way.text for way in known), bound)
-        case AllOf(rules):
-            return next((way for each in rules if (way := _way(each)) is not None), None)
         case _:
             return None
 

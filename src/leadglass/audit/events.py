@@ -46,6 +46,7 @@ from leadglass.terms import (
 )
 
 NAME_SHOWN_CHARACTERS = 64
+PEOPLES_DOORS = ("web", "console")
 COMMAND = "command"  # the action of a refusal that came before anybody knew what was asked
 
 
@@ -67,6 +68,18 @@ def association_refused(peer: Peer, proposal: Proposal, refusal: Refused) -> Eve
 
 def turned_away(peer: Peer, refusal: Refused) -> Event:
     """Somebody was refused before there was a request: a stranger without an A-ASSOCIATE-RQ, or a device whose command means nothing."""
+    if refusal.subject is None and peer.door in PEOPLES_DOORS:
+        return Event(
+            EventKind.PERSON_REFUSED,
+            Outcome.REFUSED,
+            actor="",
+            address=peer.address,
+            action=COMMAND,
+            rule=refusal.rule,
+            reason=refusal.reason,
+            fingerprint=fingerprint_of(peer),
+            details={"refusal": type(refusal).__name__, "door": peer.door},
+        )
     if refusal.subject is None:
         return association_refused(peer, Proposal("", ""), refusal)
     return _by(

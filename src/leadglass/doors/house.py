@@ -32,11 +32,15 @@ class Worker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What only a running site knows. `lag_seconds`: by consumer of the journal, since it had last read everything; `metrics`: where they are."""
+    """What only a running site knows. `lag_seconds`: by consumer of the journal, since it had last read everything; `metrics`: where they are.
+
+    `silent()`: which directories do not answer, in words an operator can act on.
+    """
 
     workers: Callable[[], Sequence[Worker]]
     lag_seconds: Callable[[], Mapping[str, float]]
     metrics: str
+    silent: Callable[[], Sequence[str]] = tuple
 
 
 class Standings(Protocol):

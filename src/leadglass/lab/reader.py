@@ -50,11 +50,11 @@ class Reader:
         """The status of one study's page."""
         return self._client.get(f"/studies/{study_instance_uid}").status_code
 
-    def break_glass(self, patient_id: str, reason: str) -> int:
-        """From the refusal: the patient, and why."""
-        form = self._client.get("/glass").text
+    def break_glass(self, study_instance_uid: str, reason: str) -> int:
+        """From the refused page of a study: for its patient, and why."""
+        form = self._client.get("/glass", params={"study": study_instance_uid}).text
         token = _CSRF.search(form)
-        fields = {"patient_id": patient_id, "issuer": "", "reason": reason, "csrf": token[1] if token else ""}
+        fields = {"study": study_instance_uid, "reason": reason, "csrf": token[1] if token else ""}
         return self._client.post("/glass", data=fields).status_code
 
     def __enter__(self) -> Reader:

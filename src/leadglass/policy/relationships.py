@@ -13,7 +13,7 @@ import datetime as dt
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from leadglass.terms import (
@@ -75,14 +75,14 @@ class Ties:
             found.add(Relation.CLINICIAN)
         return frozenset(found)
 
-    def studies_of(self, relation: Relation, now_ns: int) -> StudyRule:
-        """Which studies this person has a relation to; where a row names study and patient, by the study: `to` looks at both."""
-        patients = frozenset(key for key, rows in self.patients.items() if _any_of(rows, relation, now_ns))
-        studies = frozenset(uid for uid, rows in self.studies.items() if _any_of(rows, relation, now_ns))
+    def studies_of(self, relations: Collection[Relation], now_ns: int) -> StudyRule:
+        """To which studies this person has any of these relations; where a row names study and patient, by the study: `to` looks at both."""
+        patients = frozenset(key for key, rows in self.patients.items() if _any_of(rows, relations, now_ns))
+        studies = frozenset(uid for uid, rows in self.studies.items() if _any_of(rows, relations, now_ns))
         parts = [Has("patient", patients), Has("study", studies)]
-        if relation is Relation.DEPARTMENT:
+        if Relation.DEPARTMENT in relations:
             parts.append(Has("department", self.departments))
-        if relation is Relation.CLINICIAN:
+        if Relation.CLINICIAN in relations:
             parts.append(Has("clinician", self.names))
         return AnyOf(tuple(part for part in parts if part.values))
 
@@ -96,8 +96,8 @@ def _folded(texts: Iterable[str]) -> frozenset[str]:
     return frozenset(folded for text in texts if (folded := normalise_for_matching(text).rstrip("^")))
 
 
-def _any_of(rows: Iterable[Related], relation: Relation, now_ns: int) -> bool:
-    return any(each.relation is relation and _in_force(each, now_ns) for each in rows)
+def _any_of(rows: Iterable[Related], relations: Collection[Relation], now_ns: int) -> bool:
+    return any(each.relation in relations and _in_force(each, now_ns) for each in rows)
 
 
 def _in_force(each: Related, now_ns: int) -> bool:

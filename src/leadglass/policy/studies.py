@@ -70,7 +70,7 @@ def ground(rule: StudyRule, ties: Ties, now_ns: int) -> StudyRule:
     """The rule with patients, studies, departments and names in the place of relations."""
     match rule:
         case Has(field, values) if field == RELATION:
-            return any_of(ties.studies_of(Relation(value), now_ns) for value in sorted(values))
+            return any_of([ties.studies_of(frozenset(map(Relation, values)), now_ns)])
         case AnyOf(rules):
             return any_of(ground(each, ties, now_ns) for each in rules)
         case AllOf(rules):

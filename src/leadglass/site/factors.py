@@ -35,7 +35,10 @@ class Passkey:
 
 @dataclass(frozen=True, slots=True)
 class Password:
-    """`hash`: argon2id in PHC form. `totp`: the shared secret of the authenticator app, base32; the two are enrolled together."""
+    """`hash`: argon2id in PHC form. `totp`: the shared secret of the authenticator app, base32; the two are enrolled together.
+
+    Of somebody whose password is a directory's there is the app alone: `hash` is "".
+    """
 
     hash: str
     totp: str
@@ -74,6 +77,11 @@ class Factors:
         rows = self._register.read(statement, (digest,))
         return InvitationRow(*rows[0]) if rows else None
 
+    def was_reset(self, person: str) -> bool:
+        """Somebody took away what the person had, and gave out a link."""
+        statement = "SELECT 1 FROM invitations WHERE person = ? AND purpose = 'reset'"
+        return bool(self._register.read(statement, (person,)))
+
     # ---- what a person has
 
     def passkey(self, credential: str) -> Passkey | None:
@@ -87,7 +95,7 @@ class Factors:
 
     def password(self, person: str) -> Password | None:
         rows = self._register.read(
-            "SELECT hash, secret, passwords.created_ns, passwords.last_used_ns FROM passwords JOIN totps USING(person) WHERE person = ?",
+            "SELECT ifnull(hash, ''), secret, totps.created_ns, totps.last_used_ns FROM totps LEFT JOIN passwords USING(person) WHERE person = ?",
             (person,),
         )
         return Password(*rows[0]) if rows else None
@@ -98,7 +106,7 @@ class Factors:
 
     def enrolled(self) -> frozenset[str]:
         """Ids of everybody who can prove who they are."""
-        rows = self._register.read("SELECT person FROM passkeys UNION SELECT person FROM passwords")
+        rows = self._register.read("SELECT person FROM passkeys UNION SELECT person FROM totps")
         return frozenset(str(row[0]) for row in rows)
 
     # ---- enrolment: all of it or nothing
@@ -122,7 +130,9 @@ class Factors:
         with self._register.transaction() as connection:
             now = password.created_ns
             _enrolling(connection, person, invitation, codes, nonce, now)
-            connection.execute("INSERT OR REPLACE INTO passwords VALUES(?,?,?,0)", (person, password.hash, now))
+            connection.execute("DELETE FROM passwords WHERE person = ?", (person,))
+            if password.hash:
+                connection.execute("INSERT INTO passwords VALUES(?,?,?,0)", (person, password.hash, now))
             connection.execute("INSERT OR REPLACE INTO totps VALUES(?,?,?,0)", (person, password.totp, now))
             connection.execute("DELETE FROM used_codes WHERE person = ?", (person,))  # another secret's
             connection.execute("INSERT INTO used_codes VALUES(?,?)", (person, counter))
@@ -137,7 +147,7 @@ class Factors:
         with self._register.transaction() as connection:
             kept = list(
                 connection.execute(
-                    "SELECT 1 FROM passkeys WHERE person = ?1 AND credential != ?2 UNION ALL SELECT 1 FROM passwords WHERE person = ?1",
+                    "SELECT 1 FROM passkeys WHERE person = ?1 AND credential != ?2 UNION ALL SELECT 1 FROM totps WHERE person = ?1",
                     (person, credential),
                 )
             )

@@ -160,15 +160,34 @@ class People:
         )
 
     def describe(self, person: Person, now_ns: int) -> None:
-        """Display name, mail, departments, names in studies, the account's end: what a directory, or its owner, says anew. Not roles."""
-        row = (
-            person.display, person.mail, _json(person.departments), _json(person.names), person.until_ns, now_ns, person.id,
-        )  # fmt: skip
+        """Name, display name, mail, departments, names in studies, the account's end: what its owner says anew. Raises NotChanged."""
         with self._register.transaction() as connection:
+            _describe(connection, person, now_ns)
+
+    def vouch(self, person: Person, why: str, now_ns: int) -> int:
+        """What a provider or directory says of somebody from now on, whom it may have lost sight of: added where they are new, else described anew,
+        enabled, with these roles and no others. Where one is lost, sessions and leases end; how many sessions. Raises NotChanged."""
+        if self.get(person.id) is None:
+            self.add(person, person.source, why, now_ns)
+            return 0
+        with self._register.transaction() as connection:
+            _describe(connection, person, now_ns)
             connection.execute(
-                "UPDATE people SET display = ?, mail = ?, departments = ?, names = ?, until_ns = ?, changed_ns = ? WHERE id = ?",
-                row,
+                "UPDATE people SET enabled = 1, disabled_why = '', gone_ns = 0 WHERE id = ?", (person.id,)
             )
+            had = {Role(row[0]) for row in connection.execute("SELECT role FROM roles WHERE person = ?", (person.id,))}
+            lost = sorted(had - person.roles)
+            for role in lost:
+                connection.execute("DELETE FROM roles WHERE person = ? AND role = ?", (person.id, role))
+            for role in sorted(person.roles - had):
+                _grant(connection, person.id, role, person.source, why, now_ns)
+            if not lost:
+                return 0
+            return end_everything(connection, person.id, f"{person.source} no longer gives {', '.join(lost)}", now_ns)
+
+    def gone(self, person_id: str) -> bool:
+        """Disabled because the directory that vouched for them no longer did, and for nothing else."""
+        return bool(self._register.read("SELECT 1 FROM people WHERE id = ? AND enabled = 0 AND gone_ns", (person_id,)))
 
     def disable(self, person_id: str, why: str, now_ns: int, *, gone: bool = False) -> int:
         """Sessions, leases and the open link end with it; how many sessions. `gone`: from the directory that vouched."""
@@ -252,6 +271,18 @@ def folded_set(texts: Iterable[str]) -> frozenset[str]:
 
 def _json(texts: Iterable[str]) -> str:
     return json.dumps(sorted(texts))
+
+
+def _describe(connection: apsw.Connection, person: Person, now_ns: int) -> None:
+    if list(connection.execute("SELECT 1 FROM people WHERE name = ? AND id != ?", (person.name, person.id))):
+        raise NotChanged(f"{person.name} is somebody else's name here: `leadglass people list` shows who is")
+    row = (
+        person.name, person.display, person.mail, _json(person.departments), _json(person.names), person.until_ns, now_ns, person.id,
+    )  # fmt: skip
+    connection.execute(
+        "UPDATE people SET name = ?, display = ?, mail = ?, departments = ?, names = ?, until_ns = ?, changed_ns = ? WHERE id = ?",
+        row,
+    )
 
 
 def _grant(connection: apsw.Connection, person: str, role: Role, by: str, why: str, now_ns: int) -> None:

@@ -1,4 +1,4 @@
-"""Which tables does the register keep about people? Its second migration."""
+"""Which tables does the register keep about people? Its second migration; what came later has one of its own."""
 
 from __future__ import annotations
 
@@ -58,3 +58,5 @@ CREATE INDEX leases_device ON leases(device, ended_ns);
 CREATE TABLE reviews(
     id TEXT PRIMARY KEY, reviewer TEXT NOT NULL, at_ns INTEGER NOT NULL, digest TEXT NOT NULL, findings TEXT NOT NULL) WITHOUT ROWID;
 """
+
+HINTS = "ALTER TABLE sessions ADD COLUMN hint TEXT NOT NULL DEFAULT ''"

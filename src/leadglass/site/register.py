@@ -19,7 +19,7 @@ from pathlib import Path
 import apsw
 
 from leadglass.site.migrations import migrate_database, script
-from leadglass.site.people_schema import PEOPLE
+from leadglass.site.people_schema import HINTS, PEOPLE
 from leadglass.terms import KeyFault, Reference, Refused, StoreFault
 
 BUSY_SECONDS = 10.0
@@ -47,7 +47,11 @@ CREATE TABLE commitments(
 """
 
 
-MIGRATIONS = (script(1, "the first tables", _FIRST), script(2, "people", PEOPLE))
+MIGRATIONS = (
+    script(1, "the first tables", _FIRST),
+    script(2, "people", PEOPLE),
+    script(3, "sessions elsewhere", HINTS),
+)
 
 
 class Taken(Refused):

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
     from leadglass.site.register import Register
 
-_COLUMNS = (
-    "id, person, browser, address, factors, opened_ns, seen_ns, stepped_up_ns, locked, until_ns, ended_ns, ended_why"
-)
+_COLUMNS = "id, person, browser, address, factors, opened_ns, seen_ns, stepped_up_ns, locked, until_ns, ended_ns, ended_why, hint"
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
     """One sign-in and what became of it. `id`: public, names it in events; `browser`: digest of what it is bound to.
+
+    `hint`: what the provider that vouched calls its own session of that browser, "" without one.
 
     Times are Unix nanoseconds, 0: never. `seen_ns`: the last request, a few seconds late; `until_ns`: its end, whatever happens.
     """
@@ -36,6 +36,7 @@ class SessionRow:
     until_ns: int
     ended_ns: int
     ended_why: str
+    hint: str = ""
 
     def live(self, now_ns: int) -> bool:
         return not self.ended_ns and now_ns < self.until_ns
@@ -64,10 +65,10 @@ class Sessions:
         factors = " ".join(sorted(row.factors))
         values = (
             row.id, digest, row.person, row.browser, row.address, factors, row.opened_ns, row.seen_ns, row.stepped_up_ns,
-            int(row.locked), row.until_ns, row.ended_ns, row.ended_why,
+            int(row.locked), row.until_ns, row.ended_ns, row.ended_why, row.hint,
         )  # fmt: skip
         with self._register.transaction() as connection:
-            connection.execute("INSERT INTO sessions VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)", values)
+            connection.execute("INSERT INTO sessions VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)", values)
             connection.execute(
                 "UPDATE sessions SET ended_ns = ?, ended_why = 'more sessions at once than allowed' WHERE id IN ("
                 "SELECT id FROM sessions WHERE person = ? AND ended_ns = 0 AND until_ns > ? AND id != ? "
@@ -90,6 +91,17 @@ class Sessions:
 
     def every(self) -> list[SessionRow]:
         return [_row(each) for each in self._register.read(f"SELECT {_COLUMNS} FROM sessions ORDER BY opened_ns DESC")]  # noqa: S608
+
+    def vouched(self, source: str, person: str, hint: str, now_ns: int) -> list[SessionRow]:
+        """The live ones of people of a provider: of one person, of one session there, or of that session of that person. Nobody's for neither."""
+        if not person and not hint:
+            return []
+        columns = ", ".join(f"sessions.{each}" for each in _COLUMNS.split(", "))
+        statement = (
+            f"SELECT {columns} FROM sessions JOIN people ON people.id = sessions.person WHERE people.source = ?1 AND ended_ns = 0 "  # noqa: S608
+            "AND sessions.until_ns > ?4 AND ?2 IN ('', person) AND ?3 IN ('', hint)"
+        )
+        return [_row(each) for each in self._register.read(statement, (source, person, hint, now_ns))]
 
     def seen(self, session_id: str, now_ns: int) -> None:
         self._set(session_id, "seen_ns = ?", (now_ns,))
@@ -130,6 +142,6 @@ class Sessions:
             connection.execute(f"UPDATE sessions SET {what} WHERE id = ? AND ended_ns = 0", (*values, session_id))  # noqa: S608
 
 
-def _row(found: tuple[str, str, str, str, str, int, int, int, int, int, int, str]) -> SessionRow:
+def _row(found: tuple[str, str, str, str, str, int, int, int, int, int, int, str, str]) -> SessionRow:
     factors = frozenset(Factor(each) for each in found[4].split())
-    return SessionRow(*found[:4], factors, *found[5:8], bool(found[8]), *found[9:])
+    return SessionRow(*found[:4], factors, *found[5:8], bool(found[8]), found[9], found[10], found[11], found[12])

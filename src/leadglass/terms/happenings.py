@@ -119,6 +119,7 @@ class ChangeKind(enum.StrEnum):
     PERSON_DISABLE = "person-disable"
     PERSON_ENABLE = "person-enable"
     PERSON_RESET = "person-reset"
+    PERSON_VOUCH = "person-vouch"
     RELATIONS_IMPORT = "relations-import"
     ROLE_GRANT = "role-grant"
     ROLE_REVOKE = "role-revoke"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import socket
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -23,17 +22,10 @@ from tests.identity.people.domain import (
     STAFF,
     TECHNOLOGISTS,
     Domain,
-    domain,
     filetime,
 )
 
 pytestmark = pytest.mark.xdist_group("domain")
-
-
-@pytest.fixture(scope="module")
-def ad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Domain]:
-    with domain(tmp_path_factory.mktemp("ad")) as running:
-        yield running
 
 
 def ours(ad: Domain, **changes: Any) -> Directory:

@@ -45,6 +45,10 @@ async function interact(provider, request, response) {
   let result;
   if (asked.has('error')) {
     result = { error: asked.get('error') };
+  } else if (prompt.name === 'login' && !asked.has('account')) { // a browser that a person sits at: the page waits for them
+    response.setHeader('content-type', 'text/html');
+    response.end('<!doctype html><title>Who is it?</title>');
+    return;
   } else if (prompt.name === 'login') {
     const login = { accountId: asked.get('account') };
     if (asked.has('amr')) login.amr = asked.get('amr').split(',');

@@ -159,9 +159,13 @@ def answers(house: House, questions: Mapping[str, Question], question: str, argu
 
 def changed(house: House, uid: int, kind: ChangeKind, about: str, arguments: Row) -> Row:
     """One change by an operator, through the gateway. Raises Stopped."""
-    order = Change(uuid.uuid4().hex, Operator(uid, user_name(uid)), kind, about, arguments)
     with stopping():
-        return run(gateway.change(house.do, order))
+        return ordered(house.do, uid, kind, about, arguments)
+
+
+def ordered(do: gateway.Stages, uid: int, kind: ChangeKind, about: str, arguments: Row) -> Row:
+    """The same where there is no command. Raises Refused, Fault."""
+    return run(gateway.change(do, Change(uuid.uuid4().hex, Operator(uid, user_name(uid)), kind, about, arguments)))
 
 
 @contextlib.contextmanager

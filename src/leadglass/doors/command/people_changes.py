@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from leadglass.identity.people.desk import Desk
+from leadglass.identity.people.elsewhere import vouched_of
 from leadglass.identity.people.links import link_address
 from leadglass.identity.people.review import findings_digest, findings_of, findings_text
+from leadglass.identity.people.vouched import person_of
 from leadglass.policy.people import incompatible
 from leadglass.site.people import People, Review, fold_name, folded_set, person_name_problem
 from leadglass.terms import Caller, Change, ChangeKind, NotChanged, Person, Role
@@ -21,6 +23,7 @@ Result = Mapping[str, object]
 Arguments = Mapping[str, Any]
 TEXT_CHARACTERS_MAX = 512
 ALL_SESSIONS = "all"
+LOCAL = "local"  # nobody else vouches for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +95,24 @@ def _reset(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
     return {"person": person.name, **_link(parts, person, "reset")}
 
 
+def _vouch(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
+    """What a provider or directory said at a sign-in: who that is, with the roles that it gives and no others. Repeated, it changes nothing."""
+    vouched = vouched_of(change.about, arguments)
+    known = parts.people.get(vouched.person_id) or parts.people.named(vouched.name)
+    person = person_of(vouched, known, gone=known is not None and parts.people.gone(known.id))
+    if clash := incompatible(person.roles):
+        raise NotChanged(f"{vouched.source} gives {person.name} roles of which {clash}")
+    ended = parts.people.vouch(person, f"{vouched.source} vouches for them", time.time_ns())
+    parts.raise_generation(change)
+    return {"person": person.name, "roles": sorted(person.roles), "sessions_ended": ended}
+
+
 def _grant(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
     person, role = person_named(parts, change.about), _role(arguments.get("role"))
+    if person.source != LOCAL:
+        raise NotChanged(
+            f"{person.source} alone says what {person.name} is: put them in a group there that gives {role}"
+        )
     if clash := incompatible(person.roles | {role}):
         raise NotChanged(clash)
     parts.people.grant(person.id, role, change.operator.name, _why(arguments), time.time_ns())
@@ -205,6 +224,7 @@ PEOPLE_KINDS: Mapping[ChangeKind, Callable[[PeopleParts, Change, Arguments], Res
     ChangeKind.PERSON_DISABLE: _disable,
     ChangeKind.PERSON_ENABLE: _enable,
     ChangeKind.PERSON_RESET: _reset,
+    ChangeKind.PERSON_VOUCH: _vouch,
     ChangeKind.ROLE_GRANT: _grant,
     ChangeKind.ROLE_REVOKE: _revoke,
     ChangeKind.SESSION_END: _end_session,

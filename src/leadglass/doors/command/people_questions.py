@@ -63,6 +63,11 @@ def amber_people(house: House) -> Iterator[str]:
     accounts, now_ns = house.people.accounts(), time.time_ns()
     if not house.people.factors.enrolled():
         yield "no person is enrolled: one operator changes the site alone"
+    site, sources = house.site(), sorted({each.person.source for each in accounts if each.person.enabled} - {"local"})
+    for source in sources:
+        kind, _, name = source.partition(":")
+        if name not in (site.providers if kind == "oidc" else site.directories):
+            yield f"{source} is no longer in the site file, and people whom it vouched for still have accounts: `leadglass people list`"
     if accounts and review_due(accounts, house.people.last_review(), now_ns):
         yield "the review of accounts is overdue: `leadglass people review`, then sign it with --sign"
 
@@ -83,7 +88,8 @@ def _described(house: House, account: Account, now_ns: int) -> Row:
         "mail": person.mail,
         "source": person.source,
         "passkeys": len(factors.passkeys(person.id)),
-        "password": password is not None,
+        "password": bool(password and password.hash),
+        "app": password is not None,
         "recovery_codes": factors.recovery_codes_left(person.id),
         "certificates": sorted(account.certificates),
         "sessions": sum(each.live(now_ns) for each in own),

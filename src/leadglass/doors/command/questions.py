@@ -268,6 +268,8 @@ def _amber(house: House) -> Iterator[str]:
     if site.key_beside_data:
         yield "the site key lies on the same file system as the data: name one elsewhere in [site] key"
     yield from amber_people(house)
+    if house.serving is not None:
+        yield from house.serving.silent()
     if house.containment_unreadable():
         yield "the containment state cannot be read: the last known one holds, and only what stores is let in"
 

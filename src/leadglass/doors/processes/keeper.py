@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
@@ -21,6 +22,7 @@ from leadglass.doors.dimse.services.commitment import SUCCESS, report_there
 from leadglass.doors.dimse.services.move import Dial
 from leadglass.doors.house import House, Question, Serving, Worker
 from leadglass.doors.processes.metrics import serve_metrics
+from leadglass.doors.processes.sweeps import Sweeps
 from leadglass.identity.doors import renew_doors
 from leadglass.site.register import PendingCommitment
 from leadglass.terms import ChangeKind, Commitment, EventKind, Fault, Outcome, Peer, Proposal, Refused, Subject
@@ -50,11 +52,15 @@ def serve(
 ) -> int:
     """Until `stop`; 1 where acknowledging had to stop."""
     renewals, searching = Consumer(), Consumer()
+    sweeps = Sweeps(house, partial(_change, house))
     told = notices.start(house.site(), house.journal, stop)
     house = replace(
         house,
         serving=Serving(
-            workers, lambda: {"renewals": renewals.lag_seconds(), "search": searching.lag_seconds(), **told()}, ""
+            workers,
+            lambda: {"renewals": renewals.lag_seconds(), "search": searching.lag_seconds(), **told()},
+            "",
+            sweeps.silent,
         ),
     )
     metrics = serve_metrics(house)
@@ -66,6 +72,7 @@ def serve(
         target=_retire_renewed, args=(house, stop, since, renewals), name="renewals", daemon=True
     )
     feeding = threading.Thread(target=_feed_search, args=(house, stop, searching), name="search")
+    threading.Thread(target=sweeps.until, args=(stop,), name="directories", daemon=True).start()
     answering.start()
     feeding.start()
     renewing.start()

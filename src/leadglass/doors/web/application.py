@@ -26,7 +26,8 @@ from leadglass.doors.web.pages.page import Page, Who
 from leadglass.doors.web.security import BODY_LENGTH_MAX_BYTES, HEALTH, Guarded, NotAllowed
 from leadglass.doors.web.static import STATIC, static_file
 from leadglass.doors.web.threads import Threads
-from leadglass.doors.web.visit import Visit, cookie_name
+from leadglass.doors.web.visit import Visit, cookie_name, handle_cookie_name
+from leadglass.identity.people.oidc import HANDLE_LENGTH_MAX_CHARACTERS
 from leadglass.identity.people.sessions import Locked
 from leadglass.terms import Fault, Malformed, NotIdentified, NotPermitted, Overloaded, Refused, StepUpNeeded
 
@@ -124,6 +125,7 @@ def _visit(house: House, request: Request, body: bytes) -> Visit:
         form=_fields(body),
         token=request.cookies.get(cookie_name(address), "")[:TOKEN_CHARACTERS_MAX],
         user_agent=request.headers.get("user-agent", ""),
+        handle=request.cookies.get(handle_cookie_name(address), "")[: HANDLE_LENGTH_MAX_CHARACTERS + 1],
         wants_json=request.headers.get("accept", "") == "application/json",
         from_elsewhere=request.headers.get("sec-fetch-site", "") in ("cross-site", "same-site"),
     )

@@ -39,7 +39,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"moment": moment, "day": day, "person_name": person_name, "words": words}
+    made.filters |= {"moment": moment, "day": day, "person_name": person_name, "words": words, "deed": deed}
     return made
 
 
@@ -96,6 +96,24 @@ def person_name(text: str) -> str:
     family, given, middle, prefix, suffix = (*text.partition("=")[0].split("^"), "", "", "", "", "")[:5]
     rest = " ".join(filter(None, (prefix, given, middle, suffix)))
     return ", ".join(filter(None, (family, rest)))
+
+
+# What an event says happened to what somebody did; anything else says it by its own name.
+_DEEDS = {
+    "release:ended": "ended",
+    "change:completed": "done",
+    "change:refused": "refused",
+    "change:abandoned": "failed",
+    "request:refused": "refused",
+    "person:recognised": "succeeded",
+    "person:refused": "refused",
+}
+
+
+def deed(row: Mapping[str, object]) -> str:
+    """What was done, of a row of the audit: `study find ended`."""
+    what = str(row["what"])
+    return f"{words(row['action'])} {_DEEDS[what]}" if what in _DEEDS else what
 
 
 def words(name: object) -> str:

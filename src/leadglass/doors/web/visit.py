@@ -47,7 +47,8 @@ log = structlog.get_logger()
 class Visit:
     """One request, read whole, checked by `security.py`. `form` and `query`: the fields by name, all values of each.
 
-    `token`: the session's secret, from the cookie; `caller`: who that is, None on pages for anybody.
+    `token`: the session's secret, from the cookie; `caller`: who that is, None on pages for anybody. `handle`: of a sign-in at a provider, from
+    a cookie of its own.
     """
 
     house: House
@@ -61,6 +62,7 @@ class Visit:
     token: str
     user_agent: str
     wants_json: bool
+    handle: str
     from_elsewhere: bool  # another site's page led here: the browser kept the cookie back
     caller: Caller | None = None
 
@@ -167,6 +169,11 @@ class Visit:
 def cookie_name(address: Address) -> str:
     """With the prefix no other host, port or plain page can set it; on http://localhost browsers know no such prefix."""
     return "__Host-leadglass" if address.secure else "leadglass"
+
+
+def handle_cookie_name(address: Address) -> str:
+    """What a sign-in at a provider brings back."""
+    return f"{cookie_name(address)}-sign-in"
 
 
 def local(path: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from leadglass.identity.people.codes import counter_of, new_secret, recovery_digest
+from leadglass.identity.people.elsewhere import Elsewhere, Order
 from leadglass.identity.people.enrolment import Enrolment, Invitation
 from leadglass.identity.people.guesses import Guesses
 from leadglass.identity.people.handles import Handles, from_base64url, to_base64url
@@ -16,6 +17,7 @@ from leadglass.identity.people.links import new_link
 from leadglass.identity.people.passkeys import Origin, credential_of, request_options, verify_assertion
 from leadglass.identity.people.passwords import Passwords
 from leadglass.identity.people.sessions import SessionBook
+from leadglass.identity.people.sources import Sources
 from leadglass.identity.people.tokens import ASSOCIATIONS, TOKEN_SECONDS_MAX, Tokens, certified
 from leadglass.site.factors import Passkey
 from leadglass.site.people import NAME_CHARACTERS_MAX, People, fold_name
@@ -26,7 +28,10 @@ PURPOSES = ("sign-in", "step-up", "unlock")
 
 
 class Desk:
-    """Thread-safe; blocks. `key`: 32 bytes that every process of the site derives alike; `clock`: Unix nanoseconds."""
+    """Thread-safe; blocks. `key`: 32 bytes that every process of the site derives alike; `clock`: Unix nanoseconds.
+
+    `vouching`: who else vouches for people, and what makes a change of what they say; None: nobody does.
+    """
 
     def __init__(
         self,
@@ -36,6 +41,7 @@ class Desk:
         *,
         clock: Callable[[], int] = time.time_ns,
         passwords: Passwords | None = None,
+        vouching: tuple[Sources, Order] | None = None,
     ) -> None:
         self._people, self._factors, self._clock = people, people.factors, clock
         self._handles = Handles(hmac.digest(key, b"handles", "sha256"))
@@ -44,6 +50,7 @@ class Desk:
         self._book = SessionBook(people)
         self._enrolment = Enrolment(people, self._book, self._handles, self._passwords, site_name)
         self._tokens = Tokens(key, site_name)
+        self._elsewhere = Elsewhere(people, self._book, self._guesses, *vouching) if vouching is not None else None
         self._nobodys_secret = new_secret()
 
     # ---- sign-in, step-up, unlock
@@ -68,6 +75,8 @@ class Desk:
             return self._by_passkey(peer, claim, now_ns)
         if claim.method in ("password", "recovery") and claim.purpose == "sign-in":
             return self._by_password(peer, claim, now_ns)
+        if claim.method in ("oidc", "ldap") and claim.purpose == "sign-in":
+            return self.elsewhere.recognise(peer, claim, now_ns)
         raise NotIdentified(f"{claim.method} is no way to {claim.purpose} here")
 
     def recovery_link(self, caller: Caller) -> str:
@@ -75,6 +84,19 @@ class Desk:
         if caller.factors != {Factor.RECOVERY_CODE}:
             raise NotIdentified(f"{caller.name} did not sign in with a recovery code alone")
         return self.invite(caller.person, "recover")[0]
+
+    @property
+    def elsewhere(self) -> Elsewhere:
+        """Sign-in by providers and directories. Raises NotIdentified where nobody else vouches."""
+        if self._elsewhere is None:
+            raise NotIdentified("nobody else vouches for people here")
+        return self._elsewhere
+
+    def first_link(self, caller: Caller) -> str:
+        """For somebody of a directory who proved its password and never had a factor here: no session, but a link to enrol one. Raises NotIdentified."""
+        if caller.factors != {Factor.PASSWORD} or caller.person.id in self._factors.enrolled():
+            raise NotIdentified(f"{caller.name} did not sign in with a directory's password for the first time")
+        return self.invite(caller.person, "enroll")[0]
 
     def invite(self, person: Person, purpose: str) -> tuple[str, int]:
         """The secret of a new link, and until when it is good; earlier ones are over."""
@@ -280,7 +302,7 @@ class Desk:
             self._guesses.not_looked_at(name, peer.address)
             raise
         counter = counter_of(known.totp if known else self._nobodys_secret, claim.evidence.get("code"), now_ns)
-        proven = self._proven(claim, person_id, right, known is not None, counter, now_ns)
+        proven = self._proven(claim, person_id, right, bool(known and known.hash), counter, now_ns)
         person = self._book.in_force(person_id, now_ns)
         self._guesses.succeeded(name, peer.address)
         return self._book.describe(person, _session_id(), peer, proven, 0, now_ns)

@@ -70,15 +70,19 @@ class Enrolment:
         return handle, otpauth(secret, person.name, self._site_name)
 
     def password(self, link: str, handle: str, password: str, code: str, now_ns: int) -> Arguments:
-        """Raises Unsuitable where the password will not do or the code is not the app's: the offer stays good, so try again."""
+        """Raises Unsuitable where the password will not do or the code is not the app's: the offer stays good, so try again.
+
+        Whose password is a directory's gets no second one here: the app alone is enrolled, and `password` is not looked at.
+        """
         person = self.invited(link, now_ns).person
         offer = self._opened("totp", handle, link_digest(link), now_ns)
         counter = counter_of(offer.facts["secret"], code, now_ns)
         if counter is None:
             raise Unsuitable("that is not the code that the app shows now: look again, and at the phone's clock")
+        alone = has_password_elsewhere(person)
         facts = {
-            "factor": "password",
-            "hash": self._passwords.hash(suitable(password, person)),
+            "factor": "app" if alone else "password",
+            "hash": "" if alone else self._passwords.hash(suitable(password, person)),
             "totp": offer.facts["secret"],
             "counter": counter,
         }
@@ -116,7 +120,7 @@ class Enrolment:
         match facts["factor"]:
             case "passkey":
                 self._factors.enroll_passkey(_unpacked(facts, person, now_ns), invitation, digests, proof.nonce)
-            case "password":
+            case "password" | "app":
                 password = Password(str(facts["hash"]), str(facts["totp"]), now_ns, 0)
                 self._factors.enroll_password(
                     person.id, password, int(facts["counter"]), invitation, digests, proof.nonce
@@ -171,6 +175,11 @@ class Enrolment:
             raise NotPermitted(
                 f"{caller.name} changes how they sign in: {how} within the last {FRESH_SECONDS} s is needed"
             )
+
+
+def has_password_elsewhere(person: Person) -> bool:
+    """A directory proves their password, and none of ours stands beside it."""
+    return person.source.startswith("ldap:")
 
 
 def _unpacked(facts: Mapping[str, Any], person: Person, now_ns: int) -> Passkey:

@@ -163,6 +163,13 @@ class Provider:
         claims = validate(content, self._keys_for(content), expected, self._now())
         return self._vouched(described, claims, tokens.get("access_token"), kept["return_to"])
 
+    def way_back(self, handle: str) -> str:
+        """The path that somebody was on the way to who brings this handle, "/" where it is none of ours."""
+        try:
+            return own_path(str(self._unsealed(handle)["return_to"]))
+        except NotIdentified:
+            return "/"
+
     def logout_url(self, return_to: str, session_hint: str = "") -> str:
         """Where a browser ends its session there too (RP-Initiated Logout 1.0), "" where it cannot. `return_to`: registered there, absolute."""
         if not self.settings.end_session:
@@ -213,13 +220,7 @@ class Provider:
 
     def _kept(self, handle: str, params: Mapping[str, str], browser: str) -> dict[str, Any]:
         """What `begin` sealed, if this is the browser, the answer and the first time."""
-        if len(handle) > HANDLE_LENGTH_MAX_CHARACTERS:
-            raise NotIdentified("the sign-in that came back is none of ours")
-        try:
-            sealed = base64.b64decode(handle + "=" * (-len(handle) % 4), altchars=b"-_", validate=True)
-            kept: dict[str, Any] = json.loads(unseal(self._key, sealed, self._context))
-        except (KeyFault, ValueError) as error:
-            raise NotIdentified("the sign-in that came back is none of ours") from error
+        kept = self._unsealed(handle)
         if kept["until"] <= self._now():
             raise NotIdentified(f"the sign-in that came back began more than {SIGN_IN_SECONDS:.0f} seconds ago")
         if not browser or not _same(kept["browser"], browser):
@@ -228,6 +229,17 @@ class Provider:
             raise NotIdentified("what came back answers another sign-in: its state is not ours")
         if not self._first("state", kept["state"], kept["until"]):
             raise NotIdentified("the sign-in came back a second time")
+        return kept
+
+    def _unsealed(self, handle: str) -> dict[str, Any]:
+        """Raises NotIdentified."""
+        if len(handle) > HANDLE_LENGTH_MAX_CHARACTERS:
+            raise NotIdentified("the sign-in that came back is none of ours")
+        try:
+            sealed = base64.b64decode(handle + "=" * (-len(handle) % 4), altchars=b"-_", validate=True)
+            kept: dict[str, Any] = json.loads(unseal(self._key, sealed, self._context))
+        except (KeyFault, ValueError) as error:
+            raise NotIdentified("the sign-in that came back is none of ours") from error
         return kept
 
     def _same_issuer(self, described: Description, params: Mapping[str, str]) -> None:

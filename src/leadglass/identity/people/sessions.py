@@ -79,6 +79,7 @@ class SessionBook:
             until_ns=now_ns + SESSION_HOURS_MAX * 3600 * _SECOND,
             ended_ns=0,
             ended_why="",
+            hint=caller.session_hint,
         )
         self._rows.forget(now_ns - KEPT_DAYS * 86_400 * _SECOND)
         self._rows.open(row, _digest(token), SESSIONS_PER_PERSON_MAX)

@@ -73,8 +73,10 @@ def roles_of(groups: Iterable[str], given: Mapping[str, Role]) -> frozenset[Role
     return frozenset(given[group] for group in groups if group in given)
 
 
-def person_of(vouched: Vouched, known: Person | None) -> Person:
+def person_of(vouched: Vouched, known: Person | None, *, gone: bool = False) -> Person:
     """The person as the register should hold them from now on. `known`: the row of that id or else of that name, None for a first sign-in.
+
+    `gone`: they are disabled because the source had lost sight of them, and for nothing else; now it vouches for them again.
 
     Roles are the source's alone, so a group that was left takes its role along. Departments and spellings of the name in studies are never the
     source's, for many let people write them themselves, and they decide what is seen. Raises NotIdentified.
@@ -82,7 +84,7 @@ def person_of(vouched: Vouched, known: Person | None) -> Person:
     if known is not None and known.id != vouched.person_id:
         what = f"{vouched.name} is somebody else already, whom {known.source} vouches for"
         raise NotIdentified(f"{what}: rename one of them, or disable the account that is not used")
-    if known is not None and not known.enabled:
+    if known is not None and not known.enabled and not gone:
         raise NotIdentified(f"{vouched.name} is disabled here: `leadglass people enable {vouched.name}`")
     if not vouched.roles:
         raise NotIdentified(f"{vouched.source} puts {vouched.name} in no group that gives a role: [roles] names them")
@@ -94,4 +96,5 @@ def person_of(vouched: Vouched, known: Person | None) -> Person:
         mail=vouched.mail,
         roles=vouched.roles,
         source=vouched.source,
+        enabled=True,
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from leadglass.doors.web.pages import access, audit, devices, enrolment, me, people, sign_in, studies
+from leadglass.doors.web.pages import access, audit, devices, elsewhere, enrolment, me, people, sign_in, studies
 from leadglass.doors.web.pages.page import Page
 
 PAGES: tuple[Page, ...] = (
     *sign_in.PAGES,
+    *elsewhere.PAGES,
     *enrolment.PAGES,
     *studies.PAGES,
     *me.PAGES,

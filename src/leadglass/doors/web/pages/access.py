@@ -11,7 +11,8 @@ from leadglass.doors.web.pages.page import Page
 from leadglass.doors.web.rendering import page, sentence, to
 from leadglass.doors.web.visit import Visit
 from leadglass.site.access import AccessRequest
-from leadglass.terms import Act, ChangeKind, NotChanged, Person
+from leadglass.terms import Act, ChangeKind, NotChanged, PatientIdentity, Person
+from leadglass.wire.uids import uid_problem
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -27,18 +28,29 @@ VERDICTS = ("justified", "not-justified", "unclear")
 
 
 def glass_page(visit: Visit, said: str = "", status: int = 200) -> Response:
-    """From a refusal: for which patient, and why."""
-    asked = {name: visit.field(name) or visit.asked(name) for name in ("patient_id", "issuer", "reason")}
+    """From a refusal: for the patient of that study, or for whom, and why."""
+    asked = {name: visit.field(name) or visit.asked(name) for name in ("patient_id", "issuer", "study", "reason")}
     return page(visit, "glass.html", {"asked": asked, "said": said}, status)
 
 
 def break_glass(visit: Visit) -> Response:
-    arguments = {name: visit.field(name) for name in ("patient_id", "issuer", "reason")}
+    study, patient = visit.field("study"), _whose(visit)
+    arguments = {"patient_id": patient.patient_id, "issuer": patient.issuer, "reason": visit.field("reason")}
     try:
         visit.change(ChangeKind.GLASS_BREAK, uuid.uuid4().hex, arguments)
     except NotChanged as refusal:
         return glass_page(visit, sentence(refusal), 409)
-    return to(f"/?patient={quote(arguments['patient_id'])}")
+    return to(f"/studies/{study}" if study else f"/?patient={quote(patient.patient_id)}")
+
+
+def _whose(visit: Visit) -> PatientIdentity:
+    """Whom it is about. Of a study that is not here it is broken all the same, so that nobody learns by it which are."""
+    study = visit.field("study")
+    if study and not uid_problem(study):
+        return visit.house.index.patient_of(study) or PatientIdentity(f"of study {study}")
+    patient_id, issuer = visit.field("patient_id"), visit.field("issuer")
+    known = visit.house.index.patients_called(patient_id) if not issuer else []
+    return known[0] if len(known) == 1 else PatientIdentity(patient_id, issuer)
 
 
 def review_page(visit: Visit, said: str = "", status: int = 200) -> Response:

@@ -10,7 +10,7 @@ from leadglass.doors.web.pages.page import Page, Who
 from leadglass.doors.web.pages.sign_in import answer_of
 from leadglass.doors.web.rendering import page, sentence, told
 from leadglass.doors.web.visit import Visit
-from leadglass.identity.people.enrolment import Invitation
+from leadglass.identity.people.enrolment import Invitation, has_password_elsewhere
 from leadglass.identity.people.passwords import PASSWORD_CHARACTERS_MIN, Unsuitable
 from leadglass.terms import ChangeKind, NotIdentified
 
@@ -105,6 +105,7 @@ def _facts(visit: Visit, invitation: Invitation) -> dict[str, object]:
         "person": invitation.person,
         "purpose": invitation.purpose,
         "until_ns": invitation.until_ns,
+        "app_alone": has_password_elsewhere(invitation.person),
         "password_characters_min": PASSWORD_CHARACTERS_MIN,
     }
 

@@ -18,28 +18,35 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 ANSWER_CHARACTERS_MAX = 32_768
-_NO = "That did not work. Nothing about you was changed. Try again, or use another way."
+NO = "That did not work. Nothing about you was changed. Try again, or use another way."
 
 
 def sign_in(visit: Visit) -> Response:
     """The page: a passkey by button or by the browser's own suggestion, other ways below it."""
-    return page(visit, "sign_in.html", {"next": visit.next})
+    return sign_in_page(visit)
+
+
+def sign_in_page(visit: Visit, said: str = "", status: int = 200, **facts: object) -> Response:
+    """Also with a word on what did not work. `facts`: `next`, or `other`, the form that was used."""
+    sources = visit.house.desk.elsewhere.sources
+    ways = {"providers": sources.providers(), "directories": sources.directories()}
+    return page(visit, "sign_in.html", {"next": visit.next, "said": said, "other": "", **ways, **facts}, status)
 
 
 def options(visit: Visit) -> Response:
     """What the browser hands to the authenticator, for a sign-in, or for the session whose cookie comes with it."""
     purpose = visit.field("purpose")
-    session = _session(visit) if purpose in ("step-up", "unlock") else ""
+    session = session_of(visit) if purpose in ("step-up", "unlock") else ""
     handle, wanted = visit.house.desk.passkey_options(visit.origin, purpose if session else "sign-in", session)
     return told({"handle": handle, "options": wanted})
 
 
 def by_passkey(visit: Visit) -> Response:
     try:
-        caller = _recognised(visit, SignIn("", "passkey", visit.browser, evidence=_assertion(visit)))
+        caller = recognised(visit, SignIn("", "passkey", visit.browser, evidence=_assertion(visit)))
         return _in(visit, caller, visit.next)
     except NotIdentified:
-        return page(visit, "sign_in.html", {"next": visit.next, "said": _NO}, 401)
+        return sign_in_page(visit, NO, 401)
 
 
 def by_password(visit: Visit) -> Response:
@@ -48,15 +55,18 @@ def by_password(visit: Visit) -> Response:
     method = "password" if code.isdecimal() and len(code) == 6 else "recovery"
     evidence = {"password": visit.form.get("password", ("",))[-1], "code": visit.field("code")}
     try:
-        caller = _recognised(visit, SignIn(visit.field("name"), method, visit.browser, evidence=evidence))
+        caller = recognised(visit, SignIn(visit.field("name"), method, visit.browser, evidence=evidence))
         if caller.factors == {Factor.RECOVERY_CODE}:
             return to(f"/enrol/{visit.house.desk.recovery_link(caller)}")
         return _in(visit, caller, visit.next)
     except Slowed as slowed:
-        said = f"Too many attempts. The next one is looked at in {slowed.seconds} seconds; a passkey works at once."
-        return page(visit, "sign_in.html", {"next": visit.next, "said": said}, 429)
+        return sign_in_page(visit, slowly(slowed), 429)
     except NotIdentified:
-        return page(visit, "sign_in.html", {"next": visit.next, "said": _NO, "other": True}, 401)
+        return sign_in_page(visit, NO, 401, other="ours")
+
+
+def slowly(slowed: Slowed) -> str:
+    return f"Too many attempts. The next one is looked at in {slowed.seconds} seconds; a passkey works at once."
 
 
 def unlock_page(visit: Visit) -> Response:
@@ -93,10 +103,13 @@ def still(visit: Visit) -> Response:
 
 
 def sign_out(visit: Visit) -> Response:
-    """Of a locked session too."""
-    if session := _session(visit):
+    """Of a locked session too; at the provider that vouched for it as well."""
+    away = ""
+    if session := session_of(visit):
         visit.house.desk.end_session(session)
-    answer = to("/sign-in")
+        away = visit.house.desk.elsewhere.sign_out_address(session, visit.address.origin)
+    # A page leads there, no redirect: what a form may lead to stays this site (CSP form-action), whoever the providers are.
+    answer = page(visit, "continue.html", {"next": away}) if away else to("/sign-in")
     answer.delete_cookie(visit.cookie, path="/", secure=visit.address.secure, httponly=True, samesite="strict")
     return answer
 
@@ -106,9 +119,9 @@ def sign_out(visit: Visit) -> Response:
 
 def _again(visit: Visit, purpose: str) -> Response:
     """The same person, in the same session, with a passkey: the page behind goes on as it was."""
-    claim = SignIn("", "passkey", visit.browser, purpose, _session(visit), _assertion(visit))
+    claim = SignIn("", "passkey", visit.browser, purpose, session_of(visit), _assertion(visit))
     try:
-        _recognised(visit, claim)
+        recognised(visit, claim)
     except NotIdentified:
         if visit.wants_json:
             return told({"refused": True}, 401)
@@ -116,21 +129,24 @@ def _again(visit: Visit, purpose: str) -> Response:
     return told({purpose: True}) if visit.wants_json else to(visit.next)
 
 
-def _recognised(visit: Visit, claim: SignIn) -> Caller:
+def recognised(visit: Visit, claim: SignIn) -> Caller:
     return run(gateway.sign_in(visit.house.do, visit.peer, claim))
 
 
 def _in(visit: Visit, caller: Caller, path: str) -> Response:
+    return opened(visit, caller, to(path))
+
+
+def opened(visit: Visit, caller: Caller, answer: Response) -> Response:
     """A new secret at each sign-in, whatever the browser sent before; the session it belonged to is over."""
-    if old := _session(visit):
+    if old := session_of(visit):
         visit.house.desk.end_session(old, "somebody signed in again in that browser")
     token, _ = visit.house.desk.open_session(caller, visit.browser)
-    answer = to(path)
     answer.set_cookie(visit.cookie, token, path="/", secure=visit.address.secure, httponly=True, samesite="strict")
     return answer
 
 
-def _session(visit: Visit) -> str:
+def session_of(visit: Visit) -> str:
     """The public id of the session whose cookie came, open or locked; "" for none."""
     try:
         return visit.house.desk.caller(visit.token, visit.peer, visit.browser).session

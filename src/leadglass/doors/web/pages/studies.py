@@ -61,13 +61,17 @@ def study(visit: Visit) -> Response:
     """One study. The same answer where there is none and where it is not theirs to see."""
     uid = visit.parameters["uid"]
     if uid_problem(uid):
-        return page(visit, "study_refused.html", {"may_break": visit.may(Act.GLASS_BREAK)}, 403)
+        return _not_shown(visit)
     rows = _found(visit, Level.STUDY, {**dict.fromkeys(_OF_STUDY, ""), tags.STUDY_INSTANCE_UID: uid}, one=True)
     if not rows:
-        return page(visit, "study_refused.html", {"may_break": visit.may(Act.GLASS_BREAK)}, 403)
+        return _not_shown(visit, uid)
     series = _found(visit, Level.SERIES, {**dict.fromkeys(_OF_SERIES, ""), tags.STUDY_INSTANCE_UID: uid})
     series.sort(key=lambda each: (not each["number"].isdecimal(), each["number"].zfill(12), each["uid"]))
     return page(visit, "study.html", {"study": rows[0], "series": series[:SHOWN_MAX], "more": len(series) > SHOWN_MAX})
+
+
+def _not_shown(visit: Visit, uid: str = "") -> Response:
+    return page(visit, "study_refused.html", {"may_break": visit.may(Act.GLASS_BREAK), "study": uid}, 403)
 
 
 def _found(visit: Visit, level: Level, keys: Mapping[int, str], *, one: bool = False) -> list[Row]:

@@ -1,0 +1,378 @@
+"""The console as people use it: a real Chromium, a virtual authenticator, a running site. One browser for all of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import httpx2
+import pyotp
+import pytest
+
+from tests.interop.test_people import rows
+from tests.running import until
+from tests.web.browser import Screen
+from tests.web.people import PEOPLE, World, world
+
+UID = "1.2.840.113619.2.1.1"
+NO = "That did not work"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("console")) as made:
+        yield made
+
+
+@pytest.fixture
+def reader(made: World) -> Iterator[Screen]:
+    screen = made.signed_in("reader")
+    yield screen
+    assert screen.broken == [], "nothing breaks the content security policy, and no script fails"
+    made.leave("reader", screen)
+
+
+@pytest.fixture
+def guard(made: World) -> Iterator[Screen]:
+    screen = made.signed_in("guard")
+    yield screen
+    assert screen.broken == []
+    made.leave("guard", screen)
+
+
+# ---- enrolment and sign-in
+
+
+def test_a_link_enrols_once_and_gives_ten_recovery_codes(made: World) -> None:
+    link, screen = made.invite("once", "technologist"), made.screen()
+    codes = screen.enrol(link)
+    assert len(set(codes)) == 10
+    (key,) = screen.credentials()
+    assert key["isResidentCredential"] and key["rpId"] == "localhost" and key["userName"] == "once"
+    screen.open(link)
+    assert screen.heading() == "A new link is needed"
+    screen.close()
+
+
+def test_a_sign_in_takes_two_actions_at_most(made: World) -> None:
+    screen = made.screen("reader")
+    begun = time.monotonic()
+    screen.sign_in()  # one: the button; the gesture at the authenticator is the other
+    took = time.monotonic() - begun
+    (cookie,) = screen.context.cookies()
+    assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("leadglass", True, "Strict")
+    assert screen.heading() == "Studies"
+    print(f"signed in within {took:.2f} s")
+    made.leave("reader", screen)
+
+
+def test_a_sign_in_by_keyboard(made: World) -> None:
+    screen = made.screen("reader")
+    screen.verify_user(verified=False)  # the browser's own suggestion goes nowhere: the person's keys count
+    screen.open("/sign-in")
+    screen.page.wait_for_timeout(300)
+    screen.verify_user(verified=True)
+    for _ in range(10):
+        screen.page.keyboard.press("Tab")
+        if "Sign in with a passkey" in screen.page.evaluate("document.activeElement.textContent"):
+            break
+    screen.page.keyboard.press("Enter")
+    screen.page.wait_for_url(lambda url: "/sign-in" not in url)
+    screen.page.keyboard.press("Tab")
+    assert screen.page.evaluate("document.activeElement.textContent") == "Skip to content"
+    made.leave("reader", screen)
+
+
+def test_a_cloned_key_is_refused(made: World) -> None:
+    original = made.screen()
+    original.enrol(made.invite("copied", "technologist"))
+    copy = original.credentials()
+    for _ in range(2):
+        original.sign_in()
+    original.close()
+    screen = made.screen()
+    screen.replace_authenticator(copy)
+    screen.open("/sign-in")
+    screen.page.wait_for_selector(f"text={NO}")
+    assert not screen.context.cookies()
+    screen.close()
+
+
+def test_an_authenticator_that_verifies_nobody_is_refused(made: World) -> None:
+    screen = made.screen()
+    screen.enrol(made.invite("unverified", "technologist"))
+    screen.verify_user(verified=False)
+    screen.open("/sign-in")
+    screen.page.get_by_role("button", name="Sign in with a passkey").click()
+    screen.page.wait_for_selector("text=The passkey was not used")
+    assert not screen.context.cookies() and "/sign-in" in screen.page.url
+    screen.close()
+
+
+def test_what_another_origin_got_out_of_the_passkey_is_refused(made: World) -> None:
+    """A page on another port of the same host passes our challenge on, and our passkey answers it: for that page's origin, not for ours."""
+    screen = made.screen("reader")
+    screen.page.route(
+        "http://localhost:1/",
+        lambda route: route.fulfill(body="<!doctype html><title>x</title>", content_type="text/html"),
+    )
+    screen.page.goto("http://localhost:1/")
+    with httpx2.Client(base_url=made.console, trust_env=False, headers={"Origin": made.console}) as relay:
+        offered = relay.post("/passkey/options", data={"purpose": "sign-in"}).json()
+        answer = screen.page.evaluate(
+            "async (options) => JSON.stringify((await navigator.credentials.get({publicKey: PublicKeyCredential.parseRequestOptionsFromJSON(options)})).toJSON())",
+            offered["options"],
+        )
+        done = relay.post("/sign-in", data={"handle": offered["handle"], "answer": answer})
+    assert json.loads(answer)["response"]["signature"] and done.status_code == 401 and "set-cookie" not in done.headers
+    made.leave("reader", screen)
+
+
+def test_password_and_app_and_each_code_once(made: World) -> None:
+    screen, page = (made_screen := made.screen()), made_screen.page
+    screen.open(made.invite("typist", "technologist"))
+    page.get_by_role("link", name="Use a password and an authenticator app instead").click()
+    app = pyotp.TOTP(page.locator("code.secret").inner_text().replace(" ", ""))
+    assert page.get_by_role("img", name="Code for an authenticator app").is_visible()
+    for password, again, heard in (
+        ("short", "short", "at least 12"),
+        ("lead glass lets light through", "another", "not the same"),
+        ("lead glass lets light through",) * 2 + ("",),
+    ):
+        page.get_by_label("The code that the app shows now").fill(app.now())
+        page.get_by_label("Password", exact=False).nth(0).fill(password)
+        page.get_by_label("The same password again").fill(again)
+        page.get_by_role("button", name="Done").click()
+        if heard:
+            page.wait_for_selector(f"text={heard}")
+    page.wait_for_selector("ol.codes")
+
+    def attempt(code: str) -> None:
+        screen.open("/sign-in")
+        page.get_by_text("Other ways to sign in").click()
+        form = page.locator("form[action='/sign-in/password']")
+        form.get_by_label("Name").fill("typist")
+        form.get_by_label("Password", exact=True).fill("lead glass lets light through")
+        form.get_by_label("Code").fill(code)
+        form.get_by_role("button").click()
+        page.wait_for_load_state()
+
+    code = app.at(time.time() + 30)
+    attempt(code)
+    assert "/sign-in" not in page.url
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/sign-in")
+    attempt(code)
+    assert page.get_by_text(NO).is_visible() and not screen.context.cookies()
+    screen.close()
+
+
+# ---- studies
+
+
+def test_a_search_shows_what_is_theirs_and_nothing_else(made: World, reader: Screen) -> None:
+    page = reader.page
+    page.get_by_label("Accession number").fill("AP*")
+    page.get_by_role("button", name="Search").click()
+    page.wait_for_selector("tbody tr")
+    assert page.locator("tbody th").all_inner_texts() == ["Doe, Jane"]
+    page.get_by_role("link", name="Doe, Jane").click()
+    page.wait_for_selector("text=CT abdomen with contrast")
+    said = []
+    for uid in (made.studies["P3003"], UID):
+        answer = page.goto(f"{made.console}/studies/{uid}")
+        assert answer is not None and answer.status == 403
+        said.append(page.locator("main").inner_text())
+    assert said[0] == said[1]
+
+
+# ---- the lock
+
+
+def test_a_locked_screen_opens_in_one_gesture_as_it_was(made: World, reader: Screen) -> None:
+    page = reader.page
+    page.get_by_label("Patient", exact=True).fill("half a na")
+    page.get_by_role("button", name="Lock").click()
+    page.wait_for_selector("dialog[open]")
+    cookies = {each["name"]: each["value"] for each in reader.context.cookies()}
+    agent = page.evaluate("navigator.userAgent")
+    with httpx2.Client(
+        base_url=made.console, trust_env=False, cookies=cookies, headers={"User-Agent": agent}
+    ) as client:
+        assert until(lambda: client.get("/").headers.get("location", "").startswith("/unlock"))
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").is_visible(), "Escape opens nothing"
+    page.get_by_role("button", name="Unlock with your passkey").click()
+    page.wait_for_selector("dialog[open]", state="detached")
+    assert page.get_by_label("Patient", exact=True).input_value() == "half a na"
+    assert (
+        page.evaluate("fetch('/still', {headers: {Accept: 'application/json'}}).then((answer) => answer.status)") == 200
+    )
+
+
+def test_whoever_comes_back_to_a_locked_session_lands_where_they_wanted_to(reader: Screen) -> None:
+    page = reader.page
+    page.get_by_role("button", name="Lock").click()
+    page.wait_for_selector("dialog[open]")
+    page.wait_for_timeout(300)
+    reader.open("/?patient=doe")
+    assert reader.heading() == "Locked"
+    page.get_by_role("button", name="Unlock with your passkey").click()
+    page.wait_for_url("**/?patient=doe")
+
+
+def test_somebody_elses_passkey_unlocks_nothing(made: World, reader: Screen) -> None:
+    page, own = reader.page, reader.credentials()
+    page.get_by_role("button", name="Lock").click()
+    page.wait_for_selector("dialog[open]")
+    page.wait_for_timeout(300)
+    reader.replace_authenticator(made.keys["guard"])
+    page.get_by_role("button", name="Unlock with your passkey").click()
+    page.wait_for_function("document.getElementById('locked-said').textContent !== ''")
+    assert page.locator("dialog[open]").is_visible()
+    reader.replace_authenticator(own)
+
+
+# ---- step up
+
+
+def test_a_step_up_in_the_middle_of_a_form_loses_nothing(made: World, guard: Screen) -> None:
+    made.invite("rising", "technologist")
+    page = guard.page
+    guard.open("/people/rising")
+    page.get_by_label("Give the role").select_option("radiologist")
+    page.get_by_label("because").first.fill("passed the board examination")
+    page.get_by_role("button", name="Give", exact=True).click()
+    page.wait_for_selector("h1:has-text('Is it you?')")
+    page.get_by_role("button", name="Go on with your passkey").click()
+    page.wait_for_selector("td:has-text('passed the board examination')")
+    (row,) = [each for each in rows(made.site, "people", "list") if each["name"] == "rising"]
+    assert row["roles"] == ["radiologist", "technologist"]
+
+
+def test_another_passkey_is_added_after_a_step_up_and_named(made: World) -> None:
+    link, screen = made.invite("two-keys", "technologist"), made.screen()
+    screen.enrol(link)
+    screen.sign_in()
+    page = screen.page
+    screen.open("/me")
+    page.get_by_role("link", name="Add a passkey").click()
+    page.get_by_role("button", name="Go on with your passkey").click()
+    page.wait_for_selector("h1:has-text('Add a passkey')")
+    screen.replace_authenticator([])  # one authenticator makes one passkey of a person here
+    page.get_by_label("Name of the passkey").fill("Spare key")
+    page.get_by_role("button", name="Make a passkey").click()
+    page.wait_for_url("**/me")
+    assert page.get_by_role("rowheader", name="Spare key").is_visible()
+    page.get_by_role("row", name="Work laptop").get_by_role("button", name="Remove").click()
+    page.wait_for_url("**/me")
+    assert not page.get_by_role("rowheader", name="Work laptop").count()
+    screen.close()
+
+
+# ---- for a time, and afterwards
+
+
+def test_glass_is_broken_from_the_refusal_seen_through_and_reviewed(made: World, reader: Screen, guard: Screen) -> None:
+    page = reader.page
+    reader.open("/?patient=P2002")
+    page.get_by_role("link", name="break the glass").click()
+    assert page.get_by_label("Patient ID", exact=False).first.input_value() == "P2002"
+    page.get_by_label("Why does the patient need you now?").fill("unconscious, earlier images wanted")
+    page.get_by_role("button", name="Break the glass").click()
+    page.wait_for_selector("tbody tr")
+    page.get_by_role("link", name="Roe, Richard").click()
+    page.wait_for_selector("text=CT heart")
+    guard.open("/review")
+    card = guard.page.get_by_role("article", name="Glass broken by reader")
+    assert "unconscious, earlier images wanted" in card.inner_text()
+    card.get_by_label("justified", exact=True).check()
+    card.get_by_role("button", name="Sign the review").click()
+    guard.page.wait_for_selector("text=Nothing waits.")
+    assert guard.page.get_by_role("row", name="reader").get_by_text("justified").is_visible()
+
+
+def test_who_saw_this_patient_and_what_did_this_person_see(made: World, reader: Screen, guard: Screen) -> None:
+    reader.open(f"/studies/{made.studies['P1001']}")
+    page = guard.page
+
+    def seen() -> bool:
+        guard.open("/who?patient=P1001")
+        return bool(page.get_by_role("rowheader", name="person:reader").count())
+
+    assert until(seen)
+    guard.open("/who")
+    page.get_by_label("Person or device").fill("reader")
+    page.get_by_role("button", name="What did this person see").click()
+    page.wait_for_selector("tbody tr")
+    assert made.studies["P1001"] and "P1001" in page.locator("tbody").inner_text()
+
+
+def test_a_request_waits_for_a_second_person(made: World, reader: Screen, guard: Screen) -> None:
+    page = reader.page
+    reader.open("/requests")
+    page.get_by_label("Patients").fill("P3003")
+    page.get_by_label("Why?").fill("second opinion for the conference")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    page.wait_for_selector("text=second opinion for the conference")
+    guard.open("/requests")
+    card = guard.page.get_by_role("article", name="Request of reader").filter(
+        has_text="second opinion for the conference"
+    )
+    card.get_by_label("Your note").fill("for Friday")
+    card.get_by_role("button", name="Approve").click()
+    guard.page.wait_for_selector("h1:has-text('Is it you?')")
+    guard.page.get_by_role("button", name="Go on with your passkey").click()
+    guard.page.wait_for_selector("h2:has-text('Decided')")
+    reader.open("/requests")
+    assert "approved" in page.get_by_role("article").filter(has_text="second opinion for the conference").inner_text()
+
+
+def test_signing_out_leaves_nothing(made: World, reader: Screen) -> None:
+    page = reader.page
+    reader.verify_user(verified=False)  # else the browser's own suggestion signs in again at once
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/sign-in*")
+    assert not reader.context.cookies()
+    reader.open("/me")
+    assert reader.heading() == "Sign in"
+
+
+# ---- every page, as programs see them
+
+
+@pytest.mark.parametrize("name", sorted(PEOPLE))
+def test_pages_have_one_heading_labels_for_every_field_and_fit_a_narrow_window(made: World, name: str) -> None:
+    screen = made.signed_in(name, width=400)
+    page = screen.page
+    paths = [
+        "/",
+        "/me",
+        *(
+            f"/{each}"
+            for each in ("requests", "review", "who", "people", "people/reader", "devices", "explain", "glass")
+        ),
+    ]
+    for path in paths:
+        screen.open(path)
+        assert page.locator("h1").count() == 1 and page.locator("main").count() == 1, path
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), path
+        unlabelled = page.evaluate(
+            "[...document.querySelectorAll('input:not([type=hidden]), select, textarea')].filter((each) => !each.labels?.length).map((each) => each.name)"
+        )
+        assert unlabelled == [], path
+        same = page.evaluate("[...document.querySelectorAll('[id]')].map((each) => each.id)")
+        assert len(same) == len(set(same)), path
+    assert screen.broken == []
+    made.leave(name, screen)
+
+
+def test_pictures_can_be_made_of_every_page() -> None:
+    """What `tools/screens.py` walks are pages that there are."""
+    from leadglass.doors.web.pages import PAGES as PATHS
+    from tools.screens import PAGES
+
+    known = {each.path.replace("{name}", "reader").replace("{uid}", "1.2.3") for each in PATHS}
+    asked = {path.partition("?")[0] for pages in PAGES.values() for path in pages.values()}
+    assert asked <= known

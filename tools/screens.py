@@ -1,0 +1,90 @@
+"""Pictures of every page of the console, light and dark, wide and narrow: `python -m tools.screens DIRECTORY`. A site is made for it and ended with it."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.web.browser import NARROW, WIDE, Screen
+from tests.web.people import World, world
+
+ANYBODY = {"sign-in": "/sign-in", "link-over": "/enrol/none"}
+PAGES = {
+    "reader": {
+        "studies": "/", "studies-found": "/?patient=doe", "studies-none": "/?patient=P2002", "study-refused": "/studies/1.2.3", "glass": "/glass?patient_id=P2002",
+        "me": "/me", "step-up": "/me/passkeys", "requests": "/requests", "not-mine": "/people",
+    },
+    "guard": {
+        "people": "/people", "person": "/people/reader", "devices": "/devices", "review": "/review", "who": "/who", "who-patient": "/who?patient=P1001",
+        "who-person": "/who?person=reader", "explain": "/explain?who=reader&action=study-read&what=P2002", "requests-waiting": "/requests",
+    },
+}  # fmt: skip
+
+
+def _prepared(made: World) -> str:
+    """Something on every page: broken glass, a request that waits, a link that is open."""
+    screen = made.signed_in("reader")
+    page = screen.page
+    screen.open("/glass?patient_id=P2002")
+    page.get_by_label("Why does the patient need you now?").fill(
+        "Unconscious in the emergency room, earlier images wanted"
+    )
+    page.get_by_role("button", name="Break the glass").click()
+    page.wait_for_url("**/?patient=P2002")
+    screen.open("/requests")
+    page.get_by_label("Patients").fill("P2002")
+    page.get_by_label("Why?").fill("Second opinion for the heart conference on Friday")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    page.wait_for_selector("article")
+    made.leave("reader", screen)
+    return made.invite("newcomer", "technologist", "--display", "Newcomer")
+
+
+def _shoot(screen: Screen, path: Path) -> None:
+    screen.page.wait_for_load_state("networkidle")
+    screen.page.screenshot(path=str(path), full_page=True)
+    if screen.broken:
+        print(f"{path.name}: {screen.broken}", file=sys.stderr)
+        screen.broken.clear()
+    wider = screen.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    if wider > 0:
+        print(f"{path.name}: {wider} pixels wider than the window", file=sys.stderr)
+
+
+def _round(made: World, out: Path, link: str, *, width: int, dark: bool) -> None:
+    kind = f"{width}-{'dark' if dark else 'light'}"
+    anybody = made.screen(width=width, dark=dark)
+    for name, path in {**ANYBODY, "enrol": link, "enrol-password": f"{link}/password"}.items():
+        anybody.open(path)
+        _shoot(anybody, out / f"{name}-{kind}.png")
+    anybody.close()
+    for who, pages in PAGES.items():
+        screen = made.signed_in(who, width=width, dark=dark)
+        for name, path in {
+            **pages,
+            **({"study": f"/studies/{made.studies['P1001']}"} if who == "reader" else {}),
+        }.items():
+            screen.open(path)
+            _shoot(screen, out / f"{name}-{kind}.png")
+        screen.page.get_by_role("button", name="Lock").click()
+        screen.page.wait_for_selector("dialog[open]")
+        _shoot(screen, out / f"locked-{who}-{kind}.png")
+        screen.open("/me")
+        _shoot(screen, out / f"unlock-{who}-{kind}.png")
+        made.leave(who, screen)
+
+
+def main() -> int:
+    out = Path(sys.argv[1])
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as place, world(Path(place)) as made:
+        link = _prepared(made)
+        for width in (WIDE, NARROW):
+            for dark in (False, True):
+                _round(made, out, link, width=width, dark=dark)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
