@@ -42,13 +42,14 @@ from leadglass.doors.house import House
 from leadglass.gateway import Stages, keep_watch
 from leadglass.identity.certificates import Enrolled, identify, presents
 from leadglass.identity.people.desk import Desk
+from leadglass.identity.people.seats import Seats
 from leadglass.identity.people.sources import Sources
 from leadglass.identity.people.use import RightsUsed
 from leadglass.inspection.structure import inspect
 from leadglass.policy.authorise import authorise, decide_operator
 from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide
-from leadglass.policy.people import decide_person, rechecker
+from leadglass.policy.people import Recheck, decide_person, rechecker
 from leadglass.site.format import migrate
 from leadglass.site.keyring import Keyring
 from leadglass.site.layout import device_authorities
@@ -74,7 +75,6 @@ from leadglass.terms import (
     Found,
     Inspected,
     Location,
-    NotIdentified,
     Operator,
     Peer,
     Permit,
@@ -93,10 +93,9 @@ log = structlog.get_logger()
 class Present:
     """What holds at this moment: the proven site, the containment state, the waivers; read again when the generation rises."""
 
-    def __init__(self, site_dir: Path, register: Register) -> None:
-        self._site_dir, self._register = site_dir, register
+    def __init__(self, site_dir: Path, register: Register, desk: Callable[[], Desk]) -> None:
+        self._site_dir, self._register, self._desk = site_dir, register, desk
         self._watch = Watch(site_dir)
-        self.sitting_at: Callable[[str, Peer], Caller | None] = lambda device, peer: None
         self.owner_uid = site_dir.stat().st_uid
         self._lock = threading.Lock()
         self._seen: tuple[int, Site, Enrolled] | None = None
@@ -115,16 +114,21 @@ class Present:
 
     def still_welcome(self, subject: Subject) -> None:
         """Raises Refused where who is in the house would not be let in any more."""
-        known = self.subject(subject.peer, subject.proposal)
-        decide(self.site(), self.containment(), known, subject.proposal)
-        if subject.caller is not None and (known.caller is None or known.caller.session != subject.caller.session):
-            raise NotIdentified(f"{subject.caller.name} does not sit at {subject.device.name} any more", subject=known)
+        device = identify(self.enrolled(), subject.peer, subject.proposal, dt.datetime.now(dt.UTC))
+        known = replace(device, caller=Seats(self._desk()).still(subject))
+        decide(self.site(), self.containment(), known, subject.proposal, now_ns=time.time_ns())
 
     def subject(self, peer: Peer, proposal: Proposal) -> Subject:
         """The device, and who sits at it. Raises NotIdentified, Contained."""
         device = identify(self.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
-        caller = self.sitting_at(device.device.name, peer)
-        return device if caller is None else replace(device, caller=caller)
+        caller = Seats(self._desk()).taken(device)
+        return replace(device, caller=caller, proposal=replace(proposal, token=b""))  # read once, and not kept
+
+    def asker(self, asker: Asker) -> Asker:
+        """Whoever asks, with what is in force for them at this moment; a device alone is what it was. Raises NotIdentified."""
+        if isinstance(asker, Caller):
+            return self._desk().again(asker)
+        return asker if asker.caller is None else replace(asker, caller=Seats(self._desk()).still(asker))
 
     def _now(self) -> tuple[int, Site, Enrolled]:
         containment = self._watch.current()
@@ -154,21 +158,22 @@ def assemble(site_dir: Path) -> House:
     journal = JournalWriter.open(writer, keyring, time.time_ns, on_fatal=fatal.set)
     reader = JournalReader.open(site_dir, keyring)
     index = Index.open(site.index, site_dir, site_key.derive("index"))
-    present = Present(site_dir, register)
+    present = Present(site_dir, register, lambda: persons.desk)
     told: list[Stages] = []  # the stages that tell: made last, because the archive stands under them
 
     def tell(found: Iterable[Detection]) -> None:
         run(keep_watch(told[0], found))
 
-    archive = _Archive(site, site_dir, index, keyring, writer, _Journals(journal, reader, tell), fatal)
+    persons = _persons(site_dir, site, site_key, register, present, told)
+    decisions = _Decisions(present, RightsUsed(persons.people, time.time_ns))
+    journals = _Journals(journal, reader, tell)
+    archive = _Archive(site, site_dir, index, keyring, writer, journals, decisions.rechecker, fatal)
     archive.tell = lambda corrupted: tell([_corruption(corrupted)])
     backup = Backup(site_dir, archive.store, site_key, reader, present.site, archive.standings.still)
-    persons = _persons(site_dir, site, site_key, register, present, told)
     changes = Changes(
         site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all, people=persons
     )
-    present.sitting_at = persons.desk.sitting_at
-    do = _stages(present, archive, journal, changes, persons)
+    do = _stages(present, archive, journal, changes, decisions)
     told.append(do)
 
     return House(
@@ -241,6 +246,7 @@ class _Archive:
         keyring: Keyring,
         writer: Writer,
         journals: _Journals,
+        rechecker: Callable[[Permit], Recheck | None],
         fatal: threading.Event,
     ) -> None:
         self.tell: Callable[[Corrupted], None] = lambda corrupted: None
@@ -266,7 +272,7 @@ class _Archive:
         self.commit = Commit(
             CommitParts(index, self.segments, keyring, self.reader, self.barrier, self.recovery.recover, limits)
         )
-        self.release = Release(index, self.reader, lambda permit: rechecker(permit, time.time_ns))
+        self.release = Release(index, self.reader, rechecker)
         self.index, self._site_dir, self._keyring = index, site_dir, keyring
         self._search: AuditSearch | None = None
         conflicts = Conflicts(index, self.commit.claims, self.segments, keyring, self.barrier)
@@ -356,6 +362,8 @@ class _Decisions:
         containment = present.containment()
         if isinstance(subject, Operator):
             return decide_operator(present.site(), containment, subject, request, present.owner_uid)
+        if isinstance(subject, Subject):
+            subject = present.asker(subject)
         if isinstance(subject, Caller):
             permit = decide_person(subject, request, containment.generation, now_ns)
             self._used.note(subject, permit.rule)
@@ -364,6 +372,9 @@ class _Decisions:
         if subject.caller is not None:
             self._used.note(subject.caller, permit.rule)
         return permit
+
+    def rechecker(self, permit: Permit) -> Recheck | None:
+        return rechecker(permit, time.time_ns, self._present.asker)
 
     def authorise(self, change: Change) -> ChangePermit:
         present = self._present
@@ -374,15 +385,13 @@ class _Decisions:
 
 
 def _stages(
-    present: Present, archive: _Archive, journal: JournalWriter, changes: Changes, persons: PeopleParts
+    present: Present, archive: _Archive, journal: JournalWriter, changes: Changes, decisions: _Decisions
 ) -> Stages:
-    decisions = _Decisions(present, RightsUsed(persons.people, time.time_ns))
-
     async def who(peer: Peer, proposal: Proposal) -> Subject:
         return present.subject(peer, proposal)
 
     async def which_person(peer: Peer, claim: SignIn) -> Caller:
-        return persons.desk.recognise(peer, claim)
+        return changes.people.desk.recognise(peer, claim)
 
     async def checked(arrived: Arrived) -> Inspected:
         return inspect(arrived)

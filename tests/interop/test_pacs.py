@@ -24,7 +24,6 @@ from pydicom.uid import (
     generate_uid,
 )
 from pynetdicom import AE, build_role, evt
-from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from pynetdicom.sop_class import (
     CTImageStorage,
     MRImageStorage,
@@ -556,25 +555,6 @@ def test_a_renewed_certificate_retires_the_old_one_when_it_is_used(site: Running
     assert until(lambda: dcmtk("echoscu", old, site).returncode == 0), "the old one still serves"
     assert until(lambda: dcmtk("echoscu", Bundle("AGING", tmp_path / "new"), site).returncode == 0)
     assert until(lambda: dcmtk("echoscu", old, site).returncode != 0), "until the new one was used"
-
-
-def test_user_identity_is_required_where_a_flow_says_so(tmp_path: Path) -> None:
-    extra = (
-        '\n[[flows]]\nid = "people"\nfrom = ["loopback"]\nto = ["archive"]\nservice = "dicom-tls"\nauth = "mtls"\nmay = ["find"]\n'
-        'require_user_identity = true\nwhy = "a person asks"\n'
-    )
-    with running(tmp_path, extra) as site:
-        site.enroll("DESK", "")
-        site.up()
-        identity = UserIdentityNegotiation()
-        identity.user_identity_type, identity.primary_field = 1, b"anna"
-        with pytest.raises(AssertionError):
-            Client(site, "DESK", StudyRootQueryRetrieveInformationModelFind).__enter__()
-        with Client(site, "DESK", StudyRootQueryRetrieveInformationModelFind, ext_neg=[identity]) as client:
-            query = Dataset()
-            query.QueryRetrieveLevel = "STUDY"
-            *_, (status, _) = client.association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind)
-            assert status.Status == 0
 
 
 def test_a_commitment_is_reported_after_a_restart_in_between(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from leadglass.policy.decide import decide
 from leadglass.site.load import load
 from leadglass.site.model import Site
 from leadglass.terms import (
+    EVERY_STUDY,
     Action,
     Commitment,
     Contained,
@@ -26,6 +27,7 @@ from leadglass.terms import (
     Refused,
     Request,
     Retrieval,
+    Role,
     Root,
     Subject,
     UnknownDestination,
@@ -33,6 +35,7 @@ from leadglass.terms import (
 )
 from leadglass.wire import uids
 from leadglass.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, storage_class_of
+from tests.policy.callers import NOW, caller, person
 
 CT, MR = (storage_class_of(f"{kind}ImageStorage") or "" for kind in ("CT", "MR"))
 PIN = "sha256:" + "0" * 64
@@ -289,9 +292,19 @@ def test_a_move_goes_where_it_may(tmp_path: Path) -> None:
 
 def test_user_identity_where_a_flow_requires_it(tmp_path: Path) -> None:
     place = site(tmp_path, device("CT1"), flow("f", "CT1", "find", "require_user_identity = true"))
-    with pytest.raises(NotPermitted, match="user identity"):
-        asked(place, "CT1", Action.FIND)
-    assert asked(place, "CT1", Action.FIND, identity=1).rule == "f"
+    for identity in range(6):
+        with pytest.raises(NotPermitted, match="proven to sit") as caught:
+            asked(place, "CT1", Action.FIND, identity=identity)
+        assert ("is said, not proven" in caught.value.reason) is (identity > 0) and caught.value.rule == "f"
+        with pytest.raises(NotPermitted, match="proven to sit"):
+            decide(place, Containment(), who := subject(place, "CT1", identity), who.proposal)
+    sits = replace(subject(place, "CT1"), caller=caller(person(Role.RADIOLOGIST, departments=["CARDIOLOGY"])))
+    permit = decide(place, Containment(), sits, request(sits, Action.FIND), now_ns=NOW)
+    assert permit.rule.split("+") == ["f", "cedar:radiologist-sees"] and permit.studies != EVERY_STUDY
+    assert decide(place, Containment(), sits, sits.proposal, now_ns=NOW).rule == "f"
+    gone = replace(sits, caller=replace(sits.caller, until_ns=NOW))  # type: ignore[type-var]
+    with pytest.raises(NotPermitted, match="their time is over"):
+        decide(place, Containment(), gone, request(gone, Action.FIND), now_ns=NOW)
 
 
 def test_containment_comes_first_and_read_only_still_takes_new_images(tmp_path: Path) -> None:

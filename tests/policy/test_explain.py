@@ -114,7 +114,9 @@ def test_devices_by_their_flows(tmp_path) -> None:
     assert "no flow from CT1 to archive has find" in asked("CT1", Action.FIND).why
     assert asked("WS1", Action.MOVE, "WS1").allowed and asked("WS1", Action.MOVE).allowed
     assert "no enrolled device has that AE title" in asked("WS1", Action.MOVE, "ELSEWHERE").why
-    assert asked("ID1", Action.FIND).would == (("negotiate a user identity",),)
+    assert asked("ID1", Action.FIND).would == (
+        ("somebody who is proven to sit there: a lease, or a token in the association",),
+    )
     disabled = asked("CT1", Action.ECHO, containment=Containment(disabled={"CT1": "lost"}))
     assert not disabled.allowed and "lost" in disabled.why
     assert disabled.would == (("let CT1 in again: leadglass device enable CT1",),)

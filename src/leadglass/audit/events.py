@@ -311,11 +311,17 @@ def _by(
 
 
 def _proposed(proposal: Proposal) -> dict[str, str | int]:
-    return {
+    """`claimed_user`: a name that nobody proved. Who is proven stands in `person`."""
+    said: dict[str, str | int] = {
         "calling": proposal.calling_ae_title,
         "called": proposal.called_ae_title,
         "implementation": f"{proposal.implementation_class_uid} {proposal.implementation_version_name}".strip(),
     }
+    if proposal.user_identity_type:
+        said["user_identity_type"] = proposal.user_identity_type
+    if proposal.user_name:
+        said["claimed_user"] = proposal.user_name
+    return said
 
 
 def _asked(request: Request) -> dict[str, str | int]:

@@ -44,6 +44,7 @@ WHILE_READ_ONLY = frozenset(
         ChangeKind.SESSION_END,
         ChangeKind.SITE_BACKUP,
         ChangeKind.SITE_RESTORE,
+        ChangeKind.TOKEN_MINT,
     }
 )
 

@@ -4,7 +4,7 @@ Default deny: only a grant permits, grants have no order, and nothing here denie
 The questions, in this order:
     (1) is the certificate or the device contained? Where that cannot be read any more: is this an association that stores, and nothing else?
     (2) is it still a device of this site, and let in?
-    (3) does a flow to archive grant the action (any action, for an association), with the user identity it demands?
+    (3) does a flow to archive grant the action (any action, for an association), to whoever is proven to sit there, if it demands somebody?
     (4) does one of those reach as far as what is asked: the SOP class that is stored, the destination of a C-MOVE?
     (5) where somebody sits at the device: may they have that too, and of which studies (policy/people.py)?
 What the grants show adds up: a query sees the SOP classes of all of them, and the permit names each that adds some.
@@ -53,15 +53,21 @@ def decide(
 
     Raises NotPermitted, Contained, UnknownDestination, Unsupported.
     """
-    permit = _by_flows(site, containment, subject, request, unreadable)
-    if subject.caller is not None:  # (5)
-        return confine(permit, subject.caller, request, now_ns)
-    return permit
+    caller = subject.caller
+    permit = by_flows(site, containment, subject, request, somebody=caller is not None, unreadable=unreadable)
+    return permit if caller is None else confine(permit, caller, request, now_ns)  # (5)
 
 
-def _by_flows(
-    site: Site, containment: Containment, subject: Subject, request: Request | Proposal, unreadable: bool
+def by_flows(
+    site: Site,
+    containment: Containment,
+    subject: Subject,
+    request: Request | Proposal,
+    *,
+    somebody: bool,
+    unreadable: bool = False,
 ) -> Permit:
+    """What the flows alone give. `somebody`: that a person is proven to sit at the device, whoever it is. Raises as `decide` does."""
     # (1), (2)
     _not_contained(containment, subject)
     if unreadable and isinstance(request, Proposal):
@@ -72,11 +78,11 @@ def _by_flows(
     generation = containment.generation
     # (3)
     if isinstance(request, Proposal):
-        return Permit(subject, None, _association(lookup, grants, subject, request).rule, generation)
+        return Permit(subject, None, _association(lookup, grants, subject, somebody).rule, generation)
     if isinstance(request, AuditQuestion | Inquiry):
         raise NotPermitted(f"{subject.device.name} is a device: only people ask who saw what", subject=subject)
     action = request.action
-    usable = [grant for grant in grants if action in grant.actions and _identified(grant, subject.proposal)]
+    usable = [grant for grant in grants if action in grant.actions and (somebody or not grant.require_user_identity)]
     if not usable:
         raise _nobody_allows(lookup, subject, action, grants)
     # (4)
@@ -127,14 +133,14 @@ def _only_stores(site: Site, subject: Subject, proposal: Proposal) -> None:
             )
 
 
-def _association(lookup: Compiled, grants: tuple[Grant, ...], subject: Subject, proposal: Proposal) -> Grant:
+def _association(lookup: Compiled, grants: tuple[Grant, ...], subject: Subject, somebody: bool) -> Grant:
     name = subject.device.name
     for grant in grants:
-        if _identified(grant, proposal):
+        if somebody or not grant.require_user_identity:
             return grant
     if grants:
         raise NotPermitted(
-            f"{grants[0].rule} requires a user identity, and {name} negotiates none (PS3.7 D.3.3.7)",
+            f"{grants[0].rule} requires somebody who is proven to sit at {name}: {_unproven(subject.proposal)}",
             rule=grants[0].rule,
             subject=subject,
         )
@@ -146,15 +152,19 @@ def _association(lookup: Compiled, grants: tuple[Grant, ...], subject: Subject, 
     )
 
 
-def _identified(grant: Grant, proposal: Proposal) -> bool:
-    return not grant.require_user_identity or proposal.user_identity_type > 0
+def _unproven(proposal: Proposal) -> str:
+    """What is lacking, and how to mend it."""
+    mend = "open a lease at the console, or negotiate a token of it (PS3.7 D.3.3.7, type 5)"
+    if proposal.user_identity_type:
+        return f"a user identity of type {proposal.user_identity_type} is said, not proven; {mend}"
+    return mend
 
 
 def _nobody_allows(lookup: Compiled, subject: Subject, action: Action, grants: tuple[Grant, ...]) -> NotPermitted:
     name = subject.device.name
     for grant in grants:
         if action in grant.actions:
-            what = f"{name} may {action} by {grant.rule} only with a user identity"
+            what = f"{name} may {action} by {grant.rule} only with somebody who is proven to sit there: {_unproven(subject.proposal)}"
             return NotPermitted(what, rule=grant.rule, subject=subject)
     for closed in lookup.closed[name]:
         if action in closed.actions:

@@ -70,7 +70,7 @@ def _rights(site: Site, name: str) -> _Rights:
 
 
 def _of(grant: Grant) -> Iterator[tuple[Action, str, str, str]]:
-    condition = " with a user identity" if grant.require_user_identity else ""
+    condition = " with somebody proven to sit there" if grant.require_user_identity else ""
     for action in grant.actions:
         ends = sorted(grant.destinations) if action is Action.MOVE and grant.destinations is not None else [""]
         for sop_class in sorted(grant.sop_classes) if grant.sop_classes is not None else [_ALL]:

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from leadglass.policy.decide import decide
+from leadglass.policy.decide import by_flows
 from leadglass.policy.evaluation import Facts, Matter, OfAccount, OfMatter, OfStudy, ask
 from leadglass.policy.people import incompatible
 from leadglass.site.model import Site
@@ -39,7 +39,6 @@ from leadglass.wire import tags
 from leadglass.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, storage_class_of
 
 CHANGES_TOGETHER_MAX = 3
-USER_IDENTITY_JWT = 5  # PS3.7 D.3.3.7
 
 Facing = tuple[Facts, Matter]
 
@@ -65,16 +64,16 @@ def explain_person(act: Act, facts: Facts, about: Matter) -> Explained:
 
 
 def explain_device(
-    site: Site, containment: Containment, device: Device, action: Action, what: str = "", *, user_identity: int = 0
+    site: Site, containment: Containment, device: Device, action: Action, what: str = "", *, somebody: bool = False
 ) -> Explained:
-    """What the flows give a device. `what`: the SOP class of a store, the destination of a move; "" for any that a flow names."""
-    answer = _decided(site, containment, device, action, what, user_identity)
+    """What the flows give a device. `somebody`: that a person is proven to sit at it. `what`: the SOP class of a store, the destination of a move; "" for any that a flow names."""
+    answer = _decided(site, containment, device, action, what, somebody)
     if isinstance(answer, Permit):
         return Explained(True, tuple(answer.rule.split("+")), f"allowed by {answer.rule}")
     rules = (answer.rule,) if answer.rule else ()
     would: tuple[tuple[str, ...], ...] = ()
-    if not user_identity and isinstance(_decided(site, containment, device, action, what, USER_IDENTITY_JWT), Permit):
-        would = (("negotiate a user identity",),)
+    if not somebody and isinstance(_decided(site, containment, device, action, what, True), Permit):
+        would = (("somebody who is proven to sit there: a lease, or a token in the association",),)
     elif _permits_enabled(site, containment, device, action, what):
         would = ((f"let {device.name} in again: leadglass device enable {device.name}",),)
     return Explained(False, rules, answer.reason, would)
@@ -146,15 +145,15 @@ def _without(role: Role) -> Callable[[Facing], Facing]:
 
 
 def _decided(
-    site: Site, containment: Containment, device: Device, action: Action, what: str, user_identity: int
+    site: Site, containment: Containment, device: Device, action: Action, what: str, somebody: bool
 ) -> Permit | Refused:
     title = device.ae_titles[0] if device.ae_titles else ""
-    proposal = Proposal(title, site.doors.dimse.ae_title, user_identity_type=user_identity)
+    proposal = Proposal(title, site.doors.dimse.ae_title)
     subject = Subject(device, Peer("", 0, "dimse"), proposal, "")
     refused: Refused | None = None
     for request in _requests(site, subject, action, what):
         try:
-            return decide(site, containment, subject, request)
+            return by_flows(site, containment, subject, request, somebody=somebody)
         except Refused as refusal:
             refused = refused or refusal
     assert refused is not None  # there is a request for each action
@@ -191,4 +190,4 @@ def _permits_enabled(site: Site, containment: Containment, device: Device, actio
     calm = replace(
         containment, disabled={name: why for name, why in containment.disabled.items() if name != device.name}
     )
-    return calm != containment and isinstance(_decided(site, calm, device, action, what, 0), Permit)
+    return calm != containment and isinstance(_decided(site, calm, device, action, what, False), Permit)

@@ -100,7 +100,7 @@ def _shut(flow: Flow, ours: frozenset[str]) -> str:
     """Why a flow grants nothing at the DIMSE door; "" where it does."""
     if flow.service not in ours:
         return f"is for {flow.service}, which this door does not speak"
-    if "mfa" in flow.auth:  # a user identity that nobody verifies is no factor (PS3.7 D.3.3.7)
+    if "mfa" in flow.auth:
         return f"demands {flow.auth}, and no DIMSE association can prove more than its certificate"
     if flow.auth != "mtls":
         return f"demands {flow.auth}, and this door demands mtls"

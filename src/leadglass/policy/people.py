@@ -33,15 +33,18 @@ from leadglass.terms import (
     NO_STUDY,
     Act,
     Action,
+    Asker,
     AuditQuestion,
     Caller,
     Change,
     ChangeKind,
     Dossier,
     Echo,
+    Factor,
     Inquiry,
     NotPermitted,
     Offer,
+    Operator,
     Permit,
     Person,
     Proposal,
@@ -60,6 +63,7 @@ __all__ = [
 ]  # fmt: skip
 
 STEP_UP_SECONDS = 300
+DECIDE_AGAIN_SECONDS = 0.25  # how long a decision about what lasts is believed: revocation acts within a second
 Recheck = Callable[[Sequence[Dossier]], list[bool]]
 
 ACTS: Mapping[ChangeKind, Act] = {
@@ -90,11 +94,15 @@ ACTS: Mapping[ChangeKind, Act] = {
     ChangeKind.SESSION_END: Act.SESSION_END,
     ChangeKind.SITE_APPLY: Act.POLICY_APPLY,
     ChangeKind.SITE_BACKUP: Act.BACKUP_RUN,
+    ChangeKind.TOKEN_MINT: Act.LEASE_OPEN,
 }
 """What a change asks for, where a person may ask for it at all."""
 
 # Where somebody else's is concerned, these are asked for instead: whoever approves may withdraw, whoever ends sessions ends a lease.
 _OF_OTHERS = {ChangeKind.ACCESS_CANCEL: Act.ACCESS_APPROVE, ChangeKind.LEASE_END: Act.SESSION_END}
+
+# What says who sits at a workstation is opened with a passkey that this session has seen.
+_BY_PASSKEY = frozenset({ChangeKind.LEASE_OPEN, ChangeKind.TOKEN_MINT})
 
 _ACT_OF = {
     Action.STORE: Act.STUDY_STORE,
@@ -165,33 +173,46 @@ def permitted(caller: Caller, act: Act, study: Dossier, now_ns: int, *, bulk: bo
 
 def recheck(caller: Caller, act: Act, studies: Sequence[Dossier], now_ns: int) -> list[bool]:
     """For each study whether the act is allowed."""
-    return _recheck(caller, act, lambda: now_ns)(studies)
+    return _recheck(caller, act)(studies, now_ns)
 
 
-def rechecker(permit: Permit, clock: Callable[[], int]) -> Recheck | None:
+def rechecker(
+    permit: Permit, clock: Callable[[], int], asker: Callable[[Asker], Asker] = lambda who: who
+) -> Recheck | None:
     """What decides each study of a request again, with all its facts; None where a device asks and nobody sits at it.
 
-    `clock`: Unix nanoseconds: a window that ends in the middle of a long answer ends it. Answers are remembered by facts, so that a query of
-    many studies asks Cedar once for each distinct set of them.
+    `clock`: Unix nanoseconds: a window that ends in the middle of a long answer ends it. `asker`: the same one with what is in force for them
+    now, asked a few times a second; raises Refused. Answers are remembered by facts, so that a query of many studies asks Cedar once for each
+    distinct set of them.
     """
-    caller = _caller(permit)
-    if caller is None or not isinstance(permit.action, Action) or permit.action not in _ACT_OF:
+    who = permit.subject
+    caller = _caller(who)
+    if caller is None or isinstance(who, Operator) or permit.action not in _ACT_OF:
         return None
-    return _recheck(caller, _ACT_OF[permit.action], clock)
+    act = _ACT_OF[Action(permit.action)]
+    decided, since_ns = _recheck(caller, act), 0
+
+    def again(studies: Sequence[Dossier]) -> list[bool]:
+        nonlocal decided, since_ns
+        now_ns = clock()
+        since_ns = since_ns or now_ns
+        if not 0 <= now_ns - since_ns < DECIDE_AGAIN_SECONDS * 1_000_000_000:
+            decided, since_ns = _recheck(_caller(asker(who)) or caller, act), now_ns
+        return decided(studies, now_ns)
+
+    return again
 
 
-def _caller(permit: Permit) -> Caller | None:
+def _caller(subject: Asker | Operator) -> Caller | None:
     """Who asks, or sits at the device that asks."""
-    subject = permit.subject
     return subject.caller if isinstance(subject, Subject) else subject if isinstance(subject, Caller) else None
 
 
-def _recheck(caller: Caller, act: Act, clock: Callable[[], int]) -> Recheck:
+def _recheck(caller: Caller, act: Act) -> Callable[[Sequence[Dossier], int], list[bool]]:
     ties = Ties.of(caller)
     known: dict[OfStudy, bool] = {}
 
-    def decided(studies: Sequence[Dossier]) -> list[bool]:
-        now_ns = clock()
+    def decided(studies: Sequence[Dossier], now_ns: int) -> list[bool]:
         facts = _facts(caller, act, now_ns)
         allowed = []
         for study in studies:
@@ -206,7 +227,7 @@ def _recheck(caller: Caller, act: Act, clock: Callable[[], int]) -> Recheck:
 
 def nothing_seen(permit: Permit) -> NotPermitted:
     """The refusal of a request that named something and met nothing that may be seen: there is none, or none for this person."""
-    subject, caller = permit.subject, _caller(permit)
+    subject, caller = permit.subject, _caller(permit.subject)
     who = caller.name if caller is not None else subject.actor
     device = subject if isinstance(subject, Subject) else None
     return NotPermitted(
@@ -254,6 +275,8 @@ def authorise_person(caller: Caller, change: Change, now_ns: int = 0) -> str:
         raise NotPermitted(f"{change.kind} is a command's alone: no person may ask for it at a door")
     if change.kind in _OF_OTHERS and change.arguments.get("requested_by") != caller.person.id:
         act = _OF_OTHERS[change.kind]
+    if change.kind in _BY_PASSKEY and Factor.PASSKEY not in caller.factors and not caller.stepped_up_ns:
+        raise StepUpNeeded(f"{caller.name} may not {change.kind} without a passkey: step up, then ask again")
     return _rule(caller, act, _facts(caller, act, now_ns), _about(caller, act, change))
 
 
@@ -289,6 +312,8 @@ def _roles(given: object) -> frozenset[Role]:
 
 def _facts(caller: Caller, act: Act, now_ns: int, *, bulk: bool = False) -> Facts:
     """Raises NotPermitted for somebody who is nobody any more."""
+    if caller.until_ns and now_ns >= caller.until_ns:
+        raise NotPermitted(f"{caller.name} does not sit there any more: their time is over")
     if not _in_office(caller.person, now_ns):
         raise NotPermitted(f"{caller.name} is disabled, or their time is over: `leadglass people enable {caller.name}`")
     since_ns = now_ns - caller.stepped_up_ns

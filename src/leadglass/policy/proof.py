@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from leadglass.policy.decide import decide
+from leadglass.policy.decide import by_flows
 from leadglass.policy.differences import (
     differences as differences,
 )  # asked with `prove`: does it hold, what does it change?
@@ -32,7 +32,6 @@ from leadglass.terms import (
 from leadglass.wire.uids import IMPLICIT_VR_LITTLE_ENDIAN, storage_class_of, storage_classes
 
 UNCOVERED_TOLD_MAX = 50
-_SAYS_WHO = 1  # any user identity (PS3.7 D.3.3.7): a test asks what a device could get at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +121,7 @@ def _failed(test: Test, who: str, what: str, answer: _Answer) -> Failure:
 def _asked(site: Site, device: Device, action: Action, about: str) -> _Answer | None:
     """The decision, for whatever the words leave open: allowed where any such request is. None where the words say nothing."""
     title = device.ae_titles[0] if device.ae_titles else ""
-    proposal = Proposal(title, site.doors.dimse.ae_title, user_identity_type=_SAYS_WHO)
+    proposal = Proposal(title, site.doors.dimse.ae_title)
     subject = Subject(device, Peer(str(device.networks[0].network_address), 0, "dimse"), proposal, "")
     titles = [about] if action is Action.MOVE and about in compiled(site).by_ae_title else []
     uid = storage_class_of(about) or (about if about in site.doors.dimse.private_sop_classes else None)
@@ -131,7 +130,7 @@ def _asked(site: Site, device: Device, action: Action, about: str) -> _Answer | 
     answer = _Answer(False, "default")
     for request in _requests(site, subject, action, uid, titles):
         try:
-            permit = decide(site, Containment(), subject, request)
+            permit = by_flows(site, Containment(), subject, request, somebody=True)  # what it could get at most
         except Refused as refusal:
             answer = replace(answer, by=refusal.rule or answer.by)
         else:

@@ -254,6 +254,11 @@ class Access:
         )
         return Lease(*rows[0]) if rows else None
 
+    def certificates_of(self, device: str) -> list[str]:
+        """Fingerprints of the certificates that serve it, the newest first."""
+        statement = "SELECT fingerprint FROM certificates WHERE device = ? AND state IN ('issued', 'active') ORDER BY issued_ns DESC"
+        return [row[0] for row in self._register.read(statement, (device,))]
+
     def leases(self) -> list[Lease]:
         """The newest first."""
         return [Lease(*row) for row in self._register.read("SELECT * FROM leases ORDER BY from_ns DESC")]

@@ -122,6 +122,7 @@ class Caller:
     `stepped_up_ns`: when the last fresh passkey was, Unix nanoseconds, 0: never. `related`: what is in force for them now.
     `approved`: acts that somebody else approved for this person and that are in their window now, with the request's id.
     `session_hint`: at a sign-in, what the provider that vouched calls its own session of that browser.
+    `until_ns`: at a workstation, when lease, session or account end by themselves, Unix nanoseconds; 0: it is asked anew with each request.
     """
 
     person: Person
@@ -132,6 +133,7 @@ class Caller:
     related: tuple[Related, ...] = ()
     approved: Mapping[Act, str] = field(default_factory=dict)
     session_hint: str = ""
+    until_ns: int = 0
 
     @property
     def actor(self) -> str:

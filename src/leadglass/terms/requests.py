@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from leadglass.terms.parties import Operator, PatientIdentity, Peer
@@ -24,13 +24,18 @@ class Action(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What an A-ASSOCIATE-RQ says of itself (PS3.8 9.3.2). `user_identity_type`: PS3.7 D.3.3.7, 0 where absent."""
+    """What an A-ASSOCIATE-RQ says of itself (PS3.8 9.3.2). `user_identity_type`: PS3.7 D.3.3.7, 0 where absent.
+
+    `user_name`: what types 1 and 2 claim, and nobody proved. `token`: of type 5, bytes as they came; a secret, so in no text.
+    """
 
     calling_ae_title: str
     called_ae_title: str
     implementation_class_uid: str = ""
     implementation_version_name: str = ""
     user_identity_type: int = 0
+    user_name: str = ""
+    token: bytes = field(default=b"", repr=False)
     abstract_syntaxes: tuple[str, ...] = ()
 
 

@@ -97,12 +97,12 @@ def accept(
     *,
     pdu_length_max_bytes: int,
     extended: Callable[[ExtendedNegotiation], bytes | None] | None = None,
-    user_identity_response: bytes = b"",
+    user_identity_response: bytes | None = b"",
 ) -> AssociateAC:
     """The A-ASSOCIATE-AC that grants of `rq` what `supported(abstract syntax)` says.
 
     `extended` answers SOP class extended negotiation, None where it has nothing to say (PS3.7 D.3.3.5); without it none is answered.
-    `user_identity_response` is sent if the peer asked for one (PS3.7 D.3.3.7.2). An asynchronous window is answered with 1, 1.
+    `user_identity_response` is sent if the peer asked for one (PS3.7 D.3.3.7.2); None: the identity was not taken. An asynchronous window is answered with 1, 1.
     """
     information = rq.user_information
     roles = {role.sop_class_uid: role for role in information.role_selections}

@@ -1,4 +1,5 @@
-"""How are rights for a time given and taken back? Broken glass with its review, requests with their approvals, leases of workstations, relations.
+"""How are rights for a time given and taken back? Broken glass with its review, requests with their approvals, leases of workstations and
+tokens for them, relations.
 
 What opens something is written to the register first and acts through the generation; what is over by its time needs no change at all, for each
 request reads what is in force now.
@@ -166,6 +167,21 @@ def _end_lease(parts: PeopleParts, change: Change, arguments: Arguments) -> Resu
     return {"lease": lease.id, "device": lease.device, "ended": True}
 
 
+def _mint_token(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
+    """`about`: the device, `certificate`: which of its certificates (`sha256:<hex>`), where it has several. The token stands in the answer alone."""
+    caller, device = _caller(change), change.about
+    known = parts.people.access.certificates_of(device)
+    wanted = str(arguments.get("certificate") or (caller.fingerprint if caller.fingerprint in known else ""))
+    if not wanted and len(known) == 1:
+        wanted = known[0]
+    if wanted not in known:
+        raise NotChanged(
+            f"a token is for one certificate of an enrolled workstation, and {device[:64]!r} has {len(known)} that serve: say which"
+        )
+    token, until_ns = parts.desk.association_token(caller, wanted)
+    return {"device": device, "certificate": wanted, "token": token, "until_ns": until_ns}
+
+
 def _relate(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
     """All rows of one source at once, in the place of what it said before. `about`: the source."""
     now_ns, rows = parts.clock(), list(_related(parts, arguments.get("rows", ()), change.about))
@@ -249,4 +265,5 @@ ACCESS_KINDS: Mapping[ChangeKind, Callable[[PeopleParts, Change, Arguments], Res
     ChangeKind.LEASE_END: _end_lease,
     ChangeKind.LEASE_OPEN: _open_lease,
     ChangeKind.RELATIONS_IMPORT: _relate,
+    ChangeKind.TOKEN_MINT: _mint_token,
 }

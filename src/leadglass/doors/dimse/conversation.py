@@ -17,11 +17,12 @@ from typing import Any
 from leadglass import gateway
 from leadglass.doors.blocking import Entered, run
 from leadglass.doors.dimse.connection import Connection, ConnectionLost
+from leadglass.doors.dimse.proposed import ANSWERED, proposal_of
 from leadglass.doors.dimse.reception import Next
 from leadglass.doors.dimse.supported import extended
 from leadglass.doors.replies import reply_to
 from leadglass.site.model import Limits
-from leadglass.terms import Fault, Malformed, NotIdentified, Peer, Proposal, Refused, Subject, Unsupported
+from leadglass.terms import Fault, Malformed, NotIdentified, Peer, Refused, Subject, Unsupported
 from leadglass.wire.association import (
     Aborted,
     AcceptedContext,
@@ -193,15 +194,7 @@ class Conversation:
     def _associate(self, rq: AssociateRQ) -> None:
         association = self._association
         assert association is not None
-        identity = rq.user_information.user_identity
-        proposal = Proposal(
-            rq.calling_ae_title,
-            rq.called_ae_title,
-            rq.user_information.implementation_class_uid,
-            rq.user_information.implementation_version_name,
-            identity.type if identity else 0,
-            tuple(context.abstract_syntax for context in rq.presentation_contexts),
-        )
+        proposal = proposal_of(rq)
         admission = Entered(gateway.admit(self.hall.do, self._peer(), proposal))
         try:
             admitted = admission.__enter__()
@@ -214,7 +207,14 @@ class Conversation:
         self._admission, self.subject = admission, admitted.subject
         self._ended = "the peer went away without a release"
         length = self.hall.limits.pdu_length_max_bytes
-        association.send(accept(rq, self.hall.supported, pdu_length_max_bytes=length, extended=extended))
+        answer = accept(
+            rq,
+            self.hall.supported,
+            pdu_length_max_bytes=length,
+            extended=extended,
+            user_identity_response=b"" if proposal.user_identity_type in ANSWERED else None,
+        )
+        association.send(answer)
         self._write()
 
     # ---- messages

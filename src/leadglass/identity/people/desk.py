@@ -18,11 +18,11 @@ from leadglass.identity.people.passkeys import Origin, credential_of, request_op
 from leadglass.identity.people.passwords import Passwords
 from leadglass.identity.people.sessions import SessionBook
 from leadglass.identity.people.sources import Sources
-from leadglass.identity.people.tokens import TOKEN_SECONDS_MAX, Tokens, certified
+from leadglass.identity.people.tokens import ASSOCIATIONS, TOKEN_SECONDS_MAX, Tokens, certified
 from leadglass.site.factors import Passkey
 from leadglass.site.people import NAME_CHARACTERS_MAX, People, fold_name
 from leadglass.site.sessions import SessionRow
-from leadglass.terms import Caller, Factor, NotIdentified, Overloaded, Peer, Person, SignIn
+from leadglass.terms import Caller, Factor, NotIdentified, Overloaded, Peer, Person, SignIn, fingerprint_of
 
 PURPOSES = ("sign-in", "step-up", "unlock")
 
@@ -151,7 +151,7 @@ class Desk:
             raise NotIdentified(f"{caller.name} is no machine client that presents its certificate")
         person = self._book.in_force(certified(self._people, caller.peer, now_ns).id, now_ns)
         opened = self._book.open_machine(person, caller.peer, now_ns + TOKEN_SECONDS_MAX * 1_000_000_000, now_ns)
-        return self._tokens.make(person.id, opened.session, caller.peer, now_ns)
+        return self._tokens.make(person.id, opened.session, fingerprint_of(caller.peer), now_ns)
 
     def bearer(self, token: str, peer: Peer) -> Caller:
         """Whose token it is, in the hands of the machine that it was given to. Raises NotIdentified."""
@@ -159,7 +159,7 @@ class Desk:
         person_id, session = self._tokens.read(token, peer, now_ns)
         return self._book.machine(person_id, session, peer, now_ns)
 
-    # ---- leases
+    # ---- at workstations
 
     def sitting_at(self, device: str, peer: Peer) -> Caller | None:
         """Who sits at a workstation, by their lease; None where nobody does, or their session or account is over."""
@@ -169,9 +169,40 @@ class Desk:
         if row is None:
             return None
         try:
-            return self._book.of_row(row, peer, now_ns)
+            return self._book.of_row(row, peer, now_ns, lease.until_ns if lease is not None else 0)
         except NotIdentified:
             return None
+
+    def association_token(self, caller: Caller, fingerprint: str) -> tuple[str, int]:
+        """For associations from the workstation whose certificate that is (`sha256:<hex>`): a token, and until when it opens one.
+
+        Raises NotIdentified where the caller is in no session that lasts.
+        """
+        self.still(caller)
+        return self._tokens.make(caller.person.id, caller.session, fingerprint, self._clock(), ASSOCIATIONS)
+
+    def associated(self, token: bytes, peer: Peer) -> Caller:
+        """Whose token an association brings, from the workstation that it was made for. Raises NotIdentified."""
+        now_ns = self._clock()
+        try:
+            text = token.rstrip(b"\0").decode("ascii")  # padded to an even length, as some do
+        except UnicodeDecodeError as error:
+            raise NotIdentified("the token is no text") from error
+        person_id, session = self._tokens.read(text, peer, now_ns, ASSOCIATIONS)
+        row = self._people.sessions.get(session)
+        if row is None or row.person != person_id:
+            raise NotIdentified("the token's session is not here")
+        return self._book.of_row(row, peer, now_ns)
+
+    def again(self, caller: Caller) -> Caller:
+        """The same caller with what is in force for them now; as they were where they are in no session. Raises NotIdentified where that is over."""
+        if not caller.session:
+            return caller
+        self.still(caller)
+        row = self._people.sessions.get(caller.session)
+        if row is None:
+            raise NotIdentified(f"session {caller.session} is over: there is none")
+        return self._book.of_row(row, caller.peer, self._clock())
 
     # ---- enrolment: by link, or signed in
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from dataclasses import replace
 
 from leadglass.policy.people import still_approves
 from leadglass.site.access import AccessRequest
@@ -130,12 +131,16 @@ class SessionBook:
         if not self.in_force(row.person, now_ns).roles >= caller.person.roles:
             raise NotIdentified(f"{caller.name} has not all the roles any more that they had")
 
-    def of_row(self, row: SessionRow, peer: Peer, now_ns: int) -> Caller:
-        """The caller of a session that is not asked for by its cookie: of a lease. Raises NotIdentified where it is over; a lock ends nothing."""
+    def of_row(self, row: SessionRow, peer: Peer, now_ns: int, until_ns: int = 0) -> Caller:
+        """The caller of a session that is not asked for by its cookie: of a lease (until then), of a token. A lock ends nothing.
+
+        Raises NotIdentified where the session is over.
+        """
         if row.ended_ns or now_ns >= row.until_ns:
             raise NotIdentified(f"session {row.id} is over: {row.ended_why or 'its time'}")
         person = self.in_force(row.person, now_ns)
-        return self.describe(person, row.id, peer, row.factors, row.stepped_up_ns, now_ns)
+        caller = self.describe(person, row.id, peer, row.factors, row.stepped_up_ns, now_ns)
+        return replace(caller, until_ns=min(each for each in (until_ns, row.until_ns, person.until_ns) if each))
 
     def in_force(self, person_id: str, now_ns: int) -> Person:
         """A person who may sign in now. Raises NotIdentified."""

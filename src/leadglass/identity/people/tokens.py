@@ -1,15 +1,16 @@
-"""Is this token ours, in time, and in the hands of the machine that it was given to? Short JWTs for machine clients (RFC 7519, RFC 8705).
+"""Is this token ours, in time, and in the hands of the machine that it was given to? Short JWTs (RFC 7519, RFC 8705).
 
-A token is signed with ES256 and nothing else, lives five minutes, and is bound to the client certificate that asked for it (`cnf`, `x5t#S256`):
-stolen, it is worth nothing without that certificate's key. It stands for a session of the register, so that it is listed and ended like any other.
+A token is signed with ES256 and nothing else, lives five minutes, and is bound to a client certificate (`cnf`, `x5t#S256`): stolen, it is worth
+nothing without that certificate's key. It stands for a session of the register, so that it is listed and ended like any other. One is for a
+machine client at the web door, or for somebody's associations from one workstation (PS3.7 D.3.3.7, type 5), never for both.
 """
 
 from __future__ import annotations
 
 import base64
 import datetime as dt
-import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +29,9 @@ CLOCK_SKEW_SECONDS = 5  # between processes of one site
 ALGORITHM = "ES256"
 TYPE = "at+jwt"
 AUDIENCE = "leadglass"
+ASSOCIATIONS = "leadglass dimse"  # the audience of somebody's at a workstation
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256 (FIPS 186-5)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Tokens:
@@ -42,23 +45,25 @@ class Tokens:
         self._key = ECKey.import_key(private)
         self._issuer = issuer
 
-    def make(self, person_id: str, session: str, peer: Peer, now_ns: int) -> tuple[str, int]:
-        """The token, and until when it is good (Unix nanoseconds). Raises NotIdentified where the peer presented no certificate."""
+    def make(
+        self, person_id: str, session: str, fingerprint: str, now_ns: int, audience: str = AUDIENCE
+    ) -> tuple[str, int]:
+        """The token, and until when it is good (Unix nanoseconds). `fingerprint`: `sha256:<hex>` of whoever is to present it. Raises NotIdentified."""
         now = now_ns // 1_000_000_000
         claims = {
             "iss": self._issuer,
-            "aud": AUDIENCE,
+            "aud": audience,
             "sub": person_id,
             "jti": session,
             "iat": now,
             "nbf": now,
             "exp": now + TOKEN_SECONDS_MAX,
-            "cnf": {"x5t#S256": _thumbprint(peer)},
+            "cnf": {"x5t#S256": _thumbprint(fingerprint)},
         }
         token = jwt.encode({"alg": ALGORITHM, "typ": TYPE}, claims, self._key, algorithms=[ALGORITHM])
         return token, (now + TOKEN_SECONDS_MAX) * 1_000_000_000
 
-    def read(self, token: str, peer: Peer, now_ns: int) -> tuple[str, str]:
+    def read(self, token: str, peer: Peer, now_ns: int, audience: str = AUDIENCE) -> tuple[str, str]:
         """Person's id and session. Raises NotIdentified; the reason says which fact did not hold."""
         if len(token) > TOKEN_CHARACTERS_MAX:
             raise NotIdentified(f"the token is longer than {TOKEN_CHARACTERS_MAX} characters")
@@ -69,12 +74,14 @@ class Tokens:
         if found.header.get("typ") != TYPE or set(found.header) != {"alg", "typ"}:
             raise NotIdentified("the token's header is not one of ours")
         claims = found.claims
-        if claims.get("iss") != self._issuer or claims.get("aud") != AUDIENCE:
+        if claims.get("iss") != self._issuer or claims.get("aud") != audience:
             raise NotIdentified("the token was made by another site, or for something else")
         _in_time(claims, now_ns // 1_000_000_000)
         confirmation = claims.get("cnf")
         bound = confirmation.get("x5t#S256") if isinstance(confirmation, dict) else None
-        if not isinstance(bound, str) or not hmac.compare_digest(bound.encode(), _thumbprint(peer).encode()):
+        if not isinstance(bound, str) or not hmac.compare_digest(
+            bound.encode(), _thumbprint(fingerprint_of(peer)).encode()
+        ):
             raise NotIdentified("the token belongs to another certificate: it may have been stolen")
         return str(claims.get("sub", "")), str(claims.get("jti", ""))
 
@@ -109,7 +116,9 @@ def _in_time(claims: Mapping[str, Any], now: int) -> None:
         raise NotIdentified("the token begins in the future: look at the clocks")
 
 
-def _thumbprint(peer: Peer) -> str:
-    if peer.certificate is None:
+def _thumbprint(fingerprint: str) -> str:
+    """As RFC 8705 3.1 writes it."""
+    kind, _, digest = fingerprint.partition(":")
+    if kind != "sha256" or not _SHA256.fullmatch(digest):
         raise NotIdentified("a token is for whoever presents a client certificate, and none was presented")
-    return base64.urlsafe_b64encode(hashlib.sha256(peer.certificate).digest()).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(bytes.fromhex(digest)).rstrip(b"=").decode()
