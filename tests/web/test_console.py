@@ -233,7 +233,7 @@ def test_somebody_elses_passkey_unlocks_nothing(made: World, reader: Screen) -> 
     reader.replace_authenticator(made.keys["guard"])
     try:
         page.get_by_role("button", name="Unlock with your passkey").click()
-        page.wait_for_function("document.getElementById('locked-said').textContent !== ''")
+        page.wait_for_selector("#locked-said:not(:empty)")
         assert page.locator("dialog[open]").is_visible()
     finally:
         reader.replace_authenticator(own)
