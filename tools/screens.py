@@ -13,7 +13,7 @@ ANYBODY = {"sign-in": "/sign-in", "link-over": "/enrol/none"}
 PAGES = {
     "reader": {
         "studies": "/", "studies-found": "/?patient=doe", "studies-none": "/?patient=P2002", "study-refused": "/studies/1.2.3", "glass": "/glass?patient_id=P2002",
-        "me": "/me", "step-up": "/me/passkeys", "requests": "/requests", "not-mine": "/people",
+        "me": "/me", "workstation": "/workstation", "step-up": "/me/passkeys", "requests": "/requests", "not-mine": "/people",
     },
     "guard": {
         "people": "/people", "person": "/people/reader", "devices": "/devices", "review": "/review", "who": "/who", "who-patient": "/who?patient=P1001",

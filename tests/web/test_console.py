@@ -298,6 +298,18 @@ def test_glass_is_broken_from_the_refusal_seen_through_and_reviewed(made: World,
     assert guard.page.get_by_role("row", name="reader").get_by_text("justified").is_visible()
 
 
+def test_somebody_says_at_the_workstation_that_they_sit_there(made: World, reader: Screen) -> None:
+    page = reader.page
+    reader.open("/workstation")
+    card = page.get_by_role("article", name="CT1")
+    assert "Nobody sits here." in card.inner_text()
+    card.get_by_label("For how many hours?").select_option("4")
+    card.get_by_role("button", name="I sit here").click()
+    page.wait_for_selector("text=You sit here until")
+    card.get_by_role("button", name="Get up").click()
+    page.wait_for_selector("text=Nobody sits here.")
+
+
 def test_who_saw_this_patient_and_what_did_this_person_see(made: World, reader: Screen, guard: Screen) -> None:
     reader.open(f"/studies/{made.studies['P1001']}")
     page = guard.page

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from leadglass.policy.people import authorise_person
-from leadglass.site.model import Site
+from leadglass.site.model import Site, plain_address
 from leadglass.terms import (
     AuditQuestion,
+    Caller,
     Change,
     ChangeKind,
     ChangePermit,
     Contained,
     Containment,
+    Device,
     NotPermitted,
     Operator,
     Permit,
@@ -48,6 +50,9 @@ WHILE_READ_ONLY = frozenset(
     }
 )
 
+# What says who sits at a device (`about`): only from there.
+AT_A_DEVICE = frozenset({ChangeKind.LEASE_OPEN, ChangeKind.TOKEN_MINT})
+
 # What everybody does to themselves. What a factor is proven by is sealed by identity/; nothing here gives more rights.
 OWN = frozenset({ChangeKind.FACTOR_ENROLL, ChangeKind.FACTOR_REMOVE, ChangeKind.SESSION_END})
 
@@ -61,9 +66,26 @@ def authorise(site: Site, containment: Containment, change: Change, owner_uid: i
         rule = "person:self"
     else:
         rule = authorise_person(operator, change, now_ns)
+    if isinstance(operator, Caller) and change.kind in AT_A_DEVICE:
+        _at(site, operator, change.about)
     if containment.read_only and change.kind not in WHILE_READ_ONLY:
         raise Contained(f"the site is read-only ({containment.read_only}): no {change.kind} until that ends", rule=rule)
     return ChangePermit(change.operator, rule, containment.generation)
+
+
+def at_hand(site: Site, address: str) -> list[Device]:
+    """The devices that somebody at this address may be sitting at."""
+    found = plain_address(address)
+    return [each for each in site.devices.values() if found and any(found in network for network in each.networks)]
+
+
+def _at(site: Site, caller: Caller, name: str) -> None:
+    """Nobody says from elsewhere that they sit at a workstation. Raises NotPermitted."""
+    if name not in [each.name for each in at_hand(site, caller.peer.address)]:
+        raise NotPermitted(
+            f"{caller.name} calls from {caller.peer.address}, which is no address of {name[:64]!r}: open the console there",
+            rule="lease:at-the-device",
+        )
 
 
 def decide_operator(

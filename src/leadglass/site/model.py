@@ -25,6 +25,15 @@ def name_problem(name: str) -> str:
     return ""
 
 
+def plain_address(address: str) -> IPv4Address | IPv6Address | None:
+    """An address without its scope, an IPv4 one as such; None for none."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
+
+
 def within(inner: Network, outer: Network) -> bool:
     """True where every address of `inner` is one of `outer`."""
     if isinstance(inner, IPv4Network) and isinstance(outer, IPv4Network):
@@ -290,12 +299,8 @@ class Site:
 
     def zone_of(self, address: str) -> str:
         """The zone whose networks hold an address, "" where none does."""
-        try:
-            found = ip_address(address.partition("%")[0])
-        except ValueError:
-            return ""
-        mapped = getattr(found, "ipv4_mapped", None)
-        return next((zone.name for zone in self.zones.values() if zone.holds(mapped or found)), "")
+        found = plain_address(address)
+        return next((zone.name for zone in self.zones.values() if found and zone.holds(found)), "")
 
     @property
     def key_beside_data(self) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Where to go, and which act lets somebody go there.
 WAYS: tuple[tuple[str, str, Act], ...] = (
     ("/", "Studies", Act.STUDY_FIND),
+    ("/workstation", "Workstation", Act.LEASE_OPEN),
     ("/requests", "Requests", Act.ACCESS_REQUEST),
     ("/review", "Review", Act.GLASS_REVIEW),
     ("/who", "Who saw what", Act.AUDIT_READ),

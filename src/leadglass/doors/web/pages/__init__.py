@@ -13,6 +13,7 @@ from leadglass.doors.web.pages import (
     people,
     sign_in,
     studies,
+    workstation,
 )
 from leadglass.doors.web.pages.page import Page
 
@@ -27,4 +28,5 @@ PAGES: tuple[Page, ...] = (
     *access.PAGES,
     *audit.PAGES,
     *metrics.PAGES,
+    *workstation.PAGES,
 )
