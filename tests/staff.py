@@ -17,7 +17,7 @@ from leadglass.doors.house import House
 from leadglass.identity.people.passkeys import Origin
 from leadglass.lab.authenticator import Authenticator
 from leadglass.lab.peers import Archive, Identity
-from leadglass.terms import Caller, Change, ChangeKind, Operator, Peer, Role, SignIn
+from leadglass.terms import Caller, Change, ChangeKind, Event, Operator, Peer, Role, SignIn
 from tests.running import RunningSite
 
 ORIGIN = Origin("http://localhost:8080", "localhost")
@@ -101,6 +101,13 @@ class Staff:
         until_ns = time.time_ns() + int(seconds * 1e9) if seconds else 0
         rows = [{"person": name, "relation": relation, "patient_id": patient_id, "until_ns": until_ns}]
         self.order(f"of {name}", ChangeKind.RELATIONS_IMPORT, rows=rows)
+
+    # ---- what was written about it
+
+    def events(self, kind: str, actor: str = "") -> list[Event]:
+        """Oldest first, as far as they are durable: within a second of what happened."""
+        told = (each.event for each in self.house.journal.read())
+        return [each for each in told if each.kind == kind and actor in ("", each.actor)]
 
     # ---- their workstations
 

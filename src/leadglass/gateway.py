@@ -59,11 +59,9 @@ async def admit(do: Stages, peer: Peer, proposal: Proposal) -> AsyncIterator[Adm
     await do.record(events.association_admitted(subject, permit))
     progress = Progress()
     try:
-        yield Admission(subject, permit)
-        progress.succeed()
-    except Exception as lost:
-        progress.reason = str(lost)
-        raise
+        with progress:
+            yield Admission(subject, permit)
+            progress.succeed()
     finally:
         do.note(events.association_ended(subject, permit, progress))
 
@@ -119,7 +117,8 @@ async def release(do: Stages, request: Request) -> AsyncIterator[Found]:
         raise
     await do.record(events.release_started(request, permit, found.progress))  # the record leaves first, then the pixels
     try:
-        yield found
+        with found.progress:
+            yield found
     finally:
         do.note(events.release_ended(request, permit, found.progress))
 

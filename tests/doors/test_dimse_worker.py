@@ -31,7 +31,7 @@ def test_a_site_that_cannot_be_read_gives_a_strangers_share() -> None:
 def test_whoever_must_leave_leaves_as_soon_as_the_site_can_be_read_again() -> None:
     stop, cut, looks = threading.Event(), [], [0]
     visitor = Conversation.__new__(Conversation)
-    visitor.subject = SimpleNamespace(device=SimpleNamespace(name="CT1"))  # type: ignore[assignment]
+    visitor.subject = SimpleNamespace(device=SimpleNamespace(name="CT1"), caller=None)  # type: ignore[assignment]
     visitor.cut = cut.append  # type: ignore[method-assign]
     generations = iter([1])
 

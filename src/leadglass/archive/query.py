@@ -49,7 +49,7 @@ _KNOWN = {
 
 
 class Rows:
-    """The answers of one C-FIND. Raises Mismatched, Malformed."""
+    """The answers of one C-FIND. Raises Mismatched, Malformed; NotPermitted where the right to see them ends in their middle."""
 
     def __init__(self, read: Read, query: Query, visible: Visibility) -> None:
         self._pages = Pages(read, RECHECK_ROWS) if visible.confined else Pages(read)
@@ -137,14 +137,21 @@ class Rows:
                 last = own[0]
 
     def _series(self) -> Iterator[Row]:
-        for row, counts in self._series_above(self._unique[Level.SERIES]):
+        for row, counts in self._while_seen(self._series_above(self._unique[Level.SERIES])):
             yield from self._answer(row, counts)
 
     def _instances(self) -> Iterator[Row]:
+        for row, counts in self._while_seen(self._instances_below()):
+            yield from self._answer(row, counts)
+
+    def _instances_below(self) -> Iterator[tuple[Row, _Counts]]:
         for upper, counts in self._series_above(self._unique[Level.SERIES]):
             for sop, sop_class, blob in self._instances_of(counts.study, counts.series):
                 own = {tags.SOP_INSTANCE_UID: sop, tags.SOP_CLASS_UID: sop_class}
-                yield from self._answer({**upper, **attributes_of(blob), **own}, counts)
+                yield {**upper, **attributes_of(blob), **own}, counts
+
+    def _while_seen(self, rows: Iterator[tuple[Row, _Counts]]) -> Iterator[tuple[Row, _Counts]]:
+        return self._sight.while_seen(rows, lambda row: row[1].study)
 
     def _series_above(self, wanted: Sequence[str]) -> Iterator[tuple[Row, _Counts]]:
         """The series of the study that the keys name, those of `wanted` where there are some, each with what it inherits."""

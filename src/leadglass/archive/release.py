@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from leadglass.archive.index import Index
 from leadglass.archive.read import Reader
-from leadglass.archive.visibility import Recheck, Visibility
+from leadglass.archive.visibility import Lasting, Recheck, Visibility
 from leadglass.policy.people import nothing_seen
 from leadglass.terms import (
     Body,
@@ -40,6 +40,7 @@ class Answer:
     visible: Visibility
     index: Index
     reader: Reader
+    lasting: Lasting
 
     def rows(self) -> Iterator[Mapping[int, str]]:
         """Answers of a query; empty for anything else."""
@@ -52,7 +53,9 @@ class Answer:
             yield from self.index.select(self.request, self.visible)
 
     def read(self, settled: Settled) -> Body:
-        """Iterating raises Corrupted and other StoreFaults, KeyFault."""
+        """Raises NotPermitted where its study may not be seen any more. Iterating raises Corrupted and other StoreFaults, KeyFault."""
+        if self.visible.confined:
+            self.lasting.still(settled.instance.study_instance_uid)
         return self.reader.read(settled)
 
     def verdicts(self) -> Iterator[tuple[Reference, int]]:
@@ -104,4 +107,5 @@ class Release:
                 progress.total = len(request.references)
             case _:
                 pass
-        return Answer(progress, permit, request, visible, self._index, self._reader)
+        lasting = Lasting(lambda study: bool(self._index.seen([study], visible)))
+        return Answer(progress, permit, request, visible, self._index, self._reader, lasting)

@@ -1,20 +1,36 @@
 """Which studies does a permit show? A rule becomes a condition of SQL, or a way to the few studies that it can mean; policy decides about each again.
 
 For devices there is no rule, and nothing here costs them anything. For people the condition keeps out what nobody need look at, and every
-study that passes is laid before policy with its facts, a page at a time, before anything of it is told, counted or sent.
+study that passes is laid before policy with its facts, a page at a time, before anything of it is told, counted or sent. An answer lasts as long
+as its peer takes to read it: what was allowed a moment ago is laid before policy again.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TypeVar
 
 from leadglass.archive.paging import IN_LIST_MAX, Condition, Found, Read, among, one_of
 from leadglass.archive.projection import attributes_of, clinicians_of
 from leadglass.archive.sqlite import Value
-from leadglass.terms import EVERY_STUDY, AllOf, AnyOf, Dossier, Has, NotSo, PatientIdentity, StudyRule
+from leadglass.policy.people import DECIDE_AGAIN_SECONDS
+from leadglass.terms import (
+    EVERY_STUDY,
+    AllOf,
+    AnyOf,
+    Dossier,
+    Has,
+    NotPermitted,
+    NotSo,
+    PatientIdentity,
+    StudyRule,
+)
+
+Row = TypeVar("Row")
 
 RECHECK_ROWS = 100  # studies that policy is asked about at once
 CANDIDATES_MAX = 5_000  # more studies than that are found faster by the keys of the query
@@ -53,6 +69,24 @@ def of_class(sop_classes: frozenset[str] | None, *on: str) -> Condition:
 
 
 @dataclass(slots=True)
+class Lasting:
+    """Whether a study may be seen, asked when an answer comes to it and again for as long as it stays with it."""
+
+    seen: Callable[[str], bool]
+    _study: str = field(init=False, default="")
+    _looked: float = field(init=False, default=0.0)
+
+    def still(self, study: str) -> None:
+        """Raises NotPermitted where it may not."""
+        now = time.monotonic()
+        if study == self._study and now - self._looked < DECIDE_AGAIN_SECONDS:
+            return
+        if not self.seen(study):
+            raise NotPermitted("the right to see this study ended while it was being answered: ask again")
+        self._study, self._looked = study, now
+
+
+@dataclass(slots=True)
 class Sight:
     """What one request may see of the studies in the index."""
 
@@ -65,15 +99,29 @@ class Sight:
         self.where = condition(self.visible.studies) if self.visible.studies != EVERY_STUDY else Condition()
 
     def only(self, found: Iterable[Found]) -> Iterator[Found]:
-        """Those rows, each beginning with `STUDY_COLUMNS`, whose study policy allows; asked about a page at a time."""
+        """Those rows, each beginning with `STUDY_COLUMNS`, whose study policy allows; asked about a page at a time, and again where that lasts."""
         recheck = self.visible.recheck
         if recheck is None:
             yield from found
             return
         rows = iter(found)
         while page := list(islice(rows, RECHECK_ROWS)):
-            allowed = recheck(self.dossiers(page))
-            yield from (row for row, may in zip(page, allowed, strict=True) if may)
+            allowed, looked = list(recheck(self.dossiers(page))), time.monotonic()
+            for number, row in enumerate(page):
+                if time.monotonic() - looked >= DECIDE_AGAIN_SECONDS:
+                    allowed[number:], looked = recheck(self.dossiers(page[number:])), time.monotonic()
+                if allowed[number]:
+                    yield row
+
+    def while_seen(self, rows: Iterable[Row], study_of: Callable[[Row], str]) -> Iterator[Row]:
+        """The rows, in which each study's stand together, for as long as the study of each may be seen. Raises NotPermitted when that ends."""
+        if not self.visible.confined:
+            yield from rows
+            return
+        lasting = Lasting(lambda study: bool(self.seen([study])))
+        for row in rows:
+            lasting.still(study_of(row))
+            yield row
 
     def seen(self, studies: Iterable[str]) -> set[str]:
         """Which of these studies may be seen, of those that are here."""

@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from leadglass.doors.dimse.connection import Connection, ConnectionLost
@@ -33,10 +33,12 @@ from leadglass.wire.limits import AssociationLimits
 from leadglass.wire.messages import CommandReceived, DataSetEnd, DataSetFragment, MessageReader
 from leadglass.wire.negotiation import PRESENTATION_CONTEXTS_MAX, RequestedContext, request
 from leadglass.wire.pdu import Abort, ReleaseRQ
+from leadglass.wire.user_information import UserIdentity
 
 CONNECT_SECONDS = 10.0
 STALL_SECONDS = 60.0
 ALERT_SECONDS = 2.0  # how long somebody without a certificate waits to hear what is thought of that
+JWT = 5  # user identity type (PS3.7 D.3.3.7.1)
 NATIVE = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)
 UTF_8 = b"ISO_IR 192"
 PUSH_INSTANCE = uids.STORAGE_COMMITMENT_PUSH_INSTANCE
@@ -57,12 +59,16 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a simulated device is: AE title, source address, and the stick it was given (None: it has no certificate)."""
+    """Who a simulated device is: AE title, source address, and the stick it was given (None: it has no certificate).
+
+    `token`: of whoever sits at it, where the console gave them one.
+    """
 
     ae_title: str
     source: str
     stick: Path | None
     authorities: Path | None = None
+    token: str = field(default="", repr=False)
 
     def credentials(self) -> Credentials:
         if self.stick is None:
@@ -176,8 +182,18 @@ class Session:
         self._messages.send(context, command, image.data_set)
         return _answer(self._response(CommandField.C_STORE_RSP))
 
-    def find(self, level: str, keys: Mapping[int, str], *, enough: int = 0) -> tuple[Answer, list[dict[int, str]]]:
-        """C-FIND in the study root; keys as text, "" for what shall come back. After `enough` answers (0: never) it is cancelled."""
+    def find(
+        self,
+        level: str,
+        keys: Mapping[int, str],
+        *,
+        enough: int = 0,
+        take: Callable[[Mapping[int, str]], None] = lambda row: None,
+    ) -> tuple[Answer, list[dict[int, str]]]:
+        """C-FIND in the study root; keys as text, "" for what shall come back. After `enough` answers (0: never) it is cancelled.
+
+        `take` is shown each answer as it comes.
+        """
         context = self._context(uids.STUDY_ROOT_FIND)
         rows: list[dict[int, str]] = []
         self._ask(CommandField.C_FIND_RQ, context, identifier(level, keys, context.transfer_syntax))
@@ -186,6 +202,7 @@ class Session:
             if (message.command.status or 0) & 0xFF00 != Status.PENDING:
                 return _answer(message), rows
             rows.append(_texts(message.data, context.transfer_syntax))
+            take(rows[-1])
             if len(rows) == enough:
                 self.cancelled_at = time.monotonic()
                 cancel = Command(CommandField.C_CANCEL_RQ, message_id_responded_to=self._message_id)
@@ -330,6 +347,7 @@ def _ask_for(
         called_ae_title=archive.ae_title,
         contexts=wanted[:PRESENTATION_CONTEXTS_MAX],
         pdu_length_max_bytes=limits.pdu_length_max_bytes,
+        user_identity=UserIdentity(JWT, True, identity.token.encode()) if identity.token else None,
     )
     association.send(rq)
     messages = Messages(connection, association)

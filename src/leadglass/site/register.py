@@ -51,6 +51,7 @@ MIGRATIONS = (
     script(1, "the first tables", _FIRST),
     script(2, "people", PEOPLE),
     script(3, "sessions elsewhere", HINTS),
+    script(4, "who asked for a commitment", "ALTER TABLE commitments ADD COLUMN session TEXT NOT NULL DEFAULT ''"),
 )
 
 
@@ -89,13 +90,14 @@ class Waiver:
 
 @dataclass(frozen=True, slots=True)
 class PendingCommitment:
-    """A storage commitment that was asked for and not reported yet."""
+    """A storage commitment that was asked for and not reported yet. `session`: of whoever sat at the device, "" where nobody did."""
 
     id: int
     device: str
     transaction_uid: str
     calling_ae_title: str
     references: tuple[Reference, ...]
+    session: str = ""
 
 
 def copy_register(path: Path, target: Path, key: bytes) -> None:
@@ -232,7 +234,14 @@ class Register:
 
     # ---- commitments
 
-    def add(self, device: str, transaction_uid: str, references: tuple[Reference, ...], calling_ae_title: str) -> None:
+    def add(
+        self,
+        device: str,
+        transaction_uid: str,
+        references: tuple[Reference, ...],
+        calling_ae_title: str,
+        session: str = "",
+    ) -> None:
         """Durable when it returns; the same transaction again replaces what was asked before."""
         told = json.dumps([[each.sop_class_uid, each.sop_instance_uid] for each in references])
         with self.transaction() as connection:
@@ -240,16 +249,18 @@ class Register:
                 "DELETE FROM commitments WHERE device = ? AND transaction_uid = ?", (device, transaction_uid)
             )
             connection.execute(
-                "INSERT INTO commitments(device, transaction_uid, calling_ae_title, referenced, at_ns) VALUES(?,?,?,?,?)",
-                (device, transaction_uid, calling_ae_title, told, time.time_ns()),
+                "INSERT INTO commitments(device, transaction_uid, calling_ae_title, referenced, at_ns, session) VALUES(?,?,?,?,?,?)",
+                (device, transaction_uid, calling_ae_title, told, time.time_ns(), session),
             )
 
     def pending_commitments(self) -> list[PendingCommitment]:
         rows = self.read(
-            "SELECT id, device, transaction_uid, calling_ae_title, referenced FROM commitments ORDER BY id"
+            "SELECT id, device, transaction_uid, calling_ae_title, referenced, session FROM commitments ORDER BY id"
         )
         return [
-            PendingCommitment(row[0], row[1], row[2], row[3], tuple(Reference(*pair) for pair in json.loads(row[4])))
+            PendingCommitment(
+                row[0], row[1], row[2], row[3], tuple(Reference(*pair) for pair in json.loads(row[4])), row[5]
+            )
             for row in rows
         ]
 

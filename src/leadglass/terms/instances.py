@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Protocol
 
 from leadglass.terms.parties import PatientIdentity
@@ -137,7 +138,10 @@ class Settled:
 
 @dataclass(slots=True)
 class Progress:
-    """What became of a release so far. The one mutable thing here: the door counts in it, the closing record reads it."""
+    """What became of a release so far. The one mutable thing here: the door counts in it, the closing record reads it.
+
+    As a context it takes the reason of whatever ends it early.
+    """
 
     total: int = 0
     completed: int = 0
@@ -148,6 +152,15 @@ class Progress:
 
     def succeed(self) -> None:
         self.outcome, self.reason = Outcome.SUCCESS, ""
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            self.reason = str(error)
 
 
 class Body(Protocol):

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from leadglass.wire.errors import LocalProtocolError
 from leadglass.wire.pdu import AssociateAC, AssociateRQ, ContextResult, PresentationContext, PresentationContextResult
 from leadglass.wire.transitions import Role
-from leadglass.wire.user_information import AsynchronousWindow, ExtendedNegotiation, RoleSelection, UserInformation
+from leadglass.wire.user_information import (
+    AsynchronousWindow,
+    ExtendedNegotiation,
+    RoleSelection,
+    UserIdentity,
+    UserInformation,
+)
 
 IMPLEMENTATION_CLASS_UID = "2.25.303794959446107376411638519240030535997"  # ours (PS3.7 D.3.3.2, PS3.5 B.2)
 IMPLEMENTATION_VERSION_NAME = "LEADGLASS"
@@ -66,7 +72,12 @@ class RequestedContext:
 
 
 def request(
-    *, calling_ae_title: str, called_ae_title: str, contexts: Sequence[RequestedContext], pdu_length_max_bytes: int
+    *,
+    calling_ae_title: str,
+    called_ae_title: str,
+    contexts: Sequence[RequestedContext],
+    pdu_length_max_bytes: int,
+    user_identity: UserIdentity | None = None,
 ) -> AssociateRQ:
     """The A-ASSOCIATE-RQ for up to 128 contexts. Roles are proposed where they are not the default (PS3.7 D.3.3.4)."""
     if not 0 < len(contexts) <= PRESENTATION_CONTEXTS_MAX:
@@ -83,6 +94,7 @@ def request(
         implementation_class_uid=IMPLEMENTATION_CLASS_UID,
         implementation_version_name=IMPLEMENTATION_VERSION_NAME,
         role_selections=tuple(role for role in roles.values() if (role.scu_role, role.scp_role) != _DEFAULT_ROLES),
+        user_identity=user_identity,
     )
     proposed = tuple(
         PresentationContext(2 * number + 1, wanted.abstract_syntax, wanted.transfer_syntaxes)

@@ -20,7 +20,7 @@ Csv = Annotated[Path | None, typer.Option("--csv", help="Writes a table for a sp
 FOREVER_NS = (1 << 63) - 1
 
 _DISCLOSURES = {
-    "at": "when", "who": "who", "action": "what", "study": "study", "instances": "instances", "outcome": "outcome", "rule": "by rule",
+    "at": "when", "who": "who", "device": "at", "action": "what", "study": "study", "instances": "instances", "outcome": "outcome", "rule": "by rule",
     "from": "from",
 }  # fmt: skip
 _BREACH = {"patient": "patient", "issuer": "issuer", "times": "times", "instances": "instances", "studies": "studies",

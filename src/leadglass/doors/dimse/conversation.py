@@ -11,6 +11,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from leadglass.doors.blocking import Entered, run
 from leadglass.doors.dimse.connection import Connection, ConnectionLost
 from leadglass.doors.dimse.proposed import ANSWERED, proposal_of
 from leadglass.doors.dimse.reception import Next
+from leadglass.doors.dimse.requestor import Requestor
 from leadglass.doors.dimse.supported import extended
 from leadglass.doors.replies import reply_to
 from leadglass.site.model import Limits
@@ -76,6 +78,7 @@ class Conversation:
         self._admission: Entered[gateway.Admission] | None = None
         self.subject: Subject | None = None
         self._in_data_set = False
+        self._calling: Requestor | None = None  # the association of a sub-operation, while it lasts
         self._ended = "the peer went away without a release"
         self._released = False
         now = time.monotonic()
@@ -135,6 +138,8 @@ class Conversation:
             self._connection.cut(reason)
         else:
             self._socket.close()
+        if (calling := self._calling) is not None:
+            calling.cut(reason)
 
     def leave(self) -> None:
         if self._admission is not None:
@@ -392,7 +397,7 @@ class Conversation:
             case CommandReceived() | DataSetFragment() | DataSetEnd():
                 raise RemoteProtocolError("a new request while one is being answered: the window is 1")
             case _:
-                raise ConnectionLost("the association ended while its request was being answered")
+                raise ConnectionLost(self._cut_reason() or "the association ended while its request was being answered")
 
     def reply_from_peer(self) -> Command:
         """Waits for the peer's response to a sub-operation (C-STORE-RSP of a C-GET, N-EVENT-REPORT-RSP)."""
@@ -402,7 +407,18 @@ class Conversation:
                 case CommandReceived(_, command):
                     return command
                 case _:
-                    raise ConnectionLost("the association ended in the middle of a sub-operation")
+                    raise ConnectionLost(self._cut_reason() or "the association ended in the middle of a sub-operation")
+
+    @contextmanager
+    def calling(self, requestor: Requestor) -> Iterator[None]:
+        """While we speak to another peer for this one: whatever cuts this association cuts that one too."""
+        self._calling = requestor
+        try:
+            if reason := self._cut_reason():
+                raise ConnectionLost(reason)
+            yield
+        finally:
+            self._calling = None
 
     def contexts(self) -> Mapping[int, AcceptedContext]:
         assert self._association is not None

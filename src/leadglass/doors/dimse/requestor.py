@@ -82,6 +82,10 @@ class Requestor:
                 return event
         return self._items.pop(0)
 
+    def cut(self, reason: str) -> None:
+        """Ends it now, from any thread."""
+        self._connection.cut(reason)
+
     def release(self) -> None:
         self._association.send(ReleaseRQ())
         self._write()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 import structlog
@@ -95,24 +96,29 @@ def _watch(
             return
         upkeep()
         now = generation()
-        if now == seen:
-            continue
         try:
-            _show_out(reception, still_welcome)
+            _show_out(reception, still_welcome, everybody=now != seen)
         except (Fault, OSError) as fault:  # a site that cannot be read just now is looked at again: nobody is forgotten
             log.error("who is in the house could not be looked at", reason=str(fault))
             continue
-        seen = now
-        caps.serves(now)  # said when nobody is left whom it does not let in any more
+        if now != seen:
+            seen = now
+            caps.serves(now)  # said when nobody is left whom it does not let in any more
 
 
-def _show_out(reception: Reception, still_welcome: Callable[[Subject], None]) -> None:
+def _show_out(reception: Reception, still_welcome: Callable[[Subject], None], *, everybody: bool) -> None:
+    """Of everybody, or of those whose time is over: what ends by the clock raises no generation."""
+    now_ns = time.time_ns()
     for visitor in reception.visitors():
         subject = visitor.subject if isinstance(visitor, Conversation) else None
-        if subject is None:
+        if subject is None or not (everybody or _over(subject, now_ns)):
             continue
         try:
             still_welcome(subject)
         except Refused as refusal:
             log.info("association cut", device=subject.device.name, reason=refusal.reason)
             visitor.cut(refusal.reason)
+
+
+def _over(subject: Subject, now_ns: int) -> bool:
+    return subject.caller is not None and 0 < subject.caller.until_ns <= now_ns

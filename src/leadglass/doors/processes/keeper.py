@@ -24,8 +24,9 @@ from leadglass.doors.house import House, Question, Serving, Worker
 from leadglass.doors.processes.metrics import serve_metrics
 from leadglass.doors.processes.sweeps import Sweeps
 from leadglass.identity.doors import renew_doors
+from leadglass.identity.people.seats import JWT
 from leadglass.site.register import PendingCommitment
-from leadglass.terms import ChangeKind, Commitment, EventKind, Fault, Outcome, Peer, Proposal, Refused, Subject
+from leadglass.terms import ChangeKind, Commitment, Device, EventKind, Fault, Outcome, Peer, Proposal, Refused, Subject
 from leadglass.watch.clock import StepWatch
 from leadglass.watch.containment import ReadableWatch
 from leadglass.watch.expiry import ExpiryWatch
@@ -37,6 +38,8 @@ RETRY_SEARCH_SECONDS = 5.0
 WATCH_EVERY_SECONDS = 60.0
 RETRY_SECONDS_MAX = 300.0
 REPORTS_TRIED_MAX = 50  # over about four hours; then the commitment is dropped with an event, as a modality asks again
+
+KEEPER = Peer("", 0, "keeper")
 
 log = structlog.get_logger()
 
@@ -186,6 +189,14 @@ class Reports:
             else:
                 self._due[pending.id] = now + min(RETRY_SECONDS_MAX, 0.5 * 2**tried)
 
+    def _asked_by(self, pending: PendingCommitment, device: Device, called_ae_title: str) -> Subject:
+        """The device, and whoever sat at it then, for as long as their session lasts: the report says what they may see. Raises NotIdentified."""
+        if not pending.session:
+            return Subject(device, KEEPER, Proposal(pending.calling_ae_title, called_ae_title), "")
+        caller = self._house.desk.in_session(pending.session, KEEPER)
+        proposal = Proposal(pending.calling_ae_title, called_ae_title, user_identity_type=JWT)  # known by their session
+        return Subject(device, KEEPER, proposal, "", caller=caller)
+
     def _send(self, pending: PendingCommitment) -> bool:
         """True where nothing more is to be done about it."""
         device = self._house.site().devices.get(pending.device)
@@ -193,15 +204,17 @@ class Reports:
             log.warning("a commitment report has nowhere to go", device=pending.device)
             return True
         called = self._house.site().doors.dimse.ae_title
-        peer = Peer("", 0, "keeper")
-        subject = Subject(device, peer, Proposal(pending.calling_ae_title, called), "")
-        request = Commitment(subject, pending.transaction_uid, pending.references)
         try:
+            subject = self._asked_by(pending, device, called)
+            request = Commitment(subject, pending.transaction_uid, pending.references)
             with Entered(gateway.release(self._house.do, request)) as found:
                 status = report_there(found, device, self._dial)
                 found.progress.outcome = Outcome.SUCCESS if status == SUCCESS else Outcome.FAILED
                 found.progress.reason = "" if status == SUCCESS else f"the device answered {status:04X}H"
         except Refused as refusal:
+            if not refusal.recorded:
+                refusal.subject = refusal.subject or Subject(device, KEEPER, Proposal("", called), "")
+                run(gateway.turn_away(self._house.do, KEEPER, refusal))
             log.warning("a commitment may no longer be reported", device=device.name, reason=refusal.reason)
             return True
         except Fault as fault:

@@ -199,10 +199,14 @@ class Desk:
         if not caller.session:
             return caller
         self.still(caller)
-        row = self._people.sessions.get(caller.session)
+        return self.in_session(caller.session, caller.peer)
+
+    def in_session(self, session_id: str, peer: Peer) -> Caller:
+        """Whose session it is, wherever they work. Raises NotIdentified where it is over."""
+        row = self._people.sessions.get(session_id)
         if row is None:
-            raise NotIdentified(f"session {caller.session} is over: there is none")
-        return self._book.of_row(row, caller.peer, self._clock())
+            raise NotIdentified(f"session {session_id} is over: there is none")
+        return self._book.of_row(row, peer, self._clock())
 
     # ---- enrolment: by link, or signed in
 

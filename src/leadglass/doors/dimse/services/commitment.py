@@ -48,7 +48,12 @@ class Pending(Protocol):
     """Commitments that were asked for and not yet reported: durable when `add` returns."""
 
     def add(
-        self, device: str, transaction_uid: str, references: tuple[Reference, ...], calling_ae_title: str
+        self,
+        device: str,
+        transaction_uid: str,
+        references: tuple[Reference, ...],
+        calling_ae_title: str,
+        session: str = "",
     ) -> None: ...
 
 
@@ -72,7 +77,11 @@ def n_action_into(pending: Pending) -> Callable[[Conversation, AcceptedContext, 
             later = bool(subject.device.address)
             if later:
                 pending.add(
-                    subject.device.name, request.transaction_uid, request.references, subject.proposal.calling_ae_title
+                    subject.device.name,
+                    request.transaction_uid,
+                    request.references,
+                    subject.proposal.calling_ae_title,
+                    subject.caller.session if subject.caller is not None else "",
                 )
             conversation.respond(context, command, SUCCESS)
             if not later:

@@ -10,7 +10,7 @@ from leadglass import gateway
 from leadglass.doors.blocking import Entered
 from leadglass.doors.dimse.conversation import Conversation
 from leadglass.doors.dimse.requestor import PRESENTATION_CONTEXTS_MAX, Requestor
-from leadglass.doors.dimse.services.query import CANCEL, PENDING
+from leadglass.doors.dimse.services.query import CANCEL, PENDING, Lasting
 from leadglass.doors.dimse.services.retrieve import (
     SubOperations,
     conclude,
@@ -27,7 +27,7 @@ from leadglass.wire.dimse import Command
 from leadglass.wire.negotiation import RequestedContext
 from leadglass.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 
-BATCH_MAX = 500  # instances an association to the destination is opened for; the decision is made again between batches
+BATCH_MAX = 500  # instances an association to the destination is opened for
 
 
 class Dial(Protocol):
@@ -66,16 +66,16 @@ def _move(
     assert destination is not None  # decide() permits no C-MOVE without one
     subject = conversation.subject
     assert subject is not None
-    instances = found.instances()
+    instances, lasting = found.instances(), Lasting(conversation, found)
     while batch := [settled for _, settled in zip(range(BATCH_MAX), instances, strict=False)]:
-        conversation.hall.do.decide(subject, found.request)
         rest = iter(batch)
         try:
-            with dial(destination, wanted_for(batch)) as requestor:
+            with dial(destination, wanted_for(batch)) as requestor, conversation.calling(requestor):
                 for settled in rest:
                     if conversation.cancelled(command.message_id):
                         found.progress.reason = "cancelled by the peer"
                         return False
+                    lasting.still()
                     _send_there(
                         requestor, found, settled, tally, (command.message_id, subject.proposal.calling_ae_title)
                     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from leadglass import gateway
 from leadglass.doors.blocking import Entered
 from leadglass.doors.dimse.conversation import Conversation
 from leadglass.doors.dimse.identifiers import answer_of, keys_of, level_of
-from leadglass.terms import Outcome, Query, Root, Unsupported
+from leadglass.policy.people import DECIDE_AGAIN_SECONDS
+from leadglass.terms import Found, Outcome, Query, Root, Unsupported
 from leadglass.wire import uids
 from leadglass.wire.association import AcceptedContext
 from leadglass.wire.dimse import Command
@@ -35,6 +37,21 @@ def root_of(context: AcceptedContext) -> Root:
         ) from None
 
 
+class Lasting:
+    """What lasts is decided again a few times a second, by what holds then."""
+
+    def __init__(self, conversation: Conversation, found: Found) -> None:
+        self._do, self._request = conversation.hall.do, found.request
+        self._decided = time.monotonic()
+
+    def still(self) -> None:
+        """Raises Refused where it would not be allowed any more."""
+        now = time.monotonic()
+        if now - self._decided >= DECIDE_AGAIN_SECONDS:
+            self._do.decide(self._request.subject, self._request)
+            self._decided = now
+
+
 def c_find(conversation: Conversation, context: AcceptedContext, command: Command) -> None:
     """C-FIND (PS3.7 9.1.2): pending answers one by one, C-CANCEL looked for between them, then the final status."""
     subject = conversation.subject
@@ -44,8 +61,9 @@ def c_find(conversation: Conversation, context: AcceptedContext, command: Comman
     keys = keys_of(identifier, context.transfer_syntax)
     query = Query(subject, root, level_of(keys, root), keys)
     with Entered(gateway.release(conversation.hall.do, query)) as found:
-        progress = found.progress
+        progress, lasting = found.progress, Lasting(conversation, found)
         for row in found.rows():
+            lasting.still()
             if conversation.cancelled(command.message_id):
                 progress.reason = "cancelled by the peer"
                 conversation.respond(context, command, CANCEL)

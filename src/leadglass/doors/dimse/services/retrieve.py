@@ -9,7 +9,7 @@ from leadglass import gateway
 from leadglass.doors.blocking import Entered
 from leadglass.doors.dimse.conversation import Conversation
 from leadglass.doors.dimse.identifiers import failed_list, keys_of, level_of
-from leadglass.doors.dimse.services.query import CANCEL, PENDING, SUCCESS, root_of
+from leadglass.doors.dimse.services.query import CANCEL, PENDING, SUCCESS, Lasting, root_of
 from leadglass.terms import Body, Fault, Found, KeyFault, Malformed, Outcome, Progress, Retrieval, Settled, StoreFault
 from leadglass.wire.association import AcceptedContext
 from leadglass.wire.dimse import Command, CommandField
@@ -113,12 +113,13 @@ def c_get(conversation: Conversation, context: AcceptedContext, command: Command
     """C-GET (PS3.7 9.1.3): C-STORE sub-operations on this association, C-CANCEL looked for between them."""
     request = retrieval_of(conversation, context, "")
     with Entered(gateway.release(conversation.hall.do, request)) as found:
-        tally = SubOperations(found.progress)
+        tally, lasting = SubOperations(found.progress), Lasting(conversation, found)
         for number, settled in enumerate(found.instances(), start=1):
             if conversation.cancelled(command.message_id):
                 found.progress.reason = "cancelled by the peer"
                 conclude(conversation, context, command, tally, CANCEL)
                 return
+            lasting.still()
             _send_here(conversation, found, settled, tally, message_id=number % 0xFFFF or 1)
             conversation.respond(context, command, PENDING, fields=tally.counts(final=False))
         conclude(conversation, context, command, tally, final_status(tally))
