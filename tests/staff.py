@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
@@ -17,10 +18,10 @@ from leadglass.doors.house import House
 from leadglass.identity.people.passkeys import Origin
 from leadglass.lab.authenticator import Authenticator
 from leadglass.lab.peers import Archive, Identity
+from leadglass.lab.reader import Reader
 from leadglass.terms import Caller, Change, ChangeKind, Event, Operator, Peer, Role, SignIn
 from tests.running import RunningSite
 
-ORIGIN = Origin("http://localhost:8080", "localhost")
 PEER = Peer("127.0.0.1", 40_000, "web")
 BROWSER = "browser"
 REASON = "brought in unconscious, no referral yet"
@@ -36,16 +37,25 @@ class Staff:
     tokens: dict[str, str] = field(default_factory=dict)
     callers: dict[str, Caller] = field(default_factory=dict)
 
+    @property
+    def console(self) -> str:
+        """Where the running site's console answers."""
+        return f"http://localhost:{json.loads((self.site.directory / 'state' / 'ports.json').read_text())['console']}"
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.console, "localhost")
+
     # ---- who they are
 
     def hire(self, name: str, *roles: Role, **facts: Any) -> Caller:
         """Added by an operator, enrolled by their link, signed in."""
         added = self.order(name, ChangeKind.PERSON_ADD, roles=[*roles], why="works here", **facts)
-        device, link = Authenticator(ORIGIN.scheme_host_port), str(added["enrolment"]).rpartition("/")[2]
-        handle, options = self.house.desk.enrolment_options(link, ORIGIN)
-        proven = self.house.desk.enrolled_passkey(link, handle, device.create(dict(options)), ORIGIN)
+        device, link = Authenticator(self.console), str(added["enrolment"]).rpartition("/")[2]
+        handle, options = self.house.desk.enrolment_options(link, self.origin)
+        proven = self.house.desk.enrolled_passkey(link, handle, device.create(dict(options)), self.origin)
         self.passkeys[name] = device
-        self._change(self.house.desk.invitee(link, PEER), ChangeKind.FACTOR_ENROLL, name, proven)
+        self.change(self.house.desk.invitee(link, PEER), ChangeKind.FACTOR_ENROLL, name, proven)
         return self.sign_in(name)
 
     def sign_in(self, name: str) -> Caller:
@@ -63,15 +73,22 @@ class Staff:
         self.callers[name] = self.house.desk.caller(self.tokens[name], PEER, BROWSER)
         return self.callers[name]
 
+    @contextmanager
+    def browser(self, name: str) -> Iterator[Reader]:
+        """Somebody's browser at the console, over HTTP, signed in with the same passkey."""
+        with Reader(self.console, self.passkeys[name]) as reader:
+            assert reader.sign_in()
+            yield reader
+
     # ---- what they do
 
     def do(self, name: str, kind: ChangeKind, about: str, **arguments: Any) -> Mapping[str, Any]:
         """A change that somebody asks for at the console."""
-        return self._change(self.now(name), kind, about, arguments)
+        return self.change(self.now(name), kind, about, arguments)
 
     def order(self, about: str, kind: ChangeKind, **arguments: Any) -> Mapping[str, Any]:
         """A change that an operator asks for at a shell."""
-        return self._change(Operator(os.getuid(), "operator"), kind, about, arguments)
+        return self.change(Operator(os.getuid(), "operator"), kind, about, arguments)
 
     def sit(self, name: str, device: str, **arguments: Any) -> None:
         self.do(name, ChangeKind.LEASE_OPEN, device, **arguments)
@@ -119,11 +136,11 @@ class Staff:
         return Archive("127.0.0.1", self.site.port)
 
     def _claim(self, name: str, purpose: str = "sign-in", session: str = "") -> SignIn:
-        handle, options = self.house.desk.passkey_options(ORIGIN, purpose, session)
-        evidence = {"handle": handle, "assertion": self.passkeys[name].get(dict(options)), "origin": ORIGIN}
+        handle, options = self.house.desk.passkey_options(self.origin, purpose, session)
+        evidence = {"handle": handle, "assertion": self.passkeys[name].get(dict(options)), "origin": self.origin}
         return SignIn("", "passkey", BROWSER, purpose, session, evidence=evidence)
 
-    def _change(
+    def change(
         self, who: Caller | Operator, kind: ChangeKind, about: str, arguments: Mapping[str, Any]
     ) -> Mapping[str, Any]:
         return run(gateway.change(self.house.do, Change(uuid.uuid4().hex, who, kind, about, dict(arguments))))

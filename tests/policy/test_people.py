@@ -36,6 +36,7 @@ from leadglass.terms import (
     Commitment,
     Dossier,
     Echo,
+    Factor,
     Has,
     Level,
     NotPermitted,
@@ -196,6 +197,17 @@ def test_a_step_up_is_fresh_for_a_while_and_never_from_the_future() -> None:
                 permitted(who, Act.STUDY_EXPORT, OF_ANNA, NOW)
     with pytest.raises(StepUpNeeded):
         may(caller(OFFICER, fresh=True), Act.ROLE_GRANT)  # without the time nothing is fresh
+
+
+@pytest.mark.parametrize("kind", [ChangeKind.LEASE_OPEN, ChangeKind.TOKEN_MINT])
+def test_who_sits_where_is_said_with_a_passkey(kind: ChangeKind) -> None:
+    known = caller(RADIOLOGIST)
+    typed = replace(known, factors=frozenset({Factor.PASSWORD, Factor.TOTP}))
+    assert authorise_person(known, Change("1", known, kind, "WS1", {}), NOW) == "cedar:radiologist-works"
+    with pytest.raises(StepUpNeeded, match="without a passkey"):
+        authorise_person(typed, Change("1", typed, kind, "WS1", {}), NOW)
+    tapped = replace(typed, stepped_up_ns=NOW - 3600 * SECOND)
+    assert authorise_person(tapped, Change("1", tapped, kind, "WS1", {}), NOW)
 
 
 def test_a_step_up_helps_nobody_who_may_not_anyway() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -29,6 +30,7 @@ from leadglass.terms import (
     Dossier,
     Has,
     Level,
+    NotIdentified,
     NotPermitted,
     NotSo,
     PatientIdentity,
@@ -351,6 +353,57 @@ def test_a_window_that_ends_in_the_middle_of_an_answer_ends_it(directory: Path) 
         visible = Visibility(None, permit.studies, rechecker(permit, lambda: next(clock)))
         assert [row[UID] for row in index.find(asked, visible)] == ["1.1", "1.2", "1.3", "1.4"]
     index.close()
+
+
+def test_what_lasts_is_laid_before_policy_again_row_by_row(directory: Path) -> None:
+    """A page of studies that a peer takes long to read, and one study of many instances."""
+    kept = [settled(instance(f"{uid}.1", study=uid, patient=PATIENTS[0]), record=n) for n, uid in enumerate(STUDIES, 1)]
+    kept += [settled(instance(f"1.9.{n}", study="1.9", patient=PATIENTS[0]), record=10 + n) for n in range(1, 7)]
+    index = filled(directory, kept)
+    glass = Related("jane", Relation.GLASS, PATIENTS[0], "", 0, NOW + 4)
+    who = caller(person(Role.RADIOLOGIST), related=[glass])
+    studies, images = (
+        Query(who, Root.STUDY, Level.STUDY, {UID: ""}),
+        Query(who, Root.STUDY, Level.IMAGE, {UID: "1.9", SERIES: kept[-1].instance.series_instance_uid, SOP: ""}),
+    )
+    permit = decide_person(who, studies, 0, NOW)
+    with mock.patch.object(visibility, "DECIDE_AGAIN_SECONDS", 0):
+        clock = itertools.count(NOW)
+        visible = Visibility(None, permit.studies, rechecker(permit, lambda: next(clock)))
+        assert [row[UID] for row in index.find(studies, visible)] == ["1.1", "1.2", "1.3"]
+        clock = itertools.count(NOW)
+        found = []
+        with pytest.raises(NotPermitted, match="ended while it was being answered"):
+            for row in index.find(images, visible):
+                found.append(row[SOP])  # noqa: PERF401 - what came before it ended
+        assert 0 < len(found) < 6
+    index.close()
+
+
+def test_whoever_decides_again_asks_who_that_is_now(directory: Path) -> None:
+    who = caller(person(Role.RADIOLOGIST), related=[Related("jane", Relation.CARE_TEAM, PATIENTS[0])])
+    permit = decide_person(who, Query(who, Root.STUDY, Level.STUDY, {UID: ""}), 0, NOW)
+    now, times = NOW, []
+
+    def still(asker):
+        times.append(now)
+        if len(times) > 2:
+            raise NotIdentified("they went home")
+        return asker if len(times) == 1 else replace(asker, related=())
+
+    allowed = rechecker(permit, lambda: now, still)
+    assert allowed is not None
+    study = [Dossier("1.1", PATIENTS[0])]
+    assert allowed(study) == [True] and times == []
+    now += 300_000_000
+    assert allowed(study) == [True] and len(times) == 1
+    now += 100_000_000
+    assert allowed(study) == [True] and len(times) == 1, "a few times a second is enough"
+    now += 300_000_000
+    assert allowed(study) == [False]
+    now -= 900_000_000  # a clock that was set back
+    with pytest.raises(NotIdentified, match="went home"):
+        allowed(study)
 
 
 def test_who_sees_few_walks_to_them_and_scans_nothing(directory: Path) -> None:

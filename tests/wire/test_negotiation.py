@@ -130,6 +130,7 @@ def test_one_operation_at_a_time() -> None:
 def test_a_user_identity_is_answered_if_it_asks(wanted: bool, given: bytes | None) -> None:
     rq = request(PresentationContext(1, CT, (IMPLICIT,)), user_identity=UserIdentity(3, wanted, b"token"))
     assert answer(rq, user_identity_response=b"ticket").user_information.user_identity_response == given
+    assert answer(rq, user_identity_response=None).user_information.user_identity_response is None
 
 
 def test_extended_negotiation_is_answered_by_who_knows() -> None:

@@ -18,10 +18,13 @@ _STUDY = re.compile(r'href="/studies/([0-9.]+)"')
 
 
 class Reader:
-    """One browser in one pair of hands, over the console's own pages. Raises httpx2.HTTPError where it does not answer."""
+    """One browser in one pair of hands, over the console's own pages. Raises httpx2.HTTPError where it does not answer.
 
-    def __init__(self, console: str) -> None:
-        self._passkey = Authenticator(console)
+    `passkey`: of somebody who is enrolled already, None for a new one.
+    """
+
+    def __init__(self, console: str, passkey: Authenticator | None = None) -> None:
+        self._passkey = passkey or Authenticator(console)
         headers = {"User-Agent": "a simulated reader", "Sec-Fetch-Site": "same-origin", "Origin": console}
         self._client = httpx2.Client(base_url=console, headers=headers, timeout=SECONDS_MAX, follow_redirects=True)
 
@@ -48,14 +51,39 @@ class Reader:
 
     def open(self, study_instance_uid: str) -> int:
         """The status of one study's page."""
-        return self._client.get(f"/studies/{study_instance_uid}").status_code
+        return self.look(f"/studies/{study_instance_uid}")
+
+    def look(self, path: str) -> int:
+        """The status of any page, after whatever it leads to."""
+        return self._client.get(path).status_code
+
+    def lands(self, path: str) -> str:
+        """The path of the page that it leads to."""
+        return urlsplit(str(self._client.get(path).url)).path
 
     def break_glass(self, study_instance_uid: str, reason: str) -> int:
         """From the refused page of a study: for its patient, and why."""
-        form = self._client.get("/glass", params={"study": study_instance_uid}).text
-        token = _CSRF.search(form)
-        fields = {"study": study_instance_uid, "reason": reason, "csrf": token[1] if token else ""}
+        fields = {"study": study_instance_uid, "reason": reason, "csrf": self._csrf()}
         return self._client.post("/glass", data=fields).status_code
+
+    def sit(self, device: str, hours: int = 1) -> int:
+        """Says at a workstation that they sit there."""
+        return self._client.post(f"/workstation/{device}", data={"hours": str(hours), "csrf": self._csrf()}).status_code
+
+    def leave(self, device: str) -> int:
+        return self._client.post(f"/workstation/{device}/leave", data={"csrf": self._csrf()}).status_code
+
+    def token(self, device: str) -> str:
+        """For the workstation's own software; "" where none is given."""
+        answer = self._client.post(
+            f"/workstation/{device}/token", data={"csrf": self._csrf()}, headers={"Accept": "application/json"}
+        )
+        return str(answer.json()["token"]) if answer.status_code == 200 else ""
+
+    def _csrf(self) -> str:
+        """Of this session; "" where nobody is signed in."""
+        found = _CSRF.search(self._client.get("/me").text)
+        return found[1] if found else ""
 
     def __enter__(self) -> Reader:
         return self

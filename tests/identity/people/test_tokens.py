@@ -185,3 +185,51 @@ def test_keys_of_two_sites_differ() -> None:
     assert (
         Tokens(KEY, SITE)._key.as_dict() == Tokens(KEY, SITE)._key.as_dict() != Tokens(bytes(32), SITE)._key.as_dict()
     )
+
+
+# ---- somebody's, for associations from one workstation
+
+
+def test_a_token_for_associations_is_one_persons_at_one_workstation_for_five_minutes(place: Place, here: Peer) -> None:
+    workstation, elsewhere = machine(place), machine(place)
+    _, caller = place.signed_in(place.passkey(place.person("reader")))
+    token, until_ns = place.desk.association_token(caller, fingerprint_of(workstation))
+    assert until_ns == place.clock() + TOKEN_SECONDS_MAX * SECOND
+    known = place.another_process().associated(token.encode(), workstation)
+    assert (known.person.id, known.session, known.peer) == (caller.person.id, caller.session, workstation)
+    assert known.until_ns > place.clock() + 3600 * SECOND, "what it opened lasts as long as the session"
+    for wrong, peer, why in [
+        (token.encode(), elsewhere, "another certificate"),
+        (token.encode(), Peer("10.5.1.1", 1, "dimse"), "none was presented"),
+        (b"\xff" + token.encode(), workstation, "no text"),
+        (token.encode() + b"A" * 4096, workstation, "longer than"),
+    ]:
+        with pytest.raises(NotIdentified, match=why):
+            place.desk.associated(wrong, peer)
+    place.clock.wait(TOKEN_SECONDS_MAX)
+    with pytest.raises(NotIdentified, match="token is over"):
+        place.desk.associated(token.encode(), workstation)
+    assert place.desk.again(known).session == caller.session, "an association that began in time goes on"
+
+
+def test_a_token_for_associations_is_no_token_for_machines_and_the_other_way_round(place: Place, here: Peer) -> None:
+    _, caller = place.signed_in(place.passkey(place.person("reader")))
+    association, _ = place.desk.association_token(caller, fingerprint_of(here))
+    with pytest.raises(NotIdentified, match="for something else"):
+        place.desk.bearer(association, here)
+    bearer, _ = place.desk.token(place.desk.machine(here))
+    with pytest.raises(NotIdentified, match="for something else"):
+        place.desk.associated(bearer.encode(), here)
+
+
+def test_a_token_for_associations_ends_with_its_session_or_person(place: Place, here: Peer) -> None:
+    _, caller = place.signed_in(place.passkey(person := place.person("reader")))
+    token, _ = place.desk.association_token(caller, fingerprint_of(here))
+    known = place.desk.associated(token.encode(), here)
+    place.people.disable(person.id, "left", place.clock())
+    with pytest.raises(NotIdentified, match="left"):
+        place.desk.associated(token.encode(), here)
+    with pytest.raises(NotIdentified):
+        place.desk.again(known)
+    with pytest.raises(NotIdentified):
+        place.desk.association_token(caller, fingerprint_of(here))

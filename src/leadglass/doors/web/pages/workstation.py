@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from leadglass.doors.web.pages.page import Page
-from leadglass.doors.web.rendering import page, sentence, to
+from leadglass.doors.web.rendering import page, sentence, to, told
 from leadglass.doors.web.visit import Visit
 from leadglass.policy.authorise import at_hand
 from leadglass.terms import Act, ChangeKind, NotChanged
@@ -49,6 +49,21 @@ def get_up(visit: Visit) -> Response:
     return _changed(visit, ChangeKind.LEASE_END, {"requested_by": lease.person if lease is not None else ""})
 
 
+def token(visit: Visit) -> Response:
+    """For DICOM software that says itself who asks (PS3.7 D.3.3.7, type 5); shown once, good for five minutes, at this workstation."""
+    try:
+        minted = visit.change(
+            ChangeKind.TOKEN_MINT, visit.parameters["device"], {"certificate": visit.field("certificate")}
+        )
+    except NotChanged as refusal:
+        if visit.wants_json:
+            return told({"refused": True, "why": sentence(refusal)}, 409)
+        return workstation(visit, sentence(refusal), 409)
+    if visit.wants_json:
+        return told({name: minted[name] for name in ("device", "token", "until_ns")})
+    return page(visit, "workstation_token.html", dict(minted))
+
+
 def _changed(visit: Visit, kind: ChangeKind, arguments: dict[str, object]) -> Response:
     try:
         visit.change(kind, visit.parameters["device"], arguments)
@@ -61,4 +76,5 @@ PAGES = (
     Page("/workstation", workstation),
     Page("/workstation/{device}", sit_down, ("POST",)),
     Page("/workstation/{device}/leave", get_up, ("POST",)),
+    Page("/workstation/{device}/token", token, ("POST",)),
 )

@@ -1,0 +1,345 @@
+"""The checks of SP 1800-24 that concern people, over DIMSE from a workstation where somebody sits, and over HTTP where the console has it."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from leadglass.identity.people.sessions import IDLE_LOCK_SECONDS
+from leadglass.lab.corpus import Image
+from leadglass.lab.peers import Received, Session, TurnedAway, associated, committing, getting, querying, storing
+from leadglass.lab.workstation import Workstation
+from leadglass.policy.separation import GLASS_SECONDS
+from leadglass.site.access import Lease
+from leadglass.terms import Act, ChangeKind, EventKind, NotPermitted, Peer, Role
+from leadglass.wire import tags
+from leadglass.wire.dimse import Status
+from leadglass.wire.elements import DataSet
+from tests.policy.test_matrix import WRITTEN
+from tests.running import RunningSite, free_port, running, until
+from tests.staff import REASON, Staff, staff
+from tests.synthetic import image, uid
+
+NOT_AUTHORIZED, NO_SUCH_OBJECT_INSTANCE = 0x0124, 0x0112
+ABSENT = uid(random.Random(99))
+OWN, OTHERS = "CARE-1", "CARE-2"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
+    with running(tmp_path_factory.mktemp("people")) as site:
+        site.enroll("CT1", "echo,store")
+        site.enroll("WS1", "echo,store,find,get,move,commit")
+        site.enroll("SINK", "echo", "--address", f"127.0.0.1:{free_port()}")
+        site.enroll("INSIDE", "echo,find", network="127.77.0.0/16")
+        site.up()
+        yield site
+        print(site.log())
+
+
+@pytest.fixture(scope="module")
+def people(site: RunningSite) -> Iterator[Staff]:
+    with staff(site) as people:
+        for name, role in {
+            "clinician": Role.REFERRING_CLINICIAN, "guard": Role.SECURITY_OFFICER, "guard2": Role.SECURITY_OFFICER,
+            "vendor": Role.VENDOR, "engineer": Role.BIOMEDICAL_ENGINEER,
+        }.items():  # fmt: skip
+            people.hire(name, role)
+        yield people
+
+
+@pytest.fixture(scope="module")
+def studies(people: Staff) -> tuple[Image, Image]:
+    """One patient's, and another's."""
+    own, others = (image(random.Random(seed), patient=patient) for seed, patient in ((1, OWN), (2, OTHERS)))
+    with associated(people.at("CT1"), people.archive, storing([own, others])) as session:
+        assert [session.store(each).status for each in (own, others)] == [Status.SUCCESS] * 2
+    return own, others
+
+
+# ---- what a workstation is given
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """Statuses by action, and what came: patients that a query showed, instances that came by C-GET and C-MOVE, the reason of a commitment."""
+
+    find: int
+    get: int
+    move: int
+    commit: int
+    patients: frozenset[str] = frozenset()
+    got: frozenset[str] = frozenset()
+    moved: frozenset[str] = frozenset()
+    reason: int = 0
+
+
+def asked(session: Session, about: Image, sink: Workstation) -> Given:
+    """Everything that may be asked of one instance's study, on one association."""
+    study, got = {tags.STUDY_INSTANCE_UID: about.study_instance_uid}, set[str]()
+
+    def take(instance: Received) -> int:
+        got.add(instance.sop_instance_uid)
+        return Status.SUCCESS
+
+    find, rows = session.find("STUDY", {**study, tags.PATIENT_ID: ""})
+    get, before = session.get("STUDY", study, take), set(sink.digests)
+    move = session.move("STUDY", study, "SINK")
+    commit = session.commit(f"2.25.{uuid.uuid4().int}", [(about.sop_class_uid, about.sop_instance_uid)])
+    reason = _reason(session.report()) if commit.status == Status.SUCCESS else 0
+    return Given(
+        find.status, get.status, move.status, commit.status, frozenset(row.get(tags.PATIENT_ID, "") for row in rows), frozenset(got),
+        frozenset(sink.digests.keys() - before), reason,
+    )  # fmt: skip
+
+
+def _reason(report: DataSet) -> int:
+    """0 where it is committed."""
+    failed = report.get(tags.FAILED_SOP_SEQUENCE)
+    if failed is None or not isinstance(failed.value, tuple):
+        return 0
+    found = failed.value[0].get(tags.FAILURE_REASON)
+    assert found is not None and isinstance(found.value, bytes)
+    return int.from_bytes(found.value, "little")
+
+
+def contexts(images: Sequence[Image]) -> list:  # type: ignore[type-arg]
+    pairs = {(each.sop_class_uid, each.transfer_syntax_uid) for each in images}
+    return [*querying(), *getting(pairs), *committing()]
+
+
+@pytest.fixture
+def sink(people: Staff) -> Iterator[Workstation]:
+    host, port = people.house.site().devices["SINK"].address.rsplit(":")
+    with Workstation((host, int(port)), people.at("SINK").credentials()) as sink:
+        sink.digests.clear()
+        yield sink
+
+
+def given(people: Staff, about: Image, sink: Workstation, **changes: str) -> Given:
+    sink.digests.clear()
+    with associated(people.at("WS1", **changes), people.archive, contexts([about])) as session:
+        return asked(session, about, sink)
+
+
+NOTHING = Given(NOT_AUTHORIZED, NOT_AUTHORIZED, NOT_AUTHORIZED, NOT_AUTHORIZED)
+UNSEEN = Given(Status.SUCCESS, NOT_AUTHORIZED, NOT_AUTHORIZED, Status.SUCCESS, reason=NO_SUCH_OBJECT_INSTANCE)
+
+
+def all_of(about: Image) -> Given:
+    own = frozenset({about.sop_instance_uid})
+    return Given(
+        Status.SUCCESS, Status.SUCCESS, Status.SUCCESS, Status.SUCCESS, frozenset({about.patient_id}), own, own
+    )
+
+
+# ---- T18
+
+
+def test_t18_no_more_than_the_relationship_shows_and_the_glass_for_an_hour(
+    people: Staff, studies: tuple[Image, Image], sink: Workstation
+) -> None:
+    own, others = studies
+    absent = dataclasses.replace(own, study_instance_uid=ABSENT, sop_instance_uid=f"{ABSENT}.1")
+    people.relate("clinician", "care-team", OTHERS)
+    with people.browser("clinician") as browser:
+        assert browser.sit("WS1") == 200
+        # without a relationship the study is not there, over any service and any door, and the same is said of one that is not
+        assert given(people, own, sink) == given(people, absent, sink) == UNSEEN
+        assert given(people, others, sink) == all_of(others)
+        assert browser.open(own.study_instance_uid) == browser.open(ABSENT) == 403
+        assert browser.studies(OWN) == set() and browser.studies(OTHERS) == {others.study_instance_uid}
+        # the glass, for one patient, in the workstation too
+        assert browser.break_glass(own.study_instance_uid, REASON) == 200
+        assert browser.open(own.study_instance_uid) == 200
+        assert given(people, own, sink) == all_of(own)
+        person = people.callers["clinician"].person
+        (glass,) = people.house.people.access.glass_of(person.id)
+        assert glass.patient.patient_id == OWN and glass.until_ns - glass.from_ns == GLASS_SECONDS * 1_000_000_000
+        assert glass in people.house.people.access.glass(unreviewed=True), "somebody else has to look at it"
+        broken = [each for each in people.events(EventKind.CHANGE_COMPLETED) if each.action == ChangeKind.GLASS_BREAK]
+        assert broken[-1].actor == "person:clinician" and broken[-1].details["dicom"] == "110127"
+        # its time is over: as the register will say in an hour
+        register = people.house.register
+        with register.transaction() as connection:
+            connection.execute("UPDATE glass SET until_ns = ? WHERE id = ?", (time.time_ns(), glass.id))
+        assert given(people, own, sink) == UNSEEN and browser.open(own.study_instance_uid) == 403
+        assert browser.leave("WS1") == 200
+
+
+def test_t18_what_somebody_was_given_at_a_workstation_is_told_under_their_name(
+    people: Staff, studies: tuple[Image, Image], sink: Workstation
+) -> None:
+    _, others = studies
+    people.relate("clinician", "care-team", OTHERS)
+    people.sign_in("clinician")
+    people.sit("clinician", "WS1")
+    assert given(people, others, sink) == all_of(others)
+    people.leave("clinician", "WS1")
+
+    def by_them() -> list[str]:
+        return [each.action for each in people.events(EventKind.RELEASE_ENDED, "WS1") if each.details.get("person") == "person:clinician"]  # fmt: skip
+
+    assert until(lambda: {"find", "get", "move", "commit"} <= set(by_them()[-4:]), 5)
+    told = people.site.rows("report", "disclosures", OTHERS)
+    theirs = [row for row in told if row["who"] == "person:clinician" and row["device"] == "WS1"]
+    assert {row["action"] for row in theirs} == {"find", "get", "move"}, "a commitment names no patient"
+    assert {row["patient"] for row in theirs} == {OTHERS}
+    assert not [row for row in told if row["who"] == "WS1" and row["what"] != "request:refused"]
+    (breach,) = [row for row in people.site.rows("report", "breach", "--who", "person:clinician") if row["patient"] == OTHERS]  # fmt: skip
+    assert breach["studies"] == [others.study_instance_uid] and breach["instances"] >= 2
+
+
+# ---- T22
+
+
+def test_t22_a_vendor_has_a_window_and_nothing_else(people: Staff) -> None:
+    with pytest.raises(NotPermitted):
+        people.sit("vendor", "WS1")
+    with people.browser("vendor") as browser:
+        assert browser.look("/devices") == 403 and browser.look("/people") == 403 and browser.sit("WS1") == 403
+        begins = time.time_ns() + 2_000_000_000
+        people.ask("vendor", Act.DEVICE_LIST, "guard", seconds=4, from_ns=begins, devices=["CT1"])
+        assert browser.look("/devices") == 403, "approved, and not begun"
+        assert until(lambda: browser.look("/devices") == 200, 10)
+        assert time.time_ns() >= begins
+        assert browser.look("/people") == 403 and browser.studies(OWN) == set()
+        with pytest.raises(NotPermitted):
+            people.sit("vendor", "WS1")
+        assert until(lambda: browser.look("/devices") == 403, 10), "in the middle of their session"
+        assert time.time_ns() >= begins + 4_000_000_000
+        assert browser.look("/me") == 200
+    seen = [
+        each for each in people.events(EventKind.RELEASE_STARTED, "person:vendor") if each.action == Act.DEVICE_LIST
+    ]
+    assert seen, "what the vendor looked at is recorded"
+    refused = [
+        each for each in people.events(EventKind.REQUEST_REFUSED, "person:vendor") if each.action == Act.DEVICE_LIST
+    ]
+    assert len(refused) >= 3
+
+
+# ---- T23
+
+
+def test_t23_a_remote_reader_is_locked_when_idle_and_speaks_no_dimse(
+    people: Staff, studies: tuple[Image, Image]
+) -> None:
+    people.relate("clinician", "care-team", OTHERS)
+    with people.browser("clinician") as browser:
+        assert browser.open(studies[1].study_instance_uid) == 200
+        person = people.callers["clinician"].person
+        session = people.house.desk.sessions(person.id)[0]
+        idle_ns = time.time_ns() - IDLE_LOCK_SECONDS * 1_000_000_000
+        people.house.people.sessions.seen(session.id, idle_ns)
+        assert browser.lands(f"/studies/{studies[1].study_instance_uid}") == "/unlock"
+        assert people.house.people.sessions.get(session.id).locked  # type: ignore[union-attr]
+        assert browser.token("WS1") == ""
+        browser.sit("WS1")
+        assert people.house.people.access.lease_of("WS1", time.time_ns()) is None
+    # no lease from outside, and with a lease inside no association from outside
+    outside = Peer("192.0.2.7", 40_000, "web")
+    away = dataclasses.replace(people.sign_in("clinician"), peer=outside)
+    with pytest.raises(NotPermitted, match="open the console there"):
+        people.change(away, ChangeKind.LEASE_OPEN, "INSIDE", {})
+    with pytest.raises(NotPermitted, match="open the console there"):
+        people.change(away, ChangeKind.TOKEN_MINT, "INSIDE", {})
+    inside = dataclasses.replace(people.callers["clinician"], peer=Peer("127.77.0.5", 40_000, "web"))
+    people.change(inside, ChangeKind.LEASE_OPEN, "INSIDE", {})
+    token = str(people.change(inside, ChangeKind.TOKEN_MINT, "INSIDE", {})["token"])
+    for said in ("", token):
+        with pytest.raises(TurnedAway), associated(people.at("INSIDE", token=said), people.archive, querying()):
+            pass
+        assert "it is enrolled for 127.77.0.0/16" in people.site.events("association:refused")[-1]["reason"]
+        with associated(people.at("INSIDE", source="127.77.0.5", token=said), people.archive, querying()) as session:
+            assert session.find("STUDY", {tags.PATIENT_ID: OTHERS})[1]
+    people.order("clinician", ChangeKind.SESSION_END, session="all", why="went home")
+    people.sign_in("clinician")
+
+
+# ---- T04: each role, each action
+
+
+@pytest.fixture(scope="module")
+def roles(people: Staff, studies: tuple[Image, Image]) -> dict[Role, str]:
+    """Somebody of each role, who has every relation that can be told to the one patient, and was granted their studies."""
+    named: dict[Role, str] = {}
+    for role in Role:
+        if role is Role.SERVICE_ACCOUNT:
+            continue
+        name = named[role] = f"a-{role}"
+        people.hire(name, role)
+    told = [
+        {"person": name, "relation": relation, "patient_id": OWN}
+        for name in named.values()
+        for relation in ("ordered", "scheduled", "care-team", "prior")
+    ]
+    people.order("the ward", ChangeKind.RELATIONS_IMPORT, rows=told)
+    reviewer = named[Role.OUTSIDE_REVIEWER]
+    people.ask(reviewer, Act.STUDY_READ, "guard", seconds=3600, patients=[["", OWN]], purpose="second opinion")
+    return named
+
+
+@pytest.fixture
+def seat(people: Staff) -> Iterator[None]:
+    yield
+    now_ns = time.time_ns()
+    if (lease := people.house.people.access.lease_of("WS1", now_ns)) is not None:
+        people.house.people.access.end_lease(lease.id, "the test is over", now_ns)
+
+
+def sit_down(people: Staff, name: str, role: Role) -> None:
+    """As the table says; whoever may not is put there all the same, for a door relies on nobody having been stopped elsewhere."""
+    if WRITTEN[Act.LEASE_OPEN, role] == "yes":
+        people.sit(name, "WS1")
+        return
+    for kind in (ChangeKind.LEASE_OPEN, ChangeKind.TOKEN_MINT):
+        with pytest.raises(NotPermitted):
+            people.do(name, kind, "WS1")
+    caller, now_ns = people.callers[name], time.time_ns()
+    until_ns = now_ns + 600 * 1_000_000_000
+    lease = Lease(uuid.uuid4().hex, caller.person.id, caller.session, "WS1", now_ns, until_ns)
+    people.house.people.access.open_lease(lease)
+
+
+@pytest.mark.parametrize("role", [each for each in Role if each is not Role.SERVICE_ACCOUNT])
+def test_t04_at_a_workstation_each_role_has_what_the_table_says(
+    people: Staff, studies: tuple[Image, Image], roles: dict[Role, str], sink: Workstation, seat: None, role: Role
+) -> None:
+    own, others = studies
+    sit_down(people, roles[role], role)
+    finds, reads, stores = (WRITTEN[act, role] == "yes" for act in (Act.STUDY_FIND, Act.STUDY_READ, Act.STUDY_STORE))
+    assert given(people, own, sink) == (all_of(own) if finds and reads else NOTHING), "both or neither, in this table"
+    assert given(people, others, sink) == (UNSEEN if finds and reads else NOTHING)
+    made = image(random.Random(str(role)), patient=OWN)
+    with associated(people.at("WS1"), people.archive, storing([made])) as session:
+        assert session.store(made).status == (Status.SUCCESS if stores else NOT_AUTHORIZED)
+
+
+PAGES = {
+    "/": Act.STUDY_FIND, "/workstation": Act.LEASE_OPEN, "/requests": Act.ACCESS_REQUEST, "/review": Act.GLASS_REVIEW, "/who": Act.AUDIT_READ,
+    "/people": Act.PEOPLE_LIST, "/devices": Act.DEVICE_LIST, "/explain": Act.POLICY_READ,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", [each for each in Role if each is not Role.SERVICE_ACCOUNT])
+def test_t04_at_the_console_each_role_has_what_the_table_says(
+    people: Staff, studies: tuple[Image, Image], roles: dict[Role, str], role: Role
+) -> None:
+    own, others = studies
+    with people.browser(roles[role]) as browser:
+        for path, act in PAGES.items():
+            if path == "/":
+                shown = browser.lands("/") == "/"
+            else:
+                shown = browser.look(path) == 200
+            assert shown is (WRITTEN[act, role] == "yes"), path
+        reads = WRITTEN[Act.STUDY_READ, role] == "yes"
+        assert (browser.open(own.study_instance_uid) == 200) is reads
+        assert browser.open(others.study_instance_uid) == 403 == browser.open(ABSENT)
+        assert (own.study_instance_uid in browser.studies(OWN)) is reads
