@@ -18,9 +18,9 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import controls, deciding, finding, ingest, reading, rebuilding
+from bench import controls, deciding, finding, ingest, reading, rebuilding, revoking
 
-PARTS = ("ct", "small", "multiframe", "get", "find", "controls", "paced", "rebuild", "policy")
+PARTS = ("ct", "small", "multiframe", "get", "find", "controls", "paced", "rebuild", "policy", "revocation")
 
 
 def part(name: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[Any]:
@@ -43,6 +43,8 @@ def part(name: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[An
             yield from deciding.runs(scratch, arguments.studies or [1_000_000])
         case "rebuild":
             yield from rebuilding.rebuilds(scratch, arguments.instances_kept)
+        case "revocation":
+            yield from revoking.revocations(scratch, arguments.revocations)
 
 
 def report(name: str, found: list[Any], console: Console) -> None:
@@ -52,6 +54,7 @@ def report(name: str, found: list[Any], console: Console) -> None:
         "controls": controls.table,
         "rebuild": rebuilding.table,
         "policy": deciding.table,
+        "revocation": revoking.table,
     }
     if name in tables:
         console.print(tables[name](found))
@@ -76,6 +79,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="a receiver's name; may be repeated")
     parser.add_argument("--studies", action="append", type=int, help="sizes of the index for C-FIND")
     parser.add_argument("--instances-kept", type=int, default=100_000, help="of 10 KB, where the index is rebuilt")
+    parser.add_argument("--revocations", type=int, default=20, help="of each kind")
     parser.add_argument("--json", type=Path, help="every measurement, one JSON object a line")
     parser.add_argument("--scratch", type=Path, help="where stores lie meanwhile (default: a temporary directory)")
     arguments = parser.parse_args()

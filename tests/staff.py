@@ -19,6 +19,7 @@ from leadglass.identity.people.passkeys import Origin
 from leadglass.lab.authenticator import Authenticator
 from leadglass.lab.peers import Archive, Identity
 from leadglass.lab.reader import Reader
+from leadglass.policy.containment import LOOK_EVERY_SECONDS, read
 from leadglass.terms import Caller, Change, ChangeKind, Event, Operator, Peer, Role, SignIn
 from tests.running import RunningSite
 
@@ -112,6 +113,12 @@ class Staff:
         }
         self.do(approver, ChangeKind.ACCESS_APPROVE, request, **told)
         return request
+
+    def let_in(self, device: str) -> None:
+        """Where it was disabled; the workers know it afterwards."""
+        if device in read(self.site.directory).disabled:
+            self.order(device, ChangeKind.DEVICE_ENABLE)
+            time.sleep(2 * LOOK_EVERY_SECONDS)
 
     def relate(self, name: str, relation: str, patient_id: str, seconds: float = 0.0) -> None:
         """In the place of what was told of them before. `seconds`: until it is over, 0: never."""

@@ -32,6 +32,7 @@ def test_whoever_must_leave_leaves_as_soon_as_the_site_can_be_read_again() -> No
     stop, cut, looks = threading.Event(), [], [0]
     visitor = Conversation.__new__(Conversation)
     visitor.subject = SimpleNamespace(device=SimpleNamespace(name="CT1"), caller=None)  # type: ignore[assignment]
+    visitor.generation = 1
     visitor.cut = cut.append  # type: ignore[method-assign]
     generations = iter([1])
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
 from leadglass.lab.corpus import Image
-from leadglass.lab.peers import Answer, Received, Session, TurnedAway, associated, getting, querying, storing
+from leadglass.lab.peers import Answer, Received, Session, TurnedAway, associated, querying, storing
 from leadglass.lab.workstation import Workstation
-from leadglass.policy.containment import LOOK_EVERY_SECONDS
 from leadglass.site.access import Glass
 from leadglass.terms import (
     ChangeKind,
@@ -32,21 +28,19 @@ from leadglass.terms import (
 )
 from leadglass.wire import tags
 from leadglass.wire.dimse import Status
-from leadglass.wire.negotiation import RequestedContext
 from leadglass.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN
 from tests.running import RunningSite, free_port, running, until
 from tests.staff import REASON, Staff, staff
 from tests.synthetic import image, uid
+from tests.transfer import NOT_AUTHORIZED, PAUSE_SECONDS, Transfer, get
 
 WITHIN_SECONDS = 1.0
 INSTANCES = 120
-PAUSE_SECONDS = 0.03  # between two instances: the transfer lasts longer than any test waits
 PATIENT, OTHERS = "SIEGE-OWN", "SIEGE-OTHERS"
 STUDY, MANY = uid(random.Random(7)), "2.25.8"
 MANY_INSTANCES = 20_000
 CT = "1.2.840.10008.5.1.4.1.1.2"
 SECOND = 1_000_000_000
-NOT_AUTHORIZED = 0x0124
 
 
 @pytest.fixture(scope="module")
@@ -77,74 +71,13 @@ def people(site: RunningSite, images: list[Image]) -> Iterator[Staff]:
         yield people
 
 
-@dataclass
-class Transfer:
-    """What WS1 asks for, in a thread of its own, answered by many instances or rows; `enough` of them have come when it is there."""
-
-    people: Staff
-    ask: Callable[[Session, Callable[[], None]], Answer]
-    contexts: list[RequestedContext]
-    token: str = ""
-    enough: int = 5
-    taken: int = 0
-    ended: float = 0.0
-    answer: Answer | None = None
-    heard: str = ""
-    begun: threading.Event = field(default_factory=threading.Event)
-
-    def __post_init__(self) -> None:
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-        assert self.begun.wait(30) and not self.ended, f"nothing came: {self.answer} {self.heard}"
-
-    def _run(self) -> None:
-        workstation = self.people.at("WS1", token=self.token)
-        try:
-            with associated(workstation, self.people.archive, self.contexts) as session:
-                self.answer = self.ask(session, self._take)
-        except TurnedAway as away:
-            self.heard = str(away)
-        finally:
-            self.ended = time.monotonic()
-            self.begun.set()
-
-    def _take(self) -> None:
-        self.taken += 1
-        if self.taken == self.enough:
-            self.begun.set()
-
-    def after(self, change: Callable[[], object]) -> float:
-        """Seconds from the answer to a change until the transfer had ended, which it did before its own end."""
-        change()
-        done = time.monotonic()
-        self.thread.join(30)
-        assert not self.thread.is_alive(), "it went on"
-        assert self.answer is None or self.answer.status == NOT_AUTHORIZED, self.answer
-        return self.ended - done
-
-
-def get(people: Staff, images: list[Image], **words: Any) -> Transfer:
-    def ask(session: Session, took: Callable[[], None]) -> Answer:
-        def take(instance: Received) -> int:
-            took()
-            time.sleep(PAUSE_SECONDS)
-            return Status.SUCCESS
-
-        return session.get("STUDY", {tags.STUDY_INSTANCE_UID: STUDY}, take)
-
-    pairs = {(each.sop_class_uid, each.transfer_syntax_uid) for each in images}
-    return Transfer(people, ask, getting(pairs), **words)
-
-
 @pytest.fixture
 def seated(people: Staff) -> Staff:
     """The reader sits at WS1 and treats the patient; whatever a test takes away is given back."""
     people.order("reader", ChangeKind.PERSON_ENABLE)
     with suppress(NotChanged):
         people.order("reader", ChangeKind.ROLE_GRANT, role=Role.RADIOLOGIST, why="back")
-    if "WS1" in people.house.containment().disabled:
-        people.order("WS1", ChangeKind.DEVICE_ENABLE)
-        time.sleep(2 * LOOK_EVERY_SECONDS)
+    people.let_in("WS1")
     people.sign_in("reader")
     people.sit("reader", "WS1")
     people.relate("reader", "care-team", PATIENT)
@@ -288,6 +221,7 @@ def test_a_lease_ends_by_its_time_in_the_middle_of_a_transfer_and_at_rest(seated
     with pytest.raises(TurnedAway), associated(seated.at("WS1"), seated.archive, querying()) as rests:
         assert rests.find("STUDY", {tags.STUDY_INSTANCE_UID: STUDY})[1]
         late = ends_with(get(seated, images), lease.until_ns)
+        time.sleep(max(0.0, WITHIN_SECONDS - late))
         rests.find("STUDY", {tags.STUDY_INSTANCE_UID: STUDY})
         pytest.fail("who rests is shown out too")
     assert 0 < late <= WITHIN_SECONDS

@@ -306,6 +306,9 @@ def test_somebody_says_at_the_workstation_that_they_sit_there(made: World, reade
     card.get_by_label("For how many hours?").select_option("4")
     card.get_by_role("button", name="I sit here").click()
     page.wait_for_selector("text=You sit here until")
+    card.get_by_role("button", name="Token for its software").click()
+    assert page.get_by_label("Token").input_value().count(".") == 2, "for software that says itself who asks"
+    reader.open("/workstation")
     card.get_by_role("button", name="Get up").click()
     page.wait_for_selector("text=Nobody sits here.")
 

@@ -77,6 +77,7 @@ class Conversation:
         self._items: deque[object] = deque()
         self._admission: Entered[gateway.Admission] | None = None
         self.subject: Subject | None = None
+        self.generation = 0  # of the containment state that it was let in under, or looked at last
         self._in_data_set = False
         self._calling: Requestor | None = None  # the association of a sub-operation, while it lasts
         self._ended = "the peer went away without a release"
@@ -209,7 +210,8 @@ class Conversation:
             self._ended = str(refusal)
             self._write()
             raise
-        self._admission, self.subject = admission, admitted.subject
+        self._admission, self.generation = admission, admitted.permit.generation
+        self.subject = admitted.subject  # from here on it is looked at when the generation rises, or rose meanwhile
         self._ended = "the peer went away without a release"
         length = self.hall.limits.pdu_length_max_bytes
         answer = accept(

@@ -97,7 +97,7 @@ def _watch(
         upkeep()
         now = generation()
         try:
-            _show_out(reception, still_welcome, everybody=now != seen)
+            _show_out(reception, still_welcome, now)
         except (Fault, OSError) as fault:  # a site that cannot be read just now is looked at again: nobody is forgotten
             log.error("who is in the house could not be looked at", reason=str(fault))
             continue
@@ -106,18 +106,20 @@ def _watch(
             caps.serves(now)  # said when nobody is left whom it does not let in any more
 
 
-def _show_out(reception: Reception, still_welcome: Callable[[Subject], None], *, everybody: bool) -> None:
-    """Of everybody, or of those whose time is over: what ends by the clock raises no generation."""
+def _show_out(reception: Reception, still_welcome: Callable[[Subject], None], generation: int) -> None:
+    """Of those who were let in under another generation, and of those whose time is over: what ends by the clock raises none."""
     now_ns = time.time_ns()
     for visitor in reception.visitors():
-        subject = visitor.subject if isinstance(visitor, Conversation) else None
-        if subject is None or not (everybody or _over(subject, now_ns)):
+        if not isinstance(visitor, Conversation) or (subject := visitor.subject) is None:
+            continue
+        if visitor.generation == generation and not _over(subject, now_ns):
             continue
         try:
             still_welcome(subject)
         except Refused as refusal:
             log.info("association cut", device=subject.device.name, reason=refusal.reason)
             visitor.cut(refusal.reason)
+        visitor.generation = generation
 
 
 def _over(subject: Subject, now_ns: int) -> bool:
