@@ -15,11 +15,12 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from leadglass.lab.corpus import Image
 from leadglass.lab.peers import associated, storing
-from leadglass.terms import ChangeKind, NotChanged, Role
+from leadglass.terms import ChangeKind, Event, EventKind, NotChanged, Role
 from tests.running import RunningSite, running, until
 from tests.staff import Staff, staff
 from tests.synthetic import image
 
+pytestmark = pytest.mark.xdist_group("people_dimse")  # one site for all of it
 FLOW = """
 [[flows]]
 id = "people"
@@ -102,8 +103,13 @@ def patients(association: Association) -> set[str]:
     return {row.PatientID for _, row in rows}
 
 
-def why(site: RunningSite) -> str:
-    return str(site.events("association:refused")[-1]["reason"])
+@contextmanager
+def refused(people: Staff) -> Iterator[list[Event]]:
+    """What the block's association was refused for, once it is written."""
+    before, told = len(people.events(EventKind.ASSOCIATION_REFUSED)), list[Event]()
+    yield told
+    assert until(lambda: len(people.events(EventKind.ASSOCIATION_REFUSED)) > before, 5)
+    told.append(people.events(EventKind.ASSOCIATION_REFUSED)[-1])
 
 
 def token(people: Staff, name: str, device: str = "DESK1", **arguments: str) -> bytes:
@@ -117,11 +123,11 @@ def token(people: Staff, name: str, device: str = "DESK1", **arguments: str) -> 
 def test_where_somebody_is_demanded_what_is_only_said_counts_for_nothing(
     site: RunningSite, people: Staff, kind: int, said: bytes
 ) -> None:
-    with client(site, "DESK1", kind, said) as association:
+    with refused(people) as told, client(site, "DESK1", kind, said) as association:
         assert not association.is_established
-    event = site.events("association:refused")[-1]
-    assert ("token" in event["reason"]) if kind == 5 else ("proven to sit" in event["reason"])
-    assert event["details"].get("claimed_user", "") == ("anna" if kind in (1, 2) else "")
+    (event,) = told
+    assert ("token" in event.reason) if kind == 5 else ("proven to sit" in event.reason)
+    assert event.details.get("claimed_user", "") == ("anna" if kind in (1, 2) else "")
     assert "passcode" not in str(event) and "a.b.c" not in str(event)
 
 
@@ -133,10 +139,12 @@ def test_a_token_says_who_sits_there_and_is_answered(site: RunningSite, people: 
             answered = association.acceptor.user_identity
             assert (answered is not None) is wants and (not wants or not answered.server_response)
             assert patients(association) == {"SEAT-1"}
-    admitted = [row for row in site.events("association:admitted") if row["actor"] == "DESK1"][-1]
-    assert admitted["rule"] == "people" and admitted["details"]["person"] == "person:reader"
-    found = [row for row in site.events("release:ended") if row["actor"] == "DESK1"][-1]
-    assert found["details"]["person"] == "person:reader" and found["rule"] == "people+cedar:radiologist-sees"
+    assert until(lambda: len(people.events(EventKind.RELEASE_ENDED, "DESK1")) >= 2, 5)
+    admitted, found = (
+        people.events(kind, "DESK1")[-1] for kind in (EventKind.ASSOCIATION_ADMITTED, EventKind.RELEASE_ENDED)
+    )
+    assert admitted.rule == "people" and admitted.details["person"] == "person:reader"
+    assert found.details["person"] == "person:reader" and found.rule == "people+cedar:radiologist-sees"
     assert minted.decode() not in str(site.events()) and minted.decode() not in site.log()
 
 
@@ -150,9 +158,9 @@ def test_a_token_is_worth_nothing_elsewhere_or_changed(site: RunningSite, people
         ("DESK1", minted + b"A" * 5000, "longer than"),
         ("DESK1", b"", "not ours"),
     ]:
-        with client(site, device, 5, said) as association:
+        with refused(people) as told, client(site, device, 5, said) as association:
             assert not association.is_established
-        assert reason in why(site)
+        assert reason in told[0].reason
     with pytest.raises(NotChanged, match="1 that serve"):
         token(people, "reader", certificate="sha256:" + "0" * 64)
 
@@ -163,9 +171,9 @@ def test_a_token_ends_with_its_session(site: RunningSite, people: Staff, seen: I
         assert patients(association) == {"SEAT-1"}
         people.order("reader", ChangeKind.SESSION_END, session="all", why="went home")
         assert until(lambda: not association.is_established, 1.0), "an association that rests is cut too"
-    with client(site, "DESK1", 5, minted) as association:
+    with refused(people) as told, client(site, "DESK1", 5, minted) as association:
         assert not association.is_established
-    assert "ended by operator: went home" in why(site)
+    assert "ended by operator: went home" in told[0].reason
     people.sign_in("reader")
 
 
@@ -181,9 +189,10 @@ def test_a_lease_says_who_sits_there(site: RunningSite, people: Staff, seen: Ima
         assert until(lambda: not association.is_established, 1.0)
     with client(site, "DESK2") as association:
         assert patients(association) == set()
-    with client(site, "DESK2", 5, token(people, "reader", "DESK2")) as association:
+    minted = token(people, "reader", "DESK2")
+    with refused(people) as told, client(site, "DESK2", 5, minted) as association:
         assert not association.is_established
-    assert "other sits at DESK2, and the token is reader's" in why(site)
+    assert "other sits at DESK2, and the token is reader's" in told[0].reason
     people.leave("other", "DESK2")
     with client(site, "DESK2") as association:
         assert not association.is_established

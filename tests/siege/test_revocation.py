@@ -34,6 +34,7 @@ from tests.staff import REASON, Staff, staff
 from tests.synthetic import image, uid
 from tests.transfer import NOT_AUTHORIZED, PAUSE_SECONDS, Transfer, get
 
+pytestmark = pytest.mark.xdist_group("revocation")  # one site for all of it
 WITHIN_SECONDS = 1.0
 INSTANCES = 120
 PATIENT, OTHERS = "SIEGE-OWN", "SIEGE-OTHERS"
