@@ -28,7 +28,7 @@ class _Either(type):
 class _Shifted(datetime.datetime, metaclass=_Either):
     @classmethod
     def now(cls, tz: Any = None) -> Any:
-        return _real.now(tz) + datetime.timedelta(seconds=_seconds())
+        return super().now(tz) + datetime.timedelta(seconds=_seconds())
 
 
 _real = datetime.datetime
