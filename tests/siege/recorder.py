@@ -162,6 +162,7 @@ class _Reading:
 
     def __init__(self, site: Path) -> None:
         self._site = str(site)
+        self._written: dict[str, int] = {}  # how far each file was written since it was opened last
         coded = "".join(f"\\x{byte:02x}" for byte in os.fsencode(self._site))
         self.marks = (coded,)
 
@@ -173,7 +174,7 @@ class _Reading:
                 yield from self._opened(call)
             case "mmap":
                 self._mapped(call)
-            case "pwrite64" | "ftruncate" | "fallocate" | "fsync" | "fdatasync":
+            case "write" | "pwrite64" | "ftruncate" | "fallocate" | "fsync" | "fdatasync":
                 yield from self._by_descriptor(call)
             case "rename" | "unlink" | "mkdir" | "truncate":
                 yield from self._by_name(call)
@@ -198,6 +199,7 @@ class _Reading:
         if text is None or path is None:
             return
         flags = call.arguments[text.end() :]
+        self._written[path] = -1 if "O_APPEND" in flags else 0
         if "O_CREAT" in flags:
             mode = int(flags.rpartition(",")[2], 8) & ~0o022
             yield Operation(Kind.CREATE, call.entry, call.exit, path, mode=mode)
@@ -225,6 +227,14 @@ class _Reading:
             if len(data) != length:
                 raise NotUnderstood(f"a write of {length} bytes, more than is recorded")
             data = data if call.killed else data[: call.result]
+            kind = Kind.WRITE
+        elif call.name == "write":  # small files, written from their start by whoever opened them last
+            text, offset = _TEXT.match(rest), self._written.get(path, -1)
+            if text is None or offset < 0:
+                raise NotUnderstood(f"{call.name}({call.arguments[:400]}")
+            data = _bytes(text[1])
+            data = data if call.killed else data[: call.result]
+            self._written[path] = offset + len(data)
             kind = Kind.WRITE
         elif call.name == "ftruncate":
             kind, offset = Kind.TRUNCATE, int(rest)

@@ -18,14 +18,22 @@ def _seconds() -> int:
         return int(file.read() or 0)
 
 
-class _Shifted(datetime.datetime):
+class _Either(type):
+    """What was made before the class was exchanged, or by arithmetic, is one of its own."""
+
+    def __instancecheck__(cls, found: object) -> bool:
+        return isinstance(found, _real)
+
+
+class _Shifted(datetime.datetime, metaclass=_Either):
     @classmethod
     def now(cls, tz: Any = None) -> Any:
-        return _real.now(tz) + datetime.timedelta(seconds=_seconds())
+        return super().now(tz) + datetime.timedelta(seconds=_seconds())
 
 
+_real = datetime.datetime
 if _FILE:
-    _time, _time_ns, _localtime, _real = time.time, time.time_ns, time.localtime, datetime.datetime
+    _time, _time_ns, _localtime = time.time, time.time_ns, time.localtime
     time.time = lambda: _time() + _seconds()
     time.time_ns = lambda: _time_ns() + _seconds() * 1_000_000_000
     datetime.datetime = _Shifted  # type: ignore[misc]
