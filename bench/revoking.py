@@ -7,7 +7,6 @@ import statistics
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from leadglass.lab.corpus import Image
 from leadglass.lab.peers import associated, storing
 from leadglass.policy.containment import LOOK_EVERY_SECONDS
 from leadglass.site.access import Glass
-from leadglass.terms import ChangeKind, NotChanged, PatientIdentity, Role
+from leadglass.terms import ChangeKind, PatientIdentity, Role
 from tests.running import running
 from tests.staff import REASON, Staff, staff
 from tests.synthetic import image, uid
@@ -80,13 +79,7 @@ def revocations(scratch: Path, rounds: int) -> Iterator[Revoked]:
 
 def _seated(people: Staff) -> None:
     """The reader sits at WS1 and treats the patient; whatever was taken away is given back."""
-    people.order("reader", ChangeKind.PERSON_ENABLE)
-    with suppress(NotChanged):
-        people.order("reader", ChangeKind.ROLE_GRANT, role=Role.RADIOLOGIST, why="back")
-    people.let_in("WS1")
-    people.sign_in("reader")
-    people.sit("reader", "WS1")
-    people.relate("reader", "care-team", PATIENT)
+    people.seat("reader", "WS1", PATIENT)
     time.sleep(2 * LOOK_EVERY_SECONDS)
 
 

@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from leadglass.lab.authenticator import Authenticator
 from leadglass.lab.peers import Archive, Identity
 from leadglass.lab.reader import Reader
 from leadglass.policy.containment import LOOK_EVERY_SECONDS, read
-from leadglass.terms import Caller, Change, ChangeKind, Event, Operator, Peer, Role, SignIn
+from leadglass.terms import Caller, Change, ChangeKind, Event, NotChanged, Operator, Peer, Role, SignIn
 from tests.running import RunningSite
 
 PEER = Peer("127.0.0.1", 40_000, "web")
@@ -94,13 +94,23 @@ class Staff:
     def sit(self, name: str, device: str, **arguments: Any) -> None:
         self.do(name, ChangeKind.LEASE_OPEN, device, **arguments)
 
+    def seat(self, name: str, device: str, patient_id: str) -> None:
+        """A radiologist sits there and treats the patient; whatever was taken away before is given back."""
+        self.order(name, ChangeKind.PERSON_ENABLE)
+        with suppress(NotChanged):
+            self.order(name, ChangeKind.ROLE_GRANT, role=Role.RADIOLOGIST, why="back")
+        self.let_in(device)
+        self.sign_in(name)
+        self.sit(name, device)
+        self.relate(name, "care-team", patient_id)
+
     def leave(self, name: str, device: str) -> None:
         own = {"requested_by": self.callers[name].person.id}
         self.do(name, ChangeKind.LEASE_END, device, **own)
 
     def ask(self, name: str, act: str, approver: str, **asked: Any) -> str:
         """Somebody asks for a window, and another approves it: the request's id."""
-        request = str(self.do(name, ChangeKind.ACCESS_REQUEST, "a window", act=act, reason=REASON, **asked)["request"])
+        request = str(self.do(name, ChangeKind.ACCESS_REQUEST, act, reason=REASON, **asked)["request"])
         found = self.house.people.access.request(request)
         assert found is not None
         self.step_up(approver)

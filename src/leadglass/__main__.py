@@ -283,7 +283,7 @@ class _Archive:
         """Opens the audit search at the first question. Raises StoreFault."""
         if self._search is None:
             self._search = AuditSearch.open(self._site_dir, self._keyring)
-        studies = self.index.studies_of(request.patient.patient_id) if request.patient is not None else []
+        studies = self.index.studies_of(request.patient) if request.patient is not None else []
         return AuditAnswer(request, permit, self._search, studies)
 
     def recover_all(self) -> int:
@@ -397,7 +397,8 @@ def _stages(
         return inspect(arrived)
 
     async def record(event: Event) -> None:
-        if (event.kind is EventKind.ASSOCIATION_REFUSED and not event.actor) or event.action == COMMAND:
+        stranger = event.kind in (EventKind.ASSOCIATION_REFUSED, EventKind.PERSON_REFUSED) and not event.actor
+        if stranger or event.action == COMMAND:
             journal.note_refusal(event)  # before identity, or before any request: budgeted
         else:
             journal.record(event)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from leadglass.audit.search import FILE, PAGE_ROWS_MAX, AuditSearch, Span
-from leadglass.terms import Event, EventKind, Outcome, PatientIdentity, StoreFault
+from leadglass.audit.search import FILE, PAGE_ROWS_MAX, AuditAnswer, AuditSearch, Span
+from leadglass.terms import Act, AuditQuestion, Event, EventKind, Operator, Outcome, PatientIdentity, Permit, StoreFault
 from tests.audit.happened import PATIENT, STUDY, Process, Site, admitted, stored
 
 OTHER = PatientIdentity("PAT-0815", "HOSPITAL")
@@ -96,6 +96,27 @@ def test_it_goes_on_where_it_was_and_reads_nothing_twice(site: Site) -> None:
     assert second.catch_up(site.reader) == 1
     assert {each.actor for each in second.seers(second.tokens("PAT-4711", []), Span())} == {"person:one", "person:two"}
     second.close()
+
+
+def test_the_same_id_of_another_issuer_is_somebody_else(site: Site) -> None:
+    elsewhere = PatientIdentity("PAT-4711", "ELSEWHERE")
+    nowhere = PatientIdentity("PAT-4711")
+    events = [
+        released("person:one", patient=PATIENT),
+        released("person:two", patient=elsewhere),
+        released("person:three", patient=nowhere),
+    ]
+    journalled(site, *events, *[released("person:two", patient=elsewhere)] * PAGE_ROWS_MAX).end()
+    search = fed(site)
+
+    def asked(patient: PatientIdentity) -> tuple[set[str], set[str]]:
+        question = AuditQuestion(Operator(0, "root"), patient)
+        answer = AuditAnswer(question, Permit(question.subject, Act.AUDIT_READ, "operator:root", 0), search, ())
+        return {each.actor for each in answer.seers()}, {each.event.actor for each in answer.entries()}
+
+    assert asked(PATIENT) == ({"person:one", "person:three"},) * 2  # who named no issuer may have meant them
+    assert asked(nowhere) == ({"person:one", "person:two", "person:three"},) * 2
+    search.close()
 
 
 @pytest.mark.parametrize("harm", ["lost", "torn", "other format"])

@@ -10,12 +10,24 @@ from typing import Any
 
 import pytest
 
+from leadglass.audit import events
 from leadglass.doors.command.access_changes import ACCESS_KINDS
 from leadglass.doors.command.people_changes import PeopleParts
 from leadglass.policy.people import authorise_person
 from leadglass.policy.separation import ALONE_WAITS_SECONDS, GLASS_SECONDS, window_max_seconds
 from leadglass.site.access import AccessRequest
-from leadglass.terms import Act, Caller, Change, ChangeKind, NotChanged, NotPermitted, PatientIdentity, Relation, Role
+from leadglass.terms import (
+    Act,
+    Caller,
+    Change,
+    ChangeKind,
+    ChangePermit,
+    NotChanged,
+    NotPermitted,
+    PatientIdentity,
+    Relation,
+    Role,
+)
 from tests.identity.people.place import Place
 
 PATIENT = {"patient_id": "SYN-1", "issuer": "HOSPITAL"}
@@ -120,8 +132,8 @@ def test_broken_glass_is_reviewed_by_somebody_else_and_once(hospital: Hospital) 
 
 
 def asked(hospital: Hospital, caller: Caller, act: Act = Act.DEVICE_LIST, **facts: Any) -> str:
-    told: dict[str, Any] = {"act": act, "seconds": 3600, "reason": "the gantry reports an error", **facts}
-    return str(hospital.change(caller, ChangeKind.ACCESS_REQUEST, "CT1", **told)["request"])
+    told: dict[str, Any] = {"matter": "CT1", "seconds": 3600, "reason": "the gantry reports an error", **facts}
+    return str(hospital.change(caller, ChangeKind.ACCESS_REQUEST, act, **told)["request"])
 
 
 def test_a_vendor_has_what_somebody_else_approved_for_its_window(hospital: Hospital) -> None:
@@ -165,6 +177,14 @@ def test_an_approver_alone_waits_a_day_and_it_can_be_cancelled_meanwhile(hospita
     assert hospital.again(vendor).approved == {Act.DEVICE_LIST: request}
     hospital.place.clock.wait(3600)
     assert hospital.again(vendor).approved == {}
+
+
+def test_what_somebody_writes_of_a_request_stays_out_of_the_event(hospital: Hospital) -> None:
+    vendor = hospital.person("vendor", Role.VENDOR)
+    told = {"matter": "films of Synthetic^Patient", "reason": "Synthetic^Patient is here now", "seconds": 60}
+    change = Change("1", vendor, ChangeKind.ACCESS_REQUEST, Act.DEVICE_LIST, told)
+    event = events.change_intended(change, ChangePermit(vendor, "cedar:vendor-asks", 1))
+    assert "Synthetic" not in repr(event)
 
 
 def test_what_is_approved_is_exactly_what_was_shown(hospital: Hospital) -> None:

@@ -13,11 +13,15 @@ from leadglass.terms import Contained, Event, StoreFault
 
 
 def test_a_journal_that_is_full_does_not_close_the_door() -> None:
+    asked: list[Event] = []
+
     async def record(event: Event) -> None:
+        asked.append(event)
         raise StoreFault("no room for the journal")
 
     hall: Any = SimpleNamespace(do=SimpleNamespace(record=record), door="dimse")
     dimse._turn_away(hall, "10.9.9.9", "associations_per_zone_max")
+    assert [each.address for each in asked] == ["10.9.9.9"]
 
 
 def test_a_site_that_cannot_be_read_gives_a_strangers_share() -> None:

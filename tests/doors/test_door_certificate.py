@@ -62,7 +62,8 @@ def test_what_the_hospitals_ca_signed_is_served(site: Site) -> None:
 
 @pytest.mark.parametrize("name", ["*.hospital.example", NAME.upper()])
 def test_names_match_as_in_browsers(site: Site, name: str) -> None:
-    installed(site, signed(requested(site), name), NOW)
+    path, ends = installed(site, signed(requested(site), name), NOW)
+    assert path.exists() and ends > NOW
 
 
 @pytest.mark.parametrize("name", ["other.hospital.example", "*.example", "*.pacs.hospital.example", "hospital.example"])

@@ -22,7 +22,18 @@ from leadglass.doors.house import House
 from leadglass.identity.authority import Authority, KeyKind, new_key, pem
 from leadglass.identity.people.passkeys import Origin
 from leadglass.lab.authenticator import Authenticator
-from leadglass.terms import Caller, Change, ChangeKind, NotIdentified, NotPermitted, Peer, Role, SignIn
+from leadglass.terms import (
+    Caller,
+    Change,
+    ChangeKind,
+    EventKind,
+    NotIdentified,
+    NotPermitted,
+    Peer,
+    Refused,
+    Role,
+    SignIn,
+)
 from tests.running import RunningSite, running
 
 ORIGIN = Origin("http://localhost:8080", "localhost")
@@ -275,3 +286,14 @@ def test_without_a_running_site(tmp_path: Path) -> None:
         command(site, "people", "disable", "reader", "--reason", "left")
         assert "left" in json.dumps(rows(site, "people", "list"))
         assert any("no person is enrolled" in each for each in rows(site, "status")[0]["amber"])
+
+
+def test_strangers_who_guess_write_a_few_lines_and_a_count(house: House) -> None:
+    """Refusals before identity cannot fill the disk: five a minute of one address, then one summary."""
+    stranger = Peer("10.99.9.9", 40_000, "web")
+    for number in range(12):
+        claim = SignIn(f"guess-{number}", "password", "browser", evidence={"password": "x" * 16, "code": "000000"})
+        with pytest.raises(Refused):
+            run(gateway.sign_in(house.do, stranger, claim))
+    told = [each.event for each in house.journal.read() if each.event.address == "10.99.9.9"]
+    assert [each.kind for each in told] == [EventKind.PERSON_REFUSED] * 5

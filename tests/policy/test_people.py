@@ -16,7 +16,6 @@ from leadglass.policy.people import (
     decide_person,
     incompatible,
     may,
-    may_decide,
     needs_second_person,
     needs_step_up,
     nothing_seen,
@@ -31,6 +30,7 @@ from leadglass.terms import (
     NO_STUDY,
     Act,
     AnyOf,
+    Caller,
     Change,
     ChangeKind,
     Commitment,
@@ -42,6 +42,7 @@ from leadglass.terms import (
     NotPermitted,
     Offer,
     PatientIdentity,
+    Person,
     Proposal,
     Query,
     Related,
@@ -272,29 +273,35 @@ def test_a_vendor_has_only_what_is_approved_and_never_a_study() -> None:
 # ---- separation of duties
 
 
+def decided(by: Caller, kind: ChangeKind, act: str, whose: Person, now_ns: int) -> str:
+    """The rule that lets somebody decide about what somebody wants."""
+    told = {"requested_by": whose.id, "requester_roles": sorted(whose.roles), "act": act}
+    return authorise_person(by, Change("1", by, kind, "matter", told), now_ns)
+
+
 def test_nobody_approves_their_own_request() -> None:
     officer = caller(OFFICER, fresh=True)
-    assert may_decide(officer, Act.ACCESS_APPROVE, Act.STUDY_ERASE, ADMINISTRATOR, NOW)
+    assert decided(officer, ChangeKind.ACCESS_APPROVE, Act.STUDY_ERASE, ADMINISTRATOR, NOW)
     with pytest.raises(NotPermitted, match="nobody-decides-their-own-matter"):
-        may_decide(officer, Act.ACCESS_APPROVE, Act.KEY_USE, OFFICER, NOW)
+        decided(officer, ChangeKind.ACCESS_APPROVE, Act.KEY_USE, OFFICER, NOW)
     with pytest.raises(NotPermitted, match="nobody-decides-their-own-matter"):
-        may_decide(officer, Act.GLASS_REVIEW, "", OFFICER, NOW)
+        decided(officer, ChangeKind.GLASS_REVIEW, "", OFFICER, NOW)
     everything = person(*(Role(each) for each in Role))
     with pytest.raises(NotPermitted):
-        may_decide(caller(everything, fresh=True), Act.ACCESS_APPROVE, Act.STUDY_ERASE, everything, NOW)
+        decided(caller(everything, fresh=True), ChangeKind.ACCESS_APPROVE, Act.STUDY_ERASE, everything, NOW)
 
 
 def test_an_approval_reaches_as_far_as_the_approvers_role() -> None:
     engineer = caller(ENGINEER, fresh=True)
-    assert may_decide(engineer, Act.ACCESS_APPROVE, Act.DEVICE_LIST, VENDOR, NOW)
+    assert decided(engineer, ChangeKind.ACCESS_APPROVE, Act.DEVICE_LIST, VENDOR, NOW)
     with pytest.raises(NotPermitted):
-        may_decide(engineer, Act.ACCESS_APPROVE, Act.STUDY_ERASE, ADMINISTRATOR, NOW)
+        decided(engineer, ChangeKind.ACCESS_APPROVE, Act.STUDY_ERASE, ADMINISTRATOR, NOW)
     administrator = caller(ADMINISTRATOR, fresh=True)
-    assert may_decide(administrator, Act.ACCESS_APPROVE, Act.KEY_USE, OFFICER, NOW)
+    assert decided(administrator, ChangeKind.ACCESS_APPROVE, Act.KEY_USE, OFFICER, NOW)
     with pytest.raises(NotPermitted):
-        may_decide(administrator, Act.ACCESS_APPROVE, Act.STUDY_EXPORT, RADIOLOGIST, NOW)
+        decided(administrator, ChangeKind.ACCESS_APPROVE, Act.STUDY_EXPORT, RADIOLOGIST, NOW)
     with pytest.raises(StepUpNeeded):
-        may_decide(caller(ENGINEER), Act.ACCESS_APPROVE, Act.DEVICE_LIST, VENDOR, NOW)
+        decided(caller(ENGINEER), ChangeKind.ACCESS_APPROVE, Act.DEVICE_LIST, VENDOR, NOW)
 
 
 def test_who_approved_must_still_hold_the_right_when_it_is_done() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from leadglass.policy.relationships import ERRORS_TOLD_MAX, TOLD, Ties, parse_relations, related_to
+from leadglass.policy.relationships import ERRORS_TOLD_MAX, TOLD, Ties, parse_relations
 from leadglass.terms import AnyOf, Dossier, Has, Malformed, PatientIdentity, Related, Relation, Role
 from tests.policy.callers import NOW, SECOND, caller, person
 
@@ -17,7 +17,7 @@ HEADING = "person,relation,patient_id,issuer,study,until,source\n"
 
 
 def to(*related: Related, study: Dossier = STUDY, now_ns: int = NOW, **who: list[str]) -> set[Relation]:
-    return set(related_to(caller(person(Role.RADIOLOGIST, **who), related=related), study, now_ns))
+    return set(Ties.of(caller(person(Role.RADIOLOGIST, **who), related=related)).to(study, now_ns))
 
 
 def test_of_the_patient_with_that_issuer_only() -> None:

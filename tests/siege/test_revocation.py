@@ -6,7 +6,6 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 import pytest
 
@@ -20,7 +19,6 @@ from leadglass.terms import (
     EventKind,
     Instance,
     Location,
-    NotChanged,
     PatientIdentity,
     Role,
     Settled,
@@ -75,13 +73,7 @@ def people(site: RunningSite, images: list[Image]) -> Iterator[Staff]:
 @pytest.fixture
 def seated(people: Staff) -> Staff:
     """The reader sits at WS1 and treats the patient; whatever a test takes away is given back."""
-    people.order("reader", ChangeKind.PERSON_ENABLE)
-    with suppress(NotChanged):
-        people.order("reader", ChangeKind.ROLE_GRANT, role=Role.RADIOLOGIST, why="back")
-    people.let_in("WS1")
-    people.sign_in("reader")
-    people.sit("reader", "WS1")
-    people.relate("reader", "care-team", PATIENT)
+    people.seat("reader", "WS1", PATIENT)
     return people
 
 

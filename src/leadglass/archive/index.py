@@ -272,9 +272,10 @@ class Index:
         statement = f"SELECT {STUDY_COLUMNS} FROM studies s WHERE s.study = ? OR s.raw_id = ? ORDER BY s.study LIMIT ?"
         return Sight(self._all, Visibility()).dossiers(self._all(statement, (named, named, limit)))
 
-    def studies_of(self, patient_id: str) -> list[str]:
-        """The studies of a Patient ID, whoever issued it."""
-        return [row[0] for row in self._all("SELECT study FROM studies WHERE raw_id = ? ORDER BY study", (patient_id,))]
+    def studies_of(self, patient: PatientIdentity) -> list[str]:
+        """The studies of a patient; of everybody with that Patient ID where no issuer is named."""
+        statement = "SELECT study FROM studies WHERE raw_id = ?1 AND (?2 = '' OR issuer = ?2) ORDER BY study"
+        return [row[0] for row in self._all(statement, (patient.patient_id, patient.issuer))]
 
     def patient_of(self, study_instance_uid: str) -> PatientIdentity | None:
         """Whose study it is; None where none of it is current."""

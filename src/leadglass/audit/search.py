@@ -148,7 +148,7 @@ class AuditSearch:
 
     def _insert(self, recorded: Recorded) -> None:
         event, db = recorded.event, self._connection
-        actor = str(event.details.get("person", event.actor))  # who sat at the device, where somebody is known to
+        actor = actor_of(event)
         what = (actor, event.kind, event.action, event.outcome)
         row = (recorded.at_ns, *what, recorded.writer, recorded.sequence, recorded.body)
         db.execute("INSERT OR IGNORE INTO events VALUES(NULL,?,?,?,?,?,?,?,?)", row)
@@ -218,6 +218,11 @@ class AuditSearch:
         return next(iter(self._all(statement)), None)
 
 
+def actor_of(event: Event) -> str:
+    """Whoever did it: who sat at the device, where somebody is known to."""
+    return str(event.details.get("person", event.actor))
+
+
 class AuditAnswer:
     """What an `AuditQuestion` may have, in the shape of every answer; of the archive itself it holds nothing."""
 
@@ -228,14 +233,34 @@ class AuditAnswer:
         self._tokens = search.tokens(patient.patient_id, studies) if patient is not None else ()
 
     def seers(self) -> list[Seer]:
-        """Who saw the patient."""
-        return self._search.seers(self._tokens, self._span)
+        """Who saw the patient, most often first."""
+        patient = self.request.patient
+        if patient is None or not patient.issuer:
+            return self._search.seers(self._tokens, self._span)
+        times: dict[str, list[int]] = {}
+        for entry in self.entries():  # the token is the Patient ID's, whoever issued it: each is looked at
+            if entry.event.kind == SEEN[0]:
+                times.setdefault(actor_of(entry.event), []).append(entry.at_ns)
+        found = [Seer(actor, len(each), min(each), max(each)) for actor, each in times.items()]
+        return sorted(found, key=lambda each: (-each.times, each.actor))
 
     def page(self, before: tuple[int, int] | None = None) -> list[Entry]:
-        """What concerns the patient, or what the actor did; newest first, older than `before`."""
+        """What concerns the patient, or what the actor did; newest first, older than `before`. An empty page is the last."""
+        found: list[Entry] = []
+        while len(found) < PAGE_ROWS_MAX and (rows := self._read(before)):
+            found += [each for each in rows if self._theirs(each)]
+            before = rows[-1].place
+        return found[:PAGE_ROWS_MAX]
+
+    def _read(self, before: tuple[int, int] | None) -> list[Entry]:
         if self.request.patient is not None:
             return list(self._search.about(self._tokens, self._span, before))
         return list(self._search.by(self.request.who, self._span, before))
+
+    def _theirs(self, entry: Entry) -> bool:
+        """Not about somebody who has the same Patient ID from another issuer."""
+        asked, told = self.request.patient, entry.event.patient
+        return not (asked and told and asked.issuer and told.issuer) or asked.issuer == told.issuer
 
     def entries(self) -> Iterator[Entry]:
         """All pages."""

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from leadglass.audit.search import AuditAnswer, Entry, Seer
+from leadglass.audit.search import AuditAnswer, Entry, Seer, actor_of
 from leadglass.terms import EventKind, PatientIdentity
 
 PatientOf = Callable[[str], PatientIdentity | None]
@@ -21,12 +21,12 @@ def seer_row(seer: Seer) -> dict[str, object]:
 def entry_row(entry: Entry, patient_of: PatientOf) -> dict[str, object]:
     """One thing that was done: when, who, what, whose, how it ended and by which rule. `device`: where a person sat, "" at the console."""
     event = entry.event
-    person = str(event.details.get("person", ""))
+    who = actor_of(event)
     patient = event.patient or (patient_of(event.study_instance_uid) if event.study_instance_uid else None)
     return {
         "at": moment(entry.at_ns),
-        "who": person or event.actor,
-        "device": event.actor if person else "",
+        "who": who,
+        "device": event.actor if who != event.actor else "",
         "what": event.kind if event.kind is not EventKind.RELEASE_STARTED else f"{event.action} began",
         "action": event.action,
         "patient": patient.patient_id if patient else "",

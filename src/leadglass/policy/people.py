@@ -2,7 +2,7 @@
 
     a request   decide_person, confine   which studies it may reach (a filter), then `rechecker` decides each of them again
     one study   permitted
-    an act      may                      about no study; may_decide: about what somebody else asked for
+    an act      may                      about no study
     a change    authorise_person         what people do to the site itself, at the console
 
 The policies are asked in `evaluation.py`; nothing is allowed here that they do not allow. What a person may is decided by what they are now:
@@ -58,7 +58,7 @@ from leadglass.terms import (
 from leadglass.wire.charset import normalise_for_matching
 
 __all__ = [
-    "ACTS", "authorise_person", "confine", "decide_person", "incompatible", "may", "may_decide", "needs_second_person", "needs_step_up",
+    "ACTS", "authorise_person", "confine", "decide_person", "incompatible", "may", "needs_second_person", "needs_step_up",
     "nothing_seen", "permitted", "recheck", "rechecker", "still_approves", "visible",
 ]  # fmt: skip
 
@@ -243,12 +243,6 @@ def nothing_seen(permit: Permit) -> NotPermitted:
 def may(caller: Caller, act: Act, now_ns: int = 0) -> str:
     """The rule that allows an act that is about no study. Raises NotPermitted. Without the time no step-up is fresh."""
     return _rule(caller, act, _facts(caller, act, now_ns), SITE)
-
-
-def may_decide(caller: Caller, act: Act, of: str, by: Person, now_ns: int) -> str:
-    """The rule that lets the caller approve (or review, by `act`) that person's wish to do `of`. Raises NotPermitted."""
-    about = OfMatter(of, by.id == caller.person.id, by.roles)
-    return _rule(caller, act, _facts(caller, act, now_ns), about)
 
 
 def still_approves(approver: Person, of: Act, by: Person, now_ns: int) -> str:

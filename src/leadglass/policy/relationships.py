@@ -87,11 +87,6 @@ class Ties:
         return AnyOf(tuple(part for part in parts if part.values))
 
 
-def related_to(caller: Caller, study: Dossier, now_ns: int) -> frozenset[Relation]:
-    """What the caller is to one study now."""
-    return Ties.of(caller).to(study, now_ns)
-
-
 def _folded(texts: Iterable[str]) -> frozenset[str]:
     return frozenset(folded for text in texts if (folded := normalise_for_matching(text).rstrip("^")))
 

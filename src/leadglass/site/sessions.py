@@ -124,14 +124,6 @@ class Sessions:
                     (now_ns, why, session_id),
                 )
 
-    def end_others(self, person: str, but: str, why: str, now_ns: int) -> None:
-        """Every session of a person except one."""
-        with self._register.transaction() as connection:
-            connection.execute(
-                "UPDATE sessions SET ended_ns = ?, ended_why = ? WHERE person = ? AND id != ? AND ended_ns = 0",
-                (now_ns, why, person, but),
-            )
-
     def forget(self, before_ns: int) -> None:
         """Those that were over by then; the journal still tells of them."""
         with self._register.transaction() as connection:

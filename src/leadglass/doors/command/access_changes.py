@@ -74,9 +74,12 @@ def _review_glass(parts: PeopleParts, change: Change, arguments: Arguments) -> R
 
 
 def _request(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
-    """A window for one act, on named devices, patients or studies, or for one exact change (`digest`)."""
+    """A window for one act, on named devices, patients or studies, or for one exact change (`digest`).
+
+    `about` of the change is the act; what somebody writes, `matter` and `reason`, may name a patient and stands in the register alone.
+    """
     caller, now_ns = _caller(change), parts.clock()
-    act = _act(arguments.get("act"))
+    act, matter = _act(change.about), _text(arguments, "matter")[:REASON_CHARACTERS_MAX]
     seconds, from_ns = int(arguments.get("seconds", 0)), max(now_ns, int(arguments.get("from_ns", 0)))
     if not 0 < seconds <= window_max_seconds(act):
         raise NotChanged(f"a window for {act} is at most {window_max_seconds(act) // 3600} h long")
@@ -86,14 +89,14 @@ def _request(parts: PeopleParts, change: Change, arguments: Arguments) -> Result
         "patients": [[str(pair[0]), str(pair[1])] for pair in arguments.get("patients", ())][:NAMED_MAX],
         "purpose": _text(arguments, "purpose"),
     }
-    exact = json.dumps([act, change.about, facts, seconds], sort_keys=True, separators=(",", ":"))
+    exact = json.dumps([act, matter, facts, seconds], sort_keys=True, separators=(",", ":"))
     digest = str(arguments.get("digest") or hashlib.sha256(exact.encode()).hexdigest())
     request = AccessRequest(
         id=change.id,
         kind=str(arguments.get("kind") or "window"),
         person=caller.person.id,
         act=act,
-        about=change.about[:REASON_CHARACTERS_MAX],
+        about=matter,
         digest=digest,
         facts=facts,
         why=_reason(arguments),
@@ -160,7 +163,7 @@ def _end_lease(parts: PeopleParts, change: Change, arguments: Arguments) -> Resu
     lease = parts.people.access.lease_of(change.about, now_ns)
     if lease is None:
         raise NotChanged(f"nobody sits at {change.about[:64]!r}")
-    if lease.person != caller.person.id:
+    if lease.person != caller.person.id:  # policy was told so by whoever asked; this is the register's word
         policy.may(caller, Act.SESSION_END, now_ns)
     parts.people.access.end_lease(lease.id, f"ended by {caller.name}", now_ns)
     parts.raise_generation(change)

@@ -44,7 +44,7 @@ def break_glass(visit: Visit) -> Response:
 
 
 def _whose(visit: Visit) -> PatientIdentity:
-    """Whom it is about. Of a study that is not here it is broken all the same, so that nobody learns by it which are."""
+    """Whom it is about. Of a study that is not here it is broken all the same: which are here is learned at the price of a review alone."""
     study = visit.field("study")
     if study and not uid_problem(study):
         return visit.house.index.patient_of(study) or PatientIdentity(f"of study {study}")
@@ -109,7 +109,7 @@ def requests_page(visit: Visit, said: str = "", status: int = 200) -> Response:
 def ask(visit: Visit) -> Response:
     hours = visit.field("hours")
     arguments = {
-        "act": visit.field("act"),
+        "matter": visit.field("about"),
         "reason": visit.field("reason"),
         "seconds": int(hours) * HOUR_SECONDS if hours.isdecimal() and len(hours) < 5 else 0,
         "patients": [_patient(each) for each in _lines(visit.field("patients"))],
@@ -118,7 +118,7 @@ def ask(visit: Visit) -> Response:
         "purpose": visit.field("purpose"),
     }
     try:
-        visit.change(ChangeKind.ACCESS_REQUEST, visit.field("about"), arguments)
+        visit.change(ChangeKind.ACCESS_REQUEST, visit.field("act"), arguments)
     except NotChanged as refusal:
         return requests_page(visit, sentence(refusal), 409)
     return to("/requests")
