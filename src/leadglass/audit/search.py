@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,8 +119,7 @@ class AuditSearch:
 
     def catch_up(self, journal: JournalReader) -> int:
         """Takes what the journal has beyond the cursor, a batch at a time; how many events were read."""
-        taken, batch = 0, list[Recorded]()
-        since = self._place()
+        taken, batch, since = 0, list[Recorded](), self._place()
         for recorded in journal.read(since):
             batch.append(recorded)
             if len(batch) == BATCH_EVENTS_MAX:
@@ -129,6 +128,25 @@ class AuditSearch:
         if batch:
             self._take(batch, since)
         return taken + len(batch)
+
+    def follow(
+        self, journal: JournalReader, poll_seconds: float, stop: threading.Event, caught_up: Callable[[], None]
+    ) -> None:
+        """As `catch_up`, then what comes next, until `stop`; `caught_up` is called whenever all was taken. Past writers are not asked again."""
+        batch, since = list[Recorded](), self._place()
+
+        def taken() -> None:
+            nonlocal since
+            if batch:
+                since = self._take(batch, since)
+                batch.clear()
+            caught_up()
+
+        for recorded in journal.follow(poll_seconds, stop, since, taken):
+            batch.append(recorded)
+            if len(batch) == BATCH_EVENTS_MAX:
+                since = self._take(batch, since)
+                batch.clear()
 
     def _place(self) -> Cursors:
         row = self._one("SELECT cursors FROM place")

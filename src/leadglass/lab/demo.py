@@ -104,7 +104,8 @@ why = "the waiting room's network leads nowhere"
 
 def demo(directory: Path, *, check: bool) -> int:
     """Makes or reuses the site, shows what it does, stays up until Ctrl-C (or ends with `check`); the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for each in (signal.SIGINT, signal.SIGTERM):  # a shell that started it in the background has it ignore the first
+        signal.signal(each, signal.default_int_handler)
     report, site, begun = Report(), LabSite(directory), time.monotonic()
     workstation: Workstation | None = None
     code = 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import socket
 import threading
@@ -133,17 +134,13 @@ class Consumer:
 
 def _feed_search(house: House, stop: threading.Event, consumer: Consumer) -> None:
     """What people did becomes findable; where that cannot be, the journal keeps it until it can."""
-    search = None
-    while not stop.wait(TICK_SECONDS):
+    while not stop.is_set():
         try:
-            search = search or house.search()
-            search.catch_up(house.journal)
-            consumer.caught_up()
+            with contextlib.closing(house.search()) as search:
+                search.follow(house.journal, TICK_SECONDS, stop, consumer.caught_up)
         except Fault as fault:
             log.error("the audit search does not follow", reason=str(fault))
             stop.wait(RETRY_SEARCH_SECONDS)
-    if search is not None:
-        search.close()
 
 
 def _retire_renewed(house: House, stop: threading.Event, since: Cursors, consumer: Consumer) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from leadglass.audit.codec import Recorded
 from leadglass.audit.journal.cursors import Cursors
 from leadglass.audit.journal.read import JournalReader
 from leadglass.site.model import Site
@@ -22,7 +23,6 @@ from leadglass.watch.notices.compose import Notice, notice_of, together
 
 POLL_SECONDS = 0.5
 RETRY_SECONDS_MAX = 60.0
-BATCH_EVENTS_MAX = 10_000
 
 log = structlog.get_logger()
 
@@ -37,40 +37,44 @@ class Delivery:
         else:  # what happened before anybody was to be told is not news
             self._since = journal.end()
             self._since.save(cursor)
+        self._read: dict[bytes, Recorded] = {}  # the last of each writer since then
+        self._waiting: tuple[Notice, ...] = ()
+        self._failures, self._due = 0, 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`."""
-        failures = 0
-        while not stop.wait(min(RETRY_SECONDS_MAX, POLL_SECONDS * 2**failures)):
+        while not stop.is_set():
             try:
-                while self._send_what_waits() and not stop.is_set():
-                    pass
-                failures = 0
-                self._caught_up()
-            except (Fault, OSError) as fault:
-                failures = min(failures + 1, 20)
-                log.error("a notice waits", channel=self._channel.name, reason=str(fault), failures=failures)
+                for recorded in self._journal.follow(POLL_SECONDS, stop, self._since, self._tell):
+                    self._read[recorded.writer] = recorded
+                    notice = notice_of(recorded.event, recorded.at_ns)
+                    if notice is not None:
+                        self._waiting = together((*self._waiting, notice))
+            except (JournalFault, OSError) as fault:
+                log.error("the journal cannot be followed", channel=self._channel.name, reason=str(fault))
+                self._read, self._waiting = {}, ()  # read again from the cursor
+                stop.wait(RETRY_SECONDS_MAX)
 
-    def _send_what_waits(self) -> bool:
-        """True where there may be more."""
-        read, waiting = [], list[Notice]()
-        for recorded in self._journal.read(self._since):
-            read.append(recorded)
-            notice = notice_of(recorded.event, recorded.at_ns)
-            if notice is not None:
-                waiting.append(notice)
-            if len(read) == BATCH_EVENTS_MAX:
-                break
-        if not read:
+    def _tell(self) -> None:
+        """All that was read is looked at: what waits goes out, or is tried again later. Raises OSError where the cursor cannot be kept."""
+        if not self._waiting:
+            self._caught_up()
+        elif time.monotonic() >= self._due and self._sent():
+            self._since = self._since.after(self._read.values())
+            self._since.save(self._path)
+            self._read, self._waiting, self._failures = {}, (), 0
+            self._caught_up()
+
+    def _sent(self) -> bool:
+        exactly = f"{self._since.to_json()} {self._waiting}"  # the same message has the same id, one that grew meanwhile another
+        try:
+            self._channel.send(self._waiting, hashlib.sha256(exactly.encode()).hexdigest()[:32])
+        except (Fault, OSError) as fault:
+            self._failures += 1
+            self._due = time.monotonic() + min(RETRY_SECONDS_MAX, POLL_SECONDS * 2 ** min(self._failures, 20))
+            log.error("a notice waits", channel=self._channel.name, reason=str(fault), failures=self._failures)
             return False
-        if waiting:
-            first = f"{self._since.to_json()} {waiting[0].first_ns}"
-            self._channel.send(together(waiting), hashlib.sha256(first.encode()).hexdigest()[:32])
-        after = self._since.after(read)
-        if waiting or len(read) == BATCH_EVENTS_MAX:
-            after.save(self._path)  # where nothing was said, reading it again after a restart costs nothing
-        self._since = after
-        return len(read) == BATCH_EVENTS_MAX
+        return True
 
 
 def start(site: Site, journal: JournalReader, stop: threading.Event) -> Callable[[], dict[str, float]]:
