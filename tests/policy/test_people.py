@@ -232,6 +232,17 @@ def test_nothing_grave_without_a_second_person(act: Act) -> None:
     assert ask_for(caller(ADMINISTRATOR, fresh=True, approved={act: "r1"}))
 
 
+def test_what_a_second_person_approved_is_one_change_and_no_other() -> None:
+    who = caller(ADMINISTRATOR, fresh=True, approved={Act.POLICY_APPLY: "r1"})
+    change = Change("1", who, ChangeKind.SITE_APPLY, "site", {"file": "as it was shown"})
+    with pytest.raises(SecondPersonNeeded, match=change.digest):
+        authorise_person(who, change, NOW)
+    who = replace(who, exactly=frozenset({change.digest}))
+    assert authorise_person(who, change, NOW)
+    with pytest.raises(SecondPersonNeeded):
+        authorise_person(who, replace(change, arguments={"file": "edited since"}), NOW)
+
+
 def test_one_patients_studies_need_a_passkey_and_more_a_second_person() -> None:
     assert not needs_second_person(Act.STUDY_EXPORT) and needs_second_person(Act.STUDY_EXPORT, bulk=True)
     who = caller(RADIOLOGIST, fresh=True)

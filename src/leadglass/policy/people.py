@@ -262,7 +262,7 @@ def authorise_person(caller: Caller, change: Change, now_ns: int = 0) -> str:
     """The rule that allows a change. Raises NotPermitted.
 
     A change that decides about a matter says in its arguments whose it is: `requested_by` (a person's id), `requester_roles`, and of an
-    approval `act`. One of an account says `roles` or `role`, and `about` is the account's name or id.
+    approval `act`. What needs a second person was approved by its digest, not by its name. One of an account says `roles` or `role`, and `about` is the account's name or id.
     """
     act = ACTS.get(change.kind)
     if act is None:
@@ -271,7 +271,11 @@ def authorise_person(caller: Caller, change: Change, now_ns: int = 0) -> str:
         act = _OF_OTHERS[change.kind]
     if change.kind in _BY_PASSKEY and Factor.PASSKEY not in caller.factors and not caller.stepped_up_ns:
         raise StepUpNeeded(f"{caller.name} may not {change.kind} without a passkey: step up, then ask again")
-    return _rule(caller, act, _facts(caller, act, now_ns), _about(caller, act, change))
+    rule = _rule(caller, act, _facts(caller, act, now_ns), _about(caller, act, change))
+    if needs_second_person(act) and change.digest not in caller.exactly:
+        what = f"somebody else approved that {caller.name} may {act}, and not this: ask for exactly {change.digest}"
+        raise SecondPersonNeeded(what, rule="separation:exactly")
+    return rule
 
 
 def _about(caller: Caller, act: Act, change: Change) -> Matter:

@@ -132,6 +132,7 @@ class Caller:
     stepped_up_ns: int = 0
     related: tuple[Related, ...] = ()
     approved: Mapping[Act, str] = field(default_factory=dict)
+    exactly: frozenset[str] = frozenset()  # digests of what was approved for them: of changes, one each
     session_hint: str = ""
     until_ns: int = 0
 

@@ -168,6 +168,7 @@ class SessionBook:
             stepped_up_ns=stepped_up_ns,
             related=tuple(each for each in related if each.relation is not Relation.GRANTED or each.source in valid),
             approved={each.act: each.id for each in requests},
+            exactly=frozenset(each.digest for each in requests),
         )
 
     def _still_approved(self, person: Person, now_ns: int) -> list[AccessRequest]:
