@@ -67,9 +67,11 @@ class OpenId:
         }
         return ProviderSettings(**{**given, **changes})
 
-    def browser(self) -> httpx2.Client:
+    def browser(self, address: str = "127.0.0.1") -> httpx2.Client:
+        """`address`: where it calls from."""
         context = ssl.create_default_context(cafile=self.place / "authority.pem")
-        return httpx2.Client(verify=context, trust_env=False, timeout=30.0)
+        calling = httpx2.HTTPTransport(verify=context, trust_env=False, local_address=address)
+        return httpx2.Client(transport=calling, trust_env=False, timeout=30.0)
 
     def rotate(self) -> None:
         """From now on it signs with its second key, and lists no other."""

@@ -88,12 +88,10 @@ def serve(
         house.index.checkpoint()
         reports.send_due()
         house.containment()
-        found = (
-            *steps.notice(time.time_ns(), time.monotonic_ns()),
-            *containment.notice(house.containment_unreadable()),
-        )
+        stepped = tuple(steps.notice(time.time_ns(), time.monotonic_ns()))
+        found = (*stepped, *containment.notice(house.containment_unreadable()))
         run(gateway.keep_watch(house.do, found))
-        if time.monotonic() - watched >= WATCH_EVERY_SECONDS:
+        if stepped or time.monotonic() - watched >= WATCH_EVERY_SECONDS:
             watched = time.monotonic()
             run(gateway.keep_watch(house.do, expiry.notice(house.register.certificates(), time.time_ns())))
             run(gateway.keep_watch(house.do, glass.notice(house.people.access.glass(unreviewed=True), time.time_ns())))
