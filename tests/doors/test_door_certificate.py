@@ -58,7 +58,9 @@ def test_what_the_hospitals_ca_signed_is_served(site: Site) -> None:
     assert renew_doors(made(site.path), NOW) == [WEB_DOOR]
     assert renew_doors(made(site.path), NOW) == []
     assert set(renew_doors(made(site.path), NOW + dt.timedelta(days=61))) == {DIMSE_DOOR, WEB_DOOR}
-    assert set(renew_doors(made(site.path), NOW)) == {DIMSE_DOOR, WEB_DOOR}, "by a clock that was ahead: nobody takes them"
+    assert set(renew_doors(made(site.path), NOW)) == {DIMSE_DOOR, WEB_DOOR}, (
+        "by a clock that was ahead: nobody takes them"
+    )
     assert renew_doors(made(site.path), NOW) == []
 
 
