@@ -16,6 +16,9 @@ PACKAGES = {
     "samba-tool": "samba-common-bin",
     "chromium": "chromium",
     "strace": "strace",
+    "nft": "nftables",
+    "ip": "iproute2",
+    "sysctl": "procps",
     "systemd-analyze": "systemd",
     "exim4": "exim4-daemon-light",
 }

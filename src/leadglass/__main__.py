@@ -46,6 +46,7 @@ from leadglass.identity.people.seats import Seats
 from leadglass.identity.people.sources import Sources
 from leadglass.identity.people.use import RightsUsed
 from leadglass.inspection.structure import inspect
+from leadglass.lab import command as lab
 from leadglass.policy.authorise import authorise, decide_operator
 from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide
@@ -446,7 +447,7 @@ def main() -> int:
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    return run_application(assemble)
+    return run_application(assemble, more=(lab,))
 
 
 if __name__ == "__main__":

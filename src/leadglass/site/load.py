@@ -16,6 +16,7 @@ from leadglass.site.model import (
     ConsoleDoor,
     DimseDoor,
     Doors,
+    Firewall,
     Flow,
     Limits,
     Mail,
@@ -49,6 +50,7 @@ _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):(\d{1,5})")
 _MAIL_SERVER = re.compile(r"(smtps|smtp)://([A-Za-z0-9.-]{1,253}):(\d{1,5})")
 _MAIL_ADDRESS = re.compile(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,253}")
 _SERVICE = re.compile(r"(tcp|udp)/(\d{1,5})")
+_INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -113,6 +115,7 @@ class _Builder(Values):
             notices=Notices(self._mail(), self._webhook()),
             providers=dict(providers(self, self.flag("site.loopback"))),
             directories=dict(directories(self)),
+            firewall=self._firewall(),
         )
         for origin, message, mend in misfits(site, places):
             if self.reader.full:
@@ -204,6 +207,14 @@ class _Builder(Values):
             )
         return door
 
+    def _firewall(self) -> Firewall | None:
+        if not self.table("firewall"):
+            return None
+        addresses = tuple(self.networks("firewall.addresses"))
+        if not addresses:
+            self.bad("firewall", "the addresses of archive are not said", 'addresses = ["10.20.5.10"]')
+        return Firewall(addresses, self.flag("firewall.forwards"))
+
     def _zones(self) -> Iterator[tuple[str, Zone]]:
         count = 0
         for name, _ in self.tables("zones"):
@@ -221,7 +232,12 @@ class _Builder(Values):
                     self.bad(
                         f"zones.{name}.tags", f"{tag[:64]!r} is no tag", f"{problem}; the # comes where it is used"
                     )
-            yield name, Zone(name, networks, frozenset(tags), self.flag(f"zones.{name}.isolated"))
+            interface = self.text(f"zones.{name}.interface", "")
+            if interface and not _INTERFACE.fullmatch(interface):
+                self.bad(
+                    f"zones.{name}.interface", f"{interface[:64]!r} is no interface", "as `ip link` names it: eth1"
+                )
+            yield name, Zone(name, networks, frozenset(tags), self.flag(f"zones.{name}.isolated"), interface)
 
     def _services(self) -> Iterator[tuple[str, Service]]:
         yield DIMSE_SERVICE, Service(DIMSE_SERVICE, "tcp", self.listen("doors.dimse.listen", "127.0.0.1:2762")[1])

@@ -156,12 +156,13 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """Networks that belong together. `isolated`: its members do not see each other."""
+    """Networks that belong together. `isolated`: its members do not see each other. `interface`: the router's way to it, "" where not said."""
 
     name: str
     networks: tuple[Network, ...]
     tags: frozenset[str] = frozenset()
     isolated: bool = False
+    interface: str = ""
 
     def holds(self, address: IPv4Address | IPv6Address) -> bool:
         return any(address in network for network in self.networks)
@@ -274,6 +275,14 @@ class DirectorySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Firewall:
+    """What the kernel must know. `addresses`: those of archive. `forwards`: its host routes between the zones."""
+
+    addresses: tuple[Network, ...]
+    forwards: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """The whole place. `key`: reference of the site key. `operators`: uids or user names that may change the site."""
 
@@ -296,6 +305,7 @@ class Site:
     notices: Notices = Notices()
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
     directories: Mapping[str, DirectorySettings] = field(default_factory=dict)
+    firewall: Firewall | None = None
 
     def zone_of(self, address: str) -> str:
         """The zone whose networks hold an address, "" where none does."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 from typer.exceptions import TyperException
@@ -48,8 +48,15 @@ def invocation(context: typer.Context) -> Invocation:
     return found
 
 
-def application(assemble: Assemble) -> typer.Typer:
-    """The program. Import of the nouns is here, so that `leadglass --help` costs little."""
+class Noun(Protocol):
+    """A part of the command line."""
+
+    @property
+    def register(self) -> Callable[[typer.Typer], None]: ...
+
+
+def application(assemble: Assemble, more: Sequence[Noun] = ()) -> typer.Typer:
+    """The program. Import of the nouns is here, so that `leadglass --help` costs little. `more`: nouns from above the doors."""
     from leadglass.doors.command import (
         archive,
         backup,
@@ -63,6 +70,7 @@ def application(assemble: Assemble) -> typer.Typer:
         report,
         serve,
         site,
+        zones,
     )
 
     app = typer.Typer(
@@ -84,14 +92,16 @@ def application(assemble: Assemble) -> typer.Typer:
     ) -> None:
         context.obj = Invocation(assemble, site_dir.resolve() if site_dir else None, as_json)
 
-    for noun in (init, site, device, door, people, events, archive, backup, policy, relations, report, serve):
+    for noun in (init, site, zones, device, door, people, events, archive, backup, policy, relations, report, serve):
         noun.register(app)
+    for other in more:
+        other.register(app)
     return app
 
 
-def run_application(assemble: Assemble, arguments: list[str] | None = None) -> int:
+def run_application(assemble: Assemble, arguments: list[str] | None = None, more: Sequence[Noun] = ()) -> int:
     """Runs one command line; the exit code (see `exits.Exit`)."""
-    app = application(assemble)
+    app = application(assemble, more)
     try:
         with stopping():
             code = app(args=arguments, standalone_mode=False)

@@ -1,0 +1,153 @@
+"""The flows of a site as the table of one host.
+
+Every packet that goes the way a connection was opened is looked up, also the thousandth: what is taken out of a set ends at once. Answers pass
+while their connection is known. What nothing opens is logged with the chain's name, counted and dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from leadglass.policy.firewall.boxes import Span, canonical, joined
+from leadglass.policy.firewall.openings import Opening, Openings, openings
+from leadglass.policy.firewall.ruleset import (
+    CONTAINED_KEYS,
+    FLOW_KEY,
+    PAIR_KEY,
+    AddressSet,
+    Chain,
+    FlowSet,
+    Match,
+    PairSet,
+    Rule,
+    Ruleset,
+    Set,
+)
+from leadglass.site.model import ARCHIVE, Site
+
+VERSIONS = (4, 6)
+FILTER_PRIORITY = 0
+SPOOF_PRIORITY = -300  # raw: before anything is remembered of it
+_IP = {4: "ip", 6: "ip6"}
+# What IPv6 needs to find its neighbours and its routers, and IPv4 does by ARP, below this table (RFC 4890 4.4.1).
+_NEIGHBOURS = (
+    "mld-listener-query",
+    "mld-listener-report",
+    "mld2-listener-report",
+    "nd-neighbor-advert",
+    "nd-neighbor-solicit",
+    "nd-router-advert",
+    "nd-router-solicit",
+)
+_ANSWERS = Rule((Match("ct direction", "==", ("reply",)), Match("ct state", "==", ("established",))), "accept")
+# An error about a connection that is known: "too big", "unreachable". No helper is loaded that would make anything else related.
+_ERRORS = Rule((Match("ct state", "==", ("related",)), Match("meta l4proto", "==", ("icmp", "ipv6-icmp"))), "accept")
+_INVALID = Rule((Match("ct state", "==", ("invalid",)),), "drop", "leadglass invalid ")
+_NEIGHBOURLY = Rule((Match("icmpv6 type", "==", _NEIGHBOURS),), "accept")
+
+
+def ruleset(site: Site, member: str = ARCHIVE, *, forwards: bool | None = None) -> Ruleset:
+    """The table of the host of `member`. `forwards`: whether it routes between the zones; None: what the site file says of archive."""
+    if forwards is None:
+        forwards = member == ARCHIVE and site.firewall is not None and site.firewall.forwards
+    opened = openings(site, member)
+    sets = [*_contained(opened), *_of_chain("input", opened.input), *_of_chain("output", opened.output)]
+    chains = [_spoofed(site, forwards), _host("input", "iifname"), _host("output", "oifname")]
+    if forwards:
+        sets += [*_of_chain("forward", opened.forward), *_shared(opened)]
+    chains.append(_forward(forwards))
+    return Ruleset(tuple(sets), tuple(chains))
+
+
+# ---- sets
+
+
+def _of_chain(name: str, opened: tuple[Opening, ...]) -> Iterator[Set]:
+    for version in VERSIONS:
+        boxes = canonical(each.box for each in opened if each.box.source.version == version and not each.on_demand)
+        yield FlowSet(f"{name}{version}", version, boxes)
+        yield FlowSet(f"{name}{version}_on_demand", version, timed=True)
+
+
+def _shared(opened: Openings) -> Iterator[Set]:
+    for version in VERSIONS:
+        pairs = tuple(sorted(pair for pair in opened.shared if pair[0].version == version))
+        yield PairSet(f"shared{version}", version, pairs)
+
+
+def _contained(opened: Openings) -> Iterator[Set]:
+    for version in VERSIONS:
+        inside = joined((span.first, span.last) for span in opened.contained if span.version == version)
+        yield AddressSet(f"contained{version}", version, tuple(Span(version, *ends) for ends in inside))
+
+
+# ---- chains
+
+
+def _spoofed(site: Site, forwards: bool) -> Chain:
+    """Nobody speaks from an address that would not be answered the same way; nobody of a zone with an interface by another one."""
+    rules = [_NEIGHBOURLY, Rule((Match("fib saddr . iif oif", "==", ("missing",)),), "drop", "leadglass spoofed ")]
+    for zone in site.zones.values() if forwards else ():
+        for version in VERSIONS:
+            own = [Span.of(network) for network in zone.networks if network.version == version]
+            ends = joined((each.first, each.last) for each in own)
+            inside = tuple(sorted(str(Span(version, *each)) for each in ends))
+            if zone.interface and inside:
+                source, by = f"{_IP[version]} saddr", "iifname"
+                here, elsewhere = Match(by, "==", (zone.interface,)), Match(by, "!=", (zone.interface,))
+                rules.append(Rule((here, Match(source, "!=", inside)), "drop", "leadglass spoofed "))
+                rules.append(Rule((elsewhere, Match(source, "==", inside)), "drop", "leadglass spoofed "))
+    return Chain("spoofed", "prerouting", SPOOF_PRIORITY, "accept", tuple(rules))
+
+
+def _host(name: str, interface: str) -> Chain:
+    rules = (
+        Rule((Match(interface, "==", ("lo",)),), "accept"),
+        _INVALID,
+        *_kept_apart(),
+        _ANSWERS,
+        _ERRORS,
+        _NEIGHBOURLY,
+        *_opened(name),
+        _refused(name),
+    )
+    return Chain(name, name, FILTER_PRIORITY, "drop", rules)
+
+
+def _forward(forwards: bool) -> Chain:
+    """A host that is no router forwards nothing, whatever somebody sets in its kernel."""
+    rules = [_INVALID, *_kept_apart(), _ANSWERS, _ERRORS, *_opened("forward"), *_between()] if forwards else []
+    return Chain("forward", "forward", FILTER_PRIORITY, "drop", (*rules, _refused("forward")))
+
+
+def _kept_apart() -> Iterator[Rule]:
+    for version in VERSIONS:
+        for key in CONTAINED_KEYS:
+            within = Match(key.format(ip=_IP[version]), "==", (f"@contained{version}",))
+            yield Rule((within,), "drop", "leadglass contained ")
+
+
+def _opened(name: str) -> Iterator[Rule]:
+    for version in VERSIONS:
+        key = FLOW_KEY.format(ip=_IP[version])
+        for each in (f"@{name}{version}", f"@{name}{version}_on_demand"):
+            yield Rule((Match(key, "==", (each,)),), "accept")
+
+
+def _between() -> Iterator[Rule]:
+    for version in VERSIONS:
+        yield Rule((Match(PAIR_KEY.format(ip=_IP[version]), "==", (f"@shared{version}",)),), "accept")
+
+
+def _refused(name: str) -> Rule:
+    return Rule((), "drop", f"leadglass {name} ")
+
+
+# ---- as a plain table
+
+
+def plain(site: Site, member: str = ARCHIVE) -> Iterator[tuple[str, Opening]]:
+    """Chain and opening, for whoever keys them into another make of firewall: allow these, deny the rest."""
+    opened = openings(site, member)
+    for chain, each in (("forward", opened.forward), ("input", opened.input), ("output", opened.output)):
+        yield from ((chain, one) for one in sorted(each, key=lambda opening: (opening.flow, opening.box)))
