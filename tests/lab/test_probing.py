@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from leadglass.lab.command import SP1800_24
+from leadglass.site.load import SP1800_24
 from tests.policy.firewall.sites import generated
 from tests.programs import require
 

@@ -18,10 +18,9 @@ from leadglass.lab.namespaces import LabFault
 from leadglass.lab.network import Networks, down, planned, up
 from leadglass.lab.probing import Probed, probe, table
 from leadglass.site.document import SiteInvalid
-from leadglass.site.load import load
+from leadglass.site.load import SP1800_24, load
 from leadglass.site.model import Site
 
-SP1800_24 = Path(__file__).parent / "sp1800_24"
 STANDING = "lab"  # begins the names of its namespaces; a lab that a probe brings along has a name of its own
 MISMATCHES_TOLD_MAX = 50
 

@@ -38,6 +38,7 @@ from leadglass.terms import Action, Device
 from leadglass.wire.uids import storage_class_of, uid_problem
 
 SITE_FILE = "leadglass.toml"
+SP1800_24 = Path(__file__).parent / "sp1800_24"  # the network of the guide's figure 4-2, to be tried and looked at
 DEVICES_DIRECTORY = "devices.d"
 DEVICES_MAX = 10_000
 FLOWS_MAX = 20_000

@@ -6,8 +6,7 @@ import json
 import random
 from pathlib import Path
 
-from leadglass.lab.command import SP1800_24
-from leadglass.site.load import load
+from leadglass.site.load import SP1800_24, load
 from leadglass.site.model import Site
 
 HEAD = """schema = 1
