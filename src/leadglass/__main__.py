@@ -49,7 +49,7 @@ from leadglass.inspection.structure import inspect
 from leadglass.lab import command as lab
 from leadglass.policy.authorise import authorise, decide_operator
 from leadglass.policy.containment import Watch
-from leadglass.policy.decide import decide
+from leadglass.policy.decide import decide, outside_containment
 from leadglass.policy.people import Recheck, decide_person, rechecker
 from leadglass.site.format import migrate
 from leadglass.site.keyring import Keyring
@@ -366,6 +366,7 @@ class _Decisions:
         if isinstance(subject, Subject):
             subject = present.asker(subject)
         if isinstance(subject, Caller):
+            outside_containment(present.site(), containment, subject)
             permit = decide_person(subject, request, containment.generation, now_ns)
             self._used.note(subject, permit.rule)
             return permit

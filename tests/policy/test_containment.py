@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -19,6 +20,25 @@ def test_each_edit_raises_the_generation_and_is_read_back(tmp_path: Path) -> Non
     assert (state.generation, state.revoked, state.disabled) == (2, {"sha256:a": "stolen"}, {"CT1": "odd"})
     containment.replace(tmp_path, lambda state: containment.enable(state, "CT1"))
     assert containment.read(tmp_path).disabled == {}
+
+
+def test_what_an_older_program_wrote_is_read_and_written_on(tmp_path: Path) -> None:
+    old = {
+        "format": 1,
+        "generation": 4,
+        "revoked": {},
+        "superseded": {},
+        "disabled": {"CT1": "odd"},
+        "read_only": "",
+        "applied": "x",
+    }
+    (tmp_path / containment.STATE_FILE).parent.mkdir()
+    (tmp_path / containment.STATE_FILE).write_text(json.dumps(old))
+    containment.replace(tmp_path, lambda state: containment.contain_zone(state, "guest", "a worm"))
+    state = containment.read(tmp_path)
+    assert (state.generation, state.disabled, state.zones) == (5, {"CT1": "odd"}, {"guest": "a worm"})
+    containment.replace(tmp_path, lambda state: containment.release_zone(state, "guest"))
+    assert containment.read(tmp_path).zones == {}
 
 
 def test_editors_at_once_lose_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from leadglass.policy.decide import outside_containment
 from leadglass.policy.people import authorise_person
 from leadglass.site.model import Site, plain_address
 from leadglass.terms import (
@@ -45,8 +46,12 @@ WHILE_READ_ONLY = frozenset(
         ChangeKind.ROLE_REVOKE,
         ChangeKind.SESSION_END,
         ChangeKind.SITE_BACKUP,
+        ChangeKind.SITE_CONTAIN,
+        ChangeKind.SITE_RELEASE,
         ChangeKind.SITE_RESTORE,
         ChangeKind.TOKEN_MINT,
+        ChangeKind.ZONE_CONTAIN,
+        ChangeKind.ZONE_RELEASE,
     }
 )
 
@@ -65,6 +70,7 @@ def authorise(site: Site, containment: Containment, change: Change, owner_uid: i
     elif change.kind in OWN and change.about == operator.name:
         rule = "person:self"
     else:
+        outside_containment(site, containment, operator)
         rule = authorise_person(operator, change, now_ns)
     if isinstance(operator, Caller) and change.kind in AT_A_DEVICE:
         _at(site, operator, change.about)

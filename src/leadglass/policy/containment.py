@@ -23,7 +23,7 @@ from leadglass.terms import Containment, Fault
 STATE_FILE = Path("state") / "containment.json"
 COPY_FILE = Path("state") / "containment.copy.json"
 LOCK_FILE = Path("state") / "containment.lock"
-FORMAT = 1
+FORMAT = 2  # 1 knew no zones
 LOOK_EVERY_SECONDS = 0.2
 LENGTH_MAX_BYTES = 16 << 20
 _WRITTEN = b"written\n"
@@ -56,13 +56,15 @@ def _decoded(content: bytes) -> Containment:
         raise _damaged(str(error)) from error
     if not isinstance(found, dict) or type(found.get("format")) is not int:
         raise _damaged("it names no format")
-    if found.pop("format") != FORMAT:
+    if (written := found.pop("format")) == 1:
+        found.setdefault("zones", {})
+    elif written != FORMAT:
         raise Fault("the containment state was written by a newer Leadglass", hint="upgrade the program")
     if set(found) != {each.name for each in fields(Containment)}:
         raise _damaged("its fields are not those of this format")
     if type(found["generation"]) is not int or found["generation"] < 0:
         raise _damaged("its generation is no number")
-    for name in ("revoked", "superseded", "disabled"):
+    for name in ("revoked", "superseded", "disabled", "zones"):
         named = found[name]
         if not isinstance(named, dict) or not all(isinstance(reason, str) for reason in named.values()):
             raise _damaged(f"{name} is no table of reasons")
@@ -139,6 +141,19 @@ def disable(state: Containment, device: str, reason: str) -> Containment:
 
 def enable(state: Containment, device: str) -> Containment:
     return _with(state, disabled={name: reason for name, reason in state.disabled.items() if name != device})
+
+
+def contain_zone(state: Containment, zone: str, reason: str) -> Containment:
+    return _with(state, zones={**state.zones, zone: reason})
+
+
+def release_zone(state: Containment, zone: str) -> Containment:
+    return _with(state, zones={name: reason for name, reason in state.zones.items() if name != zone})
+
+
+def read_only(state: Containment, reason: str) -> Containment:
+    """`reason`: "" lets changes in again."""
+    return _with(state, read_only=reason)
 
 
 class Watch:

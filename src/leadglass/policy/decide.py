@@ -21,6 +21,7 @@ from leadglass.site.model import Site
 from leadglass.terms import (
     Action,
     AuditQuestion,
+    Caller,
     Contained,
     Containment,
     Device,
@@ -104,6 +105,16 @@ def _not_contained(containment: Containment, subject: Subject) -> None:
         raise Contained(f"{name}: its certificate is revoked: {reason}", subject=subject)
     if name in containment.disabled:
         raise Contained(f"{name} is disabled: {containment.disabled[name]}", subject=subject)
+    zone = subject.device.zone
+    if zone in containment.zones:
+        raise Contained(f"{name} is in zone {zone}, which is contained: {containment.zones[zone]}", subject=subject)
+
+
+def outside_containment(site: Site, containment: Containment, caller: Caller) -> None:
+    """A person works from nowhere in a contained zone, whatever they are. Raises Contained."""
+    zone = site.zone_of(caller.peer.address) if containment.zones else ""
+    if zone in containment.zones:
+        raise Contained(f"{caller.name} calls from zone {zone}, which is contained: {containment.zones[zone]}")
 
 
 def _still_enrolled(site: Site, containment: Containment, subject: Subject) -> None:
@@ -219,8 +230,11 @@ def _move(
         how = "no address: enrol it with --address HOST:PORT" if not reachable else "several devices with an address"
         raise UnknownDestination(f"C-MOVE to {title!r}: there is {how}", subject=subject)
     device = reachable[0]
-    if device.name in containment.disabled or not device.enabled or _revoked(device, containment):
-        raise UnknownDestination(f"C-MOVE to {title!r}: {device.name} is disabled or revoked", subject=subject)
+    contained = device.name in containment.disabled or device.zone in containment.zones
+    if contained or not device.enabled or _revoked(device, containment):
+        raise UnknownDestination(
+            f"C-MOVE to {title!r}: {device.name} is disabled, revoked or contained", subject=subject
+        )
     reaching = [grant for grant in usable if grant.destinations is None or device.name in grant.destinations]
     if not reaching:
         raise UnknownDestination(

@@ -126,8 +126,12 @@ class ChangeKind(enum.StrEnum):
     SESSION_END = "session-end"
     SITE_APPLY = "site-apply"
     SITE_BACKUP = "site-backup"
+    SITE_CONTAIN = "site-contain"  # read-only: new images and reading go on, nothing is changed
+    SITE_RELEASE = "site-release"
     SITE_RESTORE = "site-restore"
     TOKEN_MINT = "token-mint"  # noqa: S105 - a name
+    ZONE_CONTAIN = "zone-contain"
+    ZONE_RELEASE = "zone-release"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +169,7 @@ class ChangePermit:
 
 @dataclass(frozen=True, slots=True)
 class Containment:
-    """What is contained right now. `revoked`: certificate fingerprints with the reason; `disabled`: device names.
+    """What is contained right now. `revoked`: certificate fingerprints with the reason; `disabled`: device names; `zones`: whose devices and people.
 
     `superseded`: fingerprints of renewed certificates whose successor was used. `applied`: id of the last change it holds.
     """
@@ -174,5 +178,6 @@ class Containment:
     revoked: Mapping[str, str] = field(default_factory=dict)
     superseded: Mapping[str, str] = field(default_factory=dict)
     disabled: Mapping[str, str] = field(default_factory=dict)
+    zones: Mapping[str, str] = field(default_factory=dict)
     read_only: str = ""
     applied: str = ""

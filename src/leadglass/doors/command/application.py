@@ -60,6 +60,7 @@ def application(assemble: Assemble, more: Sequence[Noun] = ()) -> typer.Typer:
     from leadglass.doors.command import (
         archive,
         backup,
+        contain,
         device,
         door,
         events,
@@ -92,7 +93,22 @@ def application(assemble: Assemble, more: Sequence[Noun] = ()) -> typer.Typer:
     ) -> None:
         context.obj = Invocation(assemble, site_dir.resolve() if site_dir else None, as_json)
 
-    for noun in (init, site, zones, device, door, people, events, archive, backup, policy, relations, report, serve):
+    for noun in (
+        init,
+        site,
+        zones,
+        contain,
+        device,
+        door,
+        people,
+        events,
+        archive,
+        backup,
+        policy,
+        relations,
+        report,
+        serve,
+    ):
         noun.register(app)
     for other in more:
         other.register(app)

@@ -137,6 +137,24 @@ class Changes:
 
     # ---- the site
 
+    def _contain_zone(self, change: Change, arguments: Arguments) -> Result:
+        if change.about not in load_proven(self.site_dir).zones:
+            raise NotChanged(f"there is no zone {change.about[:64]!r}: `leadglass.toml` names them")
+        self._generation(change, lambda state: containment.contain_zone(state, change.about, str(arguments["reason"])))
+        return {"zone": change.about, "contained": True}
+
+    def _release_zone(self, change: Change, arguments: Arguments) -> Result:
+        self._generation(change, lambda state: containment.release_zone(state, change.about))
+        return {"zone": change.about, "contained": False}
+
+    def _contain_site(self, change: Change, arguments: Arguments) -> Result:
+        self._generation(change, lambda state: containment.read_only(state, str(arguments["reason"])))
+        return {"site": change.about, "read_only": True}
+
+    def _release_site(self, change: Change, arguments: Arguments) -> Result:
+        self._generation(change, lambda state: containment.read_only(state, ""))
+        return {"site": change.about, "read_only": False}
+
     def _apply(self, change: Change, arguments: Arguments) -> Result:
         applied = apply(self.site_dir, self._prove)
         self.register.add_proven(applied.digest, change.operator.name)
@@ -221,5 +239,9 @@ _KINDS: Mapping[ChangeKind, Callable[[Changes, Change, Arguments], Result]] = {
     ChangeKind.INDEX_REBUILD: Changes._rebuild,
     ChangeKind.SITE_APPLY: Changes._apply,
     ChangeKind.SITE_BACKUP: Changes._backup,
+    ChangeKind.SITE_CONTAIN: Changes._contain_site,
+    ChangeKind.SITE_RELEASE: Changes._release_site,
     ChangeKind.SITE_RESTORE: Changes._restore,
+    ChangeKind.ZONE_CONTAIN: Changes._contain_zone,
+    ChangeKind.ZONE_RELEASE: Changes._release_zone,
 }

@@ -39,6 +39,7 @@ def status(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
         "devices": len(site.devices),
         "revoked": len(containment.revoked),
         "disabled": sorted(containment.disabled),
+        "contained_zones": sorted(containment.zones),
         **counts,
         "disk_free_bytes": disk.free,
         "disk_total_bytes": disk.total,
@@ -228,6 +229,8 @@ def _described(device: Device) -> dict[str, object]:
 def _state(device: Device, certificates: list[Any], containment: Any) -> str:
     if device.name in containment.disabled or not device.enabled:
         return "disabled"
+    if device.zone in containment.zones:
+        return "contained"
     if certificates and all(each.state in ("revoked", "superseded") for each in certificates):
         return "revoked"
     if certificates and all(each.not_after_ns < time.time_ns() for each in certificates if each.state != "revoked"):

@@ -1,0 +1,132 @@
+"""`leadglass contain` while it runs: what is open ends, nothing else does, and all of it comes back by the same command."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from leadglass.doors.dimse.connection import ConnectionLost
+from leadglass.lab.peers import Archive, Identity, Session, TurnedAway, associated, echoing, querying, storing
+from leadglass.terms import Role
+from leadglass.wire import tags
+from leadglass.wire.dimse import Status
+from tests.running import RunningSite, running, until
+from tests.staff import Staff, staff
+from tests.synthetic import image, uid
+
+ZONE = "ward"
+NETWORK = "127.77.0.0/24"
+WITHIN_SECONDS = 2.0
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
+    with running(tmp_path_factory.mktemp("contain")) as site:
+        text = (site.directory / "leadglass.toml").read_text()
+        loopback = 'networks = ["127.0.0.0/8"]'
+        assert loopback in text
+        rest = 'networks = ["127.0.0.0/10", "127.128.0.0/9"]'
+        (site.directory / "leadglass.toml").write_text(
+            text.replace(loopback, rest) + f'\n[zones.{ZONE}]\nnetworks = ["{NETWORK}"]\n'
+        )
+        site.command("apply")
+        site.up()
+        site.enroll("CT1", "echo,store,find", network="127.0.0.1/32")
+        site.enroll("CT9", "echo,store,find", network=NETWORK)
+        yield site
+
+
+def who(site: RunningSite, name: str) -> Identity:
+    return Identity(name, "127.77.0.9" if name == "CT9" else "127.0.0.1", site.bundles[name].directory)
+
+
+def archive(site: RunningSite) -> Archive:
+    return Archive("127.0.0.1", site.port)
+
+
+def let_in(site: RunningSite, name: str) -> bool:
+    try:
+        with associated(who(site, name), archive(site), echoing()) as session:
+            return session.echo().status == Status.SUCCESS
+    except TurnedAway:
+        return False
+
+
+def stores(site: RunningSite, name: str, seed: int) -> int:
+    one = image(random.Random(seed), study=uid(random.Random(seed + 1)))
+    with associated(who(site, name), archive(site), storing([one])) as session:
+        return session.store(one).status
+
+
+def asked(session: Session) -> bool:
+    try:
+        return session.find("STUDY", {tags.STUDY_INSTANCE_UID: ""})[0].status == Status.SUCCESS
+    except (OSError, ConnectionLost, TurnedAway):
+        return False
+
+
+def test_a_zone_goes_and_the_others_go_on(site: RunningSite) -> None:
+    with pytest.raises(TurnedAway), associated(who(site, "CT9"), archive(site), querying()) as session:
+        assert asked(session)
+        site.command("contain", "zone", ZONE, "--reason", "odd traffic")
+        assert until(lambda: not asked(session), WITHIN_SECONDS), "what was open ends"
+    assert not let_in(site, "CT9") and let_in(site, "CT1")
+    assert stores(site, "CT1", 5) == Status.SUCCESS
+    refused = site.events("association:refused")[-1]["reason"]
+    assert ZONE in refused and "odd traffic" in refused
+    (status,) = site.rows("status")
+    assert status["contained_zones"] == [ZONE]
+    assert {row["name"]: row["state"] for row in site.rows("device", "list")}["CT9"] == "contained"
+    site.command("contain", "zone", ZONE, "--undo")
+    assert until(lambda: let_in(site, "CT9"), WITHIN_SECONDS)
+    changed = [row["action"] for row in site.events("change:completed")]
+    assert changed[-2:] == ["zone-contain", "zone-release"]
+
+
+def test_a_zone_that_is_none_and_a_containment_without_a_reason(site: RunningSite) -> None:
+    done = site.command("contain", "zone", "nowhere", "--reason", "x", check=False)
+    assert done.returncode != 0 and "no zone" in done.stderr
+    done = site.command("contain", "zone", ZONE, check=False)
+    assert done.returncode == 2 and "--reason" in done.stderr
+
+
+def test_a_device_goes_and_comes_back(site: RunningSite) -> None:
+    site.command("contain", "device", "CT9", "--reason", "odd")
+    assert until(lambda: not let_in(site, "CT9"), WITHIN_SECONDS) and let_in(site, "CT1")
+    site.command("contain", "device", "CT9", "--undo")
+    assert until(lambda: let_in(site, "CT9"), WITHIN_SECONDS)
+
+
+def test_a_read_only_site_takes_new_images_and_changes_nothing(site: RunningSite) -> None:
+    site.command("contain", "site", "--reason", "ransomware suspected")
+    try:
+        assert until(lambda: site.rows("status")[0]["read_only"] == "ransomware suspected", WITHIN_SECONDS)
+        assert stores(site, "CT1", 8) == Status.SUCCESS, "care goes on"
+        for words in (("apply",), ("people", "add", "somebody", "--role", "auditor")):
+            done = site.command(*words, check=False)
+            assert done.returncode != 0 and "read-only" in done.stderr, words
+    finally:
+        site.command("contain", "site", "--undo")
+    assert site.rows("status")[0]["read_only"] == ""
+    site.command("apply")
+
+
+def test_people_work_from_nowhere_in_a_contained_zone(site: RunningSite) -> None:
+    """A stolen session is worth nothing there; the same person goes on elsewhere."""
+    with staff(site) as people:
+        assert isinstance(people, Staff)
+        people.hire("reader", Role.RADIOLOGIST)
+        with people.browser("reader") as browser:
+            assert browser.look("/?patient=NOBODY") == 200
+            site.command("contain", "zone", "loopback", "--reason", "odd")
+            try:
+                assert until(lambda: browser.look("/?patient=NOBODY") == 403, WITHIN_SECONDS)
+            finally:
+                site.command("contain", "zone", "loopback", "--undo")
+            assert until(lambda: browser.look("/?patient=NOBODY") == 200, WITHIN_SECONDS)
+        with people.browser("reader") as browser:
+            site.command("contain", "person", "reader", "--reason", "left in a hurry")
+            assert until(lambda: browser.lands("/") == "/sign-in", WITHIN_SECONDS)
+            site.command("contain", "person", "reader", "--undo")
