@@ -41,21 +41,19 @@ def settled(facts: Facts, zones: Mapping[str, Iterable[str]]) -> tuple[dict[str,
     except ValueError as error:
         wrong.append(Misstated("network", str(error), "CIDR such as 10.20.1.11/32"))
     zone = str(facts["zone"])
+    if zone and zone not in zones:
+        wrong.append(Misstated("zone", f"there is no zone {zone[:64]!r}", f"one of {', '.join(zones) or 'none yet'}"))
     if network is not None:
         holding = [
             name for name, networks in zones.items() if any(within(network, _network(each)) for each in networks)
         ]
-        if zone and zone not in zones:
-            wrong.append(
-                Misstated("zone", f"there is no zone {zone[:64]!r}", f"one of {', '.join(zones) or 'none yet'}")
-            )
-        elif zone and zone not in holding:
+        if not holding:
+            mend = "add it to a zone in leadglass.toml and `leadglass apply`"
+            wrong.append(Misstated("network", f"no zone holds {network}", mend))
+        elif zone in zones and zone not in holding:
             wrong.append(
                 Misstated("network", f"{network} is not inside zone {zone}", "another network, or another zone")
             )
-        elif not holding:
-            mend = "add it to a zone in leadglass.toml and `leadglass apply`"
-            wrong.append(Misstated("network", f"no zone holds {network}", mend))
         zone = zone or next(iter(holding), "")
     return {**facts, "network": str(network or facts["network"]), "zone": zone}, wrong
 
