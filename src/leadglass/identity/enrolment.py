@@ -91,7 +91,7 @@ def requested_key(csr_pem: bytes) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKe
         csr = x509.load_pem_x509_csr(csr_pem)
         public, valid = csr.public_key(), csr.is_signature_valid
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise Unenrollable(f"this is not a PEM certificate request: {error}") from error
+        raise Unenrollable("this is not a PEM certificate request") from error
     if not valid:
         raise Unenrollable("the certificate request is not signed by its own key")
     return checked_key(public)
