@@ -33,7 +33,7 @@ from leadglass.identity.authority import Authority
 from leadglass.lab.authenticator import Authenticator
 from leadglass.site.enrolments import COLLECT_WITHIN_SECONDS, Enrolment
 from leadglass.site.layout import CA_DIRECTORY, DEVICE_CA, anchors
-from leadglass.site.write import write_device
+from leadglass.site.write import apply_device, write_device
 from tests.doors.web.test_web_door import OWN, Doors, enrolled, signed_in, token_of
 from tests.interop.test_pacs import Client, fresh, store
 from tests.interop.test_people import rows
@@ -176,6 +176,49 @@ def request() -> tuple[ec.EllipticCurvePrivateKey, str]:
     return key, made.public_bytes(serialization.Encoding.PEM).decode()
 
 
+@dataclass
+class OneRun:
+    """What was asked for while nobody signed, and what was begun before a crash: name → certificate. `key`: of the one that made its own."""
+
+    key: ec.EllipticCurvePrivateKey
+    begun: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def one_run(place: Place, keys: dict[str, Authenticator]) -> OneRun:
+    key, csr = request()
+    names = ("CR1", "CR2", "CR3", "DX1", "XA1")
+    with signed_in(place.doors, enrolled(place.doors, keys, "bio", "biomedical-engineer")) as client:
+        assert {ask(client, name).status_code for name in names} == {303}
+        assert ask(client, "MR1", csr=csr).status_code == 303
+    with signed_in(place.doors, enrolled(place.doors, keys, "gone", "biomedical-engineer")) as client:
+        assert ask(client, "CT8").status_code == 303
+    place.site.command("people", "disable", "gone", "--reason", "left")
+    environment = {**os.environ, "CREDENTIALS_DIRECTORY": str(place.key.parent)}
+    line = [sys.executable, "-m", "leadglass", "--site", str(place.site.directory), "device", "enroll", "XA1"]
+    words = ["--ae", "XA1", "--network", "127.0.0.0/8", "--out", str(place.key.parent.parent / "xa1")]
+    subprocess.run([*line, *words], check=True, capture_output=True, env=environment, timeout=60)
+    begun = _begun(place, "CR1", "CR2", "CR3")
+    with place.enroller():
+        for name in (*names, "MR1", "CT8"):
+            place.settled(name)
+    return OneRun(key, begun)
+
+
+def _begun(place: Place, *names: str) -> dict[str, Any]:
+    """As a kill leaves them: the first before anything of the device was written, the second with its file, the last serving already."""
+    authority = Authority.open(place.site.directory / CA_DIRECTORY, DEVICE_CA, None, place.key)
+    enroller = Enroller(authority, anchors(place.site.directory))
+    waiting = {row["name"]: row for row in _questions(place)}
+    issued: dict[str, Any] = {name: enroller.signed(waiting[name]) for name in names}
+    for name, told in issued.items():
+        place.house.enrolments.begin(waiting[name]["id"], told["certificate"], f"bundle of {name}".encode())
+    for name in names[1:]:
+        write_device(place.site.directory, name, issued[name]["device"], issued[name]["flow"])
+    apply_device(place.site.directory, names[-1])
+    return {name: told["certificate"] for name, told in issued.items()}
+
+
 # ---- asked for, signed, collected, used
 
 
@@ -219,15 +262,12 @@ def test_a_device_from_the_form_to_its_first_image(
         assert {each["rule"] for each in done if each["action"] == "device-enroll"} == {"operator:enrolment"}
 
 
-def test_a_key_that_never_leaves_the_device(place: Place, engineer: httpx2.Client) -> None:
-    key, csr = request()
-    with place.enroller():
-        assert ask(engineer, "MR1", csr=csr).status_code == 303
-        signed = place.settled("MR1")
+def test_a_key_that_never_leaves_the_device(place: Place, engineer: httpx2.Client, one_run: OneRun) -> None:
+    signed = place.find("MR1")
     with zipfile.ZipFile(io.BytesIO(collect(engineer, signed).content)) as packed:
         assert sorted(packed.namelist()) == ["MR1/ca.pem", "MR1/client.pem", "MR1/sheet.txt"]
         certificate = x509.load_pem_x509_certificate(packed.read("MR1/client.pem"))
-    assert certificate.public_key() == key.public_key()
+    assert certificate.public_key() == one_run.key.public_key()
     assert certificate.subject.rfc4514_string() == "CN=MR1"
     certificate.verify_directly_issued_by(
         x509.load_pem_x509_certificate((place.site.directory / CA_DIRECTORY / f"{DEVICE_CA}.pem").read_bytes())
@@ -276,48 +316,29 @@ def test_whoever_may_enrol_nothing_gets_nothing(place: Place, keys: dict[str, Au
 # ---- what cannot be signed
 
 
-def test_a_name_taken_meanwhile_fails_with_a_reason(place: Place, engineer: httpx2.Client) -> None:
-    assert ask(engineer, "XA1").status_code == 303
-    environment = {**os.environ, "CREDENTIALS_DIRECTORY": str(place.key.parent)}
-    line = [sys.executable, "-m", "leadglass", "--site", str(place.site.directory), "device", "enroll", "XA1"]
-    words = ["--ae", "XA1", "--network", "127.0.0.0/8", "--out", str(place.key.parent.parent / "xa1")]
-    subprocess.run([*line, *words], check=True, capture_output=True, env=environment, timeout=60)
-    with place.enroller():
-        failed = place.settled("XA1")
+def test_a_name_taken_meanwhile_fails_with_a_reason(place: Place, engineer: httpx2.Client, one_run: OneRun) -> None:
+    failed = place.find("XA1")
     assert failed.state == "failed" and "enrolled by somebody else meanwhile" in failed.reason
     assert failed.reason in engineer.get("/devices").text
 
 
 @other_uid
-def test_who_may_no_longer_ask_gets_nothing_signed(place: Place, keys: dict[str, Authenticator]) -> None:
-    with signed_in(place.doors, enrolled(place.doors, keys, "gone", "biomedical-engineer")) as client:
-        assert ask(client, "CT8").status_code == 303
-    place.site.command("people", "disable", "gone", "--reason", "left")
-    with place.enroller():
-        failed = place.settled("CT8")
+def test_who_may_no_longer_ask_gets_nothing_signed(place: Place, one_run: OneRun) -> None:
+    failed = place.find("CT8")
     assert failed.state == "failed" and "may enrol no device any more" in failed.reason
     assert "CT8" not in place.house.site().devices
 
 
-def test_a_kill_between_signing_and_the_device_is_completed_by_a_repeat(place: Place, engineer: httpx2.Client) -> None:
-    """What was issued and registered is not signed again; where the device is there already too."""
-    authority = Authority.open(place.site.directory / CA_DIRECTORY, DEVICE_CA, None, place.key)
-    enroller = Enroller(authority, anchors(place.site.directory))
-    for name in ("CR1", "CR2"):
-        assert ask(engineer, name).status_code == 303
-    waiting = {row["name"]: row for row in _questions(place)}
-    issued = {name: enroller.signed(waiting[name]) for name in ("CR1", "CR2")}
-    for name, told in issued.items():
-        place.house.enrolments.begin(waiting[name]["id"], told["certificate"], f"bundle of {name}".encode())  # type: ignore[arg-type]
-    write_device(place.site.directory, "CR2", issued["CR2"]["device"], issued["CR2"]["flow"])  # type: ignore[arg-type]
-    with place.enroller():
-        for name, told in issued.items():
-            signed = place.settled(name)
-            assert (signed.state, signed.certificate) == ("signed", told["certificate"]), signed.reason
-    for name in issued:
+def test_a_kill_between_signing_and_the_device_is_completed_by_a_repeat(
+    place: Place, engineer: httpx2.Client, one_run: OneRun
+) -> None:
+    """What was issued and registered is not signed again; where the device's file is there already too."""
+    for name, certificate in one_run.begun.items():
+        signed = place.find(name)
+        assert (signed.state, signed.certificate) == ("signed", certificate), signed.reason
         known = [each.fingerprint for each in place.house.register.certificates() if each.device == name]
-        assert known == [place.find(name).certificate["fingerprint"]]
-        assert collect(engineer, place.find(name)).content == f"bundle of {name}".encode()
+        assert known == [certificate["fingerprint"]]
+        assert collect(engineer, signed).content == f"bundle of {name}".encode()
 
 
 def _questions(place: Place) -> list[dict[str, Any]]:
@@ -326,10 +347,8 @@ def _questions(place: Place) -> list[dict[str, Any]]:
     return [dict(each) for each in enrolments(place.house, {})]
 
 
-def test_after_a_day_the_bundle_is_gone(place: Place, engineer: httpx2.Client) -> None:
-    with place.enroller():
-        assert ask(engineer, "DX1").status_code == 303
-        signed = place.settled("DX1")
+def test_after_a_day_the_bundle_is_gone(place: Place, engineer: httpx2.Client, one_run: OneRun) -> None:
+    signed = place.find("DX1")
     with place.house.register.transaction() as connection:
         early = signed.settled_ns - COLLECT_WITHIN_SECONDS * 1_000_000_000
         connection.execute("UPDATE enrolments SET settled_ns = ? WHERE id = ?", (early, signed.id))
@@ -347,7 +366,9 @@ def test_after_a_day_the_bundle_is_gone(place: Place, engineer: httpx2.Client) -
 
 
 @other_uid
-def test_that_uid_may_sign_what_was_asked_for_and_nothing_else(place: Place, engineer: httpx2.Client) -> None:
+def test_that_uid_may_sign_what_was_asked_for_and_nothing_else(
+    place: Place, engineer: httpx2.Client, one_run: OneRun
+) -> None:
     assert ask(engineer, "PX1").status_code == 303
     (row,) = [each for each in _questions(place) if each["name"] == "PX1"]
     authority = Authority.open(place.site.directory / CA_DIRECTORY, DEVICE_CA, None, place.key)
@@ -368,7 +389,7 @@ def test_that_uid_may_sign_what_was_asked_for_and_nothing_else(place: Place, eng
         "may device-lapse nothing": change("device-lapse", "PX1", enrolment=row["id"]),
         "may device-ask nothing": change("device-ask", "PX2", facts=row["facts"]),
         "nobody asked for this": change("device-enroll", "PX9", **{**told, "enrolment": "f" * 32}),
-        "or it is settled already": change("device-enroll", "CT1", **{**told, "enrolment": place.find("CT1").id}),
+        "or it is settled already": change("device-enroll", "DX1", **{**told, "enrolment": place.find("DX1").id}),
         "what was asked for": change("device-enroll", "PX1", **{**told, "digest": "0" * 64}),
         "the device and what it may": change("device-enroll", "PX1", **{**told, "device": {**device, "network": "0.0.0.0/0"}}),  # type: ignore[dict-item]
         "a certificate of the site's own": change("device-enroll", "PX1", **{**told, "kind": "pinned"}),
