@@ -138,6 +138,8 @@ def place() -> Iterator[Place]:
             path.chmod(mode)
         if AS_ROOT:
             os.chown(key, UID, UID)
+        for each in ("leadglass.toml", "format", "register.db"):
+            (site.directory / each).chmod(0o600)
         site.up()
         ports = json.loads((site.directory / "state" / "ports.json").read_text())
         doors = Doors(site, f"http://localhost:{ports['console']}", f"https://localhost:{ports['web']}")
