@@ -6,6 +6,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from leadglass.doors.command.desk import RemoteDesk
+from leadglass.doors.command.device import device_authority
+from leadglass.doors.processes.enroll import Enroller
+from leadglass.site.layout import anchors
+from leadglass.terms import ChangeKind
 from tests.web.browser import NARROW, WIDE, Screen
 from tests.web.people import World, world
 
@@ -19,6 +24,7 @@ PAGES = {
         "people": "/people", "person": "/people/reader", "devices": "/devices", "review": "/review", "who": "/who", "who-patient": "/who?patient=P1001",
         "who-person": "/who?person=reader", "explain": "/explain?who=reader&action=study-read&what=P2002", "requests-waiting": "/requests",
     },
+    "keeper": {"devices-form": "/devices"},
 }  # fmt: skip
 
 
@@ -38,7 +44,32 @@ def _prepared(made: World) -> str:
     page.get_by_role("button", name="Ask", exact=True).click()
     page.wait_for_selector("article")
     made.leave("reader", screen)
+    _ask_for_devices(made)
     return made.invite("newcomer", "technologist", "--display", "Newcomer")
+
+
+def _ask_for_devices(made: World) -> None:
+    """One that is signed and waits to be collected, one that cannot be, one that waits."""
+    screen = made.signed_in("keeper")
+    for name in ("MR2", "US4", "XA3"):
+        screen.open("/devices")
+        screen.page.get_by_label("Name required", exact=True).fill(name)
+        screen.page.get_by_label("It comes from").fill("127.0.0.0/8")
+        screen.page.get_by_label("AE titles").fill(name)
+        screen.page.get_by_role("button", name="Ask for its enrolment").click()
+        screen.page.wait_for_selector(f"th:has-text('{name}')")
+        if name == "MR2":
+            site_dir = made.site.directory
+            Enroller(device_authority(site_dir, None), anchors(site_dir)).once(RemoteDesk(site_dir))
+        elif name == "US4":
+            (row,) = RemoteDesk(made.site.directory).ask("enrolments", {})
+            told = {
+                "enrolment": row["id"],
+                "digest": row["digest"],
+                "reason": "it was enrolled by somebody else meanwhile",
+            }
+            RemoteDesk(made.site.directory).change(ChangeKind.DEVICE_DECLINE, name, told)
+    made.leave("keeper", screen)
 
 
 def _shoot(screen: Screen, path: Path) -> None:
@@ -78,7 +109,10 @@ def _round(made: World, out: Path, link: str, *, width: int, dark: bool) -> None
 def main() -> int:
     out = Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as place, world(Path(place)) as made:
+    with (
+        tempfile.TemporaryDirectory() as place,
+        world(Path(place), '\n[enrolment]\nuser = "leadglass-enroll"\n') as made,
+    ):
         link = _prepared(made)
         for width in (WIDE, NARROW):
             for dark in (False, True):

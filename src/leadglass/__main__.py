@@ -37,6 +37,7 @@ from leadglass.doors.blocking import run
 from leadglass.doors.command.application import run_application
 from leadglass.doors.command.changes import Changes, raise_generation
 from leadglass.doors.command.desk import ordered
+from leadglass.doors.command.enrolling import EnrolmentParts
 from leadglass.doors.command.people_changes import PeopleParts
 from leadglass.doors.house import House
 from leadglass.gateway import Stages, keep_watch
@@ -47,10 +48,12 @@ from leadglass.identity.people.sources import Sources
 from leadglass.identity.people.use import RightsUsed
 from leadglass.inspection.structure import inspect
 from leadglass.lab import command as lab
-from leadglass.policy.authorise import authorise, decide_operator
+from leadglass.policy.authorise import authorise, decide_operator, inquire
 from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide, outside_containment
+from leadglass.policy.enrolment import Asked
 from leadglass.policy.people import Recheck, decide_person, rechecker
+from leadglass.site.enrolments import Enrolments
 from leadglass.site.format import migrate
 from leadglass.site.keyring import Keyring
 from leadglass.site.layout import device_authorities
@@ -166,13 +169,15 @@ def assemble(site_dir: Path) -> House:
         run(keep_watch(told[0], found))
 
     persons = _persons(site_dir, site, site_key, register, present, told)
-    decisions = _Decisions(present, RightsUsed(persons.people, time.time_ns))
+    enrolments = Enrolments(register, site_key.derive("enrolments"))
+    decisions = _Decisions(present, RightsUsed(persons.people, time.time_ns), persons.people, enrolments)
     journals = _Journals(journal, reader, tell)
     archive = _Archive(site, site_dir, index, keyring, writer, journals, decisions.rechecker, fatal)
     archive.tell = lambda corrupted: tell([_corruption(corrupted)])
     backup = Backup(site_dir, archive.store, site_key, reader, present.site, archive.standings.still)
+    parts = EnrolmentParts(site_dir, present.site, enrolments)
     changes = Changes(
-        site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all, people=persons
+        site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all, persons, parts
     )
     do = _stages(present, archive, journal, changes, decisions)
     told.append(do)
@@ -182,6 +187,7 @@ def assemble(site_dir: Path) -> House:
         do=do,
         register=register,
         people=persons.people,
+        enrolments=enrolments,
         desk=persons.desk,
         index=index,
         journal=reader,
@@ -201,6 +207,7 @@ def assemble(site_dir: Path) -> House:
         anchors=lambda: _anchors(site_dir, register),
         search=lambda: AuditSearch.open(site_dir, keyring, feeds=True),
         web_address=persons.web_address,
+        answers=decisions.inquire,
         close=partial(_close, archive, journal, index, writer, (writer, register, index, keyring)),
     )
 
@@ -355,8 +362,9 @@ def _corruption(corrupted: Corrupted) -> Detection:
 class _Decisions:
     """What policy says with what holds at this moment; and of people, which of their rights they use."""
 
-    def __init__(self, present: Present, used: RightsUsed) -> None:
+    def __init__(self, present: Present, used: RightsUsed, people: People, enrolments: Enrolments) -> None:
         self._present, self._used = present, used
+        self._people, self._enrolments = people, enrolments
 
     def decide(self, subject: Asker | Operator, request: Request | Proposal) -> Permit:
         present, now_ns = self._present, time.time_ns()
@@ -380,10 +388,20 @@ class _Decisions:
 
     def authorise(self, change: Change) -> ChangePermit:
         present = self._present
-        permit = authorise(present.site(), present.containment(), change, present.owner_uid, time.time_ns())
+        site, containment = present.site(), present.containment()
+        permit = authorise(site, containment, change, present.owner_uid, time.time_ns(), self._asked(change))
         if isinstance(change.operator, Caller):
             self._used.note(change.operator, permit.rule)
         return permit
+
+    def inquire(self, operator: Operator, question: str) -> str:
+        return inquire(self._present.site(), operator, question, self._present.owner_uid)
+
+    def _asked(self, change: Change) -> Asked | None:
+        """The enrolment that a change names, and who asked for it."""
+        named = change.arguments.get("enrolment")
+        found = self._enrolments.get(str(named)) if named else None
+        return Asked(found, self._people.get(found.asked_by)) if found else None
 
 
 def _stages(

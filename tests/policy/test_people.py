@@ -343,11 +343,17 @@ def test_changes_ask_for_their_act() -> None:
 def test_every_change_has_its_act_or_is_a_commands_or_ones_own() -> None:
     others = {
         ChangeKind.ACCOUNTS_REVIEW,
+        ChangeKind.DEVICE_DECLINE,  # whoever signs for the console
+        ChangeKind.DEVICE_LAPSE,  # the keeper's
         ChangeKind.DOOR_RENEW,
         ChangeKind.FACTOR_ENROLL,
         ChangeKind.FACTOR_REMOVE,
         ChangeKind.PERSON_VOUCH,  # the site's own, on the word of a provider or directory
+        ChangeKind.SITE_CONTAIN,
+        ChangeKind.SITE_RELEASE,
         ChangeKind.SITE_RESTORE,
+        ChangeKind.ZONE_CONTAIN,
+        ChangeKind.ZONE_RELEASE,
     }
     assert set(ACTS) == set(ChangeKind) - others
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pyotp
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.interop.test_people import rows
 from tests.running import until
@@ -24,7 +28,7 @@ pytestmark = pytest.mark.xdist_group("console")  # one site is enough
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with world(tmp_path_factory.mktemp("console")) as made:
+    with world(tmp_path_factory.mktemp("console"), '\n[enrolment]\nuser = "leadglass-enroll"\n') as made:
         yield made
 
 
@@ -386,6 +390,37 @@ def test_pages_have_one_heading_labels_for_every_field_and_fit_a_narrow_window(m
         assert len(same) == len(set(same)), path
     assert screen.broken == []
     made.leave(name, screen)
+
+
+def test_a_device_is_asked_for_by_keyboard_with_the_request_it_wrote(made: World, tmp_path: Path) -> None:
+    written = tmp_path / "mr9.csr"
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    written.write_bytes(request.public_bytes(serialization.Encoding.PEM))
+    screen = made.signed_in("keeper")
+    page = screen.page
+    screen.open("/devices")
+    page.get_by_label("Name required", exact=True).focus()
+    page.keyboard.type("MR 9")
+    page.keyboard.press("Tab")
+    page.keyboard.type("127.0.0.0/8")
+    page.get_by_label("Or from a file").set_input_files(str(written))
+    page.wait_for_function("document.getElementById('f-csr').value.includes('BEGIN CERTIFICATE REQUEST')")
+    page.get_by_label("Name required", exact=True).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#e-name")
+    assert page.evaluate("document.activeElement.id") == "f-name", "the first mistake has the focus"
+    assert "BEGIN CERTIFICATE REQUEST" in page.get_by_label("Certificate request").input_value(), (
+        "nothing typed is lost"
+    )
+    page.keyboard.press("Control+A")
+    page.keyboard.type("MR9")
+    page.keyboard.press("Enter")
+    row = page.locator("tr", has=page.get_by_role("rowheader", name="MR9"))
+    row.wait_for()
+    assert "asked" in row.inner_text() and "with a key of its own" in row.inner_text()
+    made.leave("keeper", screen)
+    assert screen.broken == []
 
 
 def test_pictures_can_be_made_of_every_page() -> None:

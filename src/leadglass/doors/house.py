@@ -13,10 +13,11 @@ from leadglass.audit.journal.read import JournalReader
 from leadglass.audit.search import AuditSearch
 from leadglass.gateway import Stages
 from leadglass.identity.people.desk import Desk
+from leadglass.site.enrolments import Enrolments
 from leadglass.site.model import Site
 from leadglass.site.people import People
 from leadglass.site.register import Register
-from leadglass.terms import Containment, Device, Subject
+from leadglass.terms import Containment, Device, Operator, Subject
 
 
 class Worker(Protocol):
@@ -63,6 +64,7 @@ class House:
     """`site()` and `containment()` give what holds now; `fatal` is set where acknowledging must stop.
 
     `search()` opens the audit search for feeding it, which is the keeper's.
+    `answers()`: the rule by which an operator has a question answered; raises NotPermitted.
     `web_address()`: what links for people begin with, `https://NAME[:PORT]`, on a loopback site `http://localhost:PORT`; "" without a web door.
     """
 
@@ -70,6 +72,7 @@ class House:
     do: Stages
     register: Register
     people: People
+    enrolments: Enrolments
     desk: Desk
     index: Index
     journal: JournalReader
@@ -89,6 +92,7 @@ class House:
     anchors: Callable[[], list[str]]
     search: Callable[[], AuditSearch]
     web_address: Callable[[], str]
+    answers: Callable[[Operator, str], str]
     close: Callable[[], None]
     serving: Serving | None = None
 

@@ -70,19 +70,24 @@ class Authority:
         return cls(builder.sign(key, hashes.SHA256()), key)
 
     @classmethod
-    def open(cls, directory: Path, name: str, passphrase: bytes | None) -> Authority:
-        """From `NAME.pem` and `NAME.key`. Raises KeyFault."""
+    def open(cls, directory: Path, name: str, passphrase: bytes | None, key_file: Path | None = None) -> Authority:
+        """From `NAME.pem`, and `NAME.key` or the key where it lies elsewhere. Raises KeyFault."""
         try:
             certificate = x509.load_pem_x509_certificate((directory / f"{name}.pem").read_bytes())
-            key = serialization.load_pem_private_key((directory / f"{name}.key").read_bytes(), passphrase)
+            key = serialization.load_pem_private_key((key_file or directory / f"{name}.key").read_bytes(), passphrase)
         except FileNotFoundError as error:
             raise KeyFault(f"{error.filename} is missing", hint="restore it from the recovery kit") from error
+        except OSError as error:
+            hint = "whoever runs this may not read it: deploy/README.md says whose it is"
+            raise KeyFault(f"{error.filename} cannot be read: {error.strerror}", hint=hint) from error
         except (ValueError, TypeError) as error:
             raise KeyFault(
                 f"the key of {name} does not open: {error}", hint="give its passphrase with --passphrase-file"
             ) from error
         if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
             raise KeyFault(f"the key of {name} is neither EC nor RSA")
+        if key.public_key() != certificate.public_key():
+            raise KeyFault(f"the key of {name} is not that of its certificate", hint="which of the two was changed?")
         return cls(certificate, key)
 
     def save(self, directory: Path, name: str, passphrase: bytes | None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
@@ -81,14 +82,19 @@ def enroll(authority: Authority, device: str, kind: KeyKind, now: dt.datetime) -
 
 def sign(authority: Authority, device: str, csr_pem: bytes, now: dt.datetime) -> Issued:
     """A certificate for a key that never left the device. Only the key is taken from the CSR, never its names. Raises Unenrollable."""
+    return Issued.of(authority.issue(requested_key(csr_pem), device, [_host_name(device)], now, DEVICE_DAYS))
+
+
+def requested_key(csr_pem: bytes) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
+    """The key that a PEM certificate request is for, and is signed by. Raises Unenrollable."""
     try:
         csr = x509.load_pem_x509_csr(csr_pem)
-    except ValueError as error:
-        raise Unenrollable(f"this is not a PEM certificate request: {error}") from error
-    if not csr.is_signature_valid:
+        public, valid = csr.public_key(), csr.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise Unenrollable("this is not a PEM certificate request") from error
+    if not valid:
         raise Unenrollable("the certificate request is not signed by its own key")
-    public = csr.public_key()
-    return Issued.of(authority.issue(checked_key(public), device, [_host_name(device)], now, DEVICE_DAYS))
+    return checked_key(public)
 
 
 def foreign(certificate_pem: bytes) -> Issued:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from leadglass.policy.decide import outside_containment
+from leadglass.policy.enrolment import KINDS, QUESTIONS, Asked, bound, collection
+from leadglass.policy.enrolment import RULE as ENROLMENT
 from leadglass.policy.people import authorise_person
 from leadglass.site.model import Site, plain_address
 from leadglass.terms import (
@@ -27,8 +29,10 @@ WHILE_READ_ONLY = frozenset(
     {
         ChangeKind.ACCESS_CANCEL,
         ChangeKind.ACCOUNTS_REVIEW,
+        ChangeKind.DEVICE_DECLINE,
         ChangeKind.DEVICE_DISABLE,
         ChangeKind.DEVICE_ENABLE,
+        ChangeKind.DEVICE_LAPSE,
         ChangeKind.DEVICE_RENEW,
         ChangeKind.DEVICE_REVOKE,
         ChangeKind.DEVICE_SUPERSEDE,
@@ -62,11 +66,16 @@ AT_A_DEVICE = frozenset({ChangeKind.LEASE_OPEN, ChangeKind.TOKEN_MINT})
 OWN = frozenset({ChangeKind.FACTOR_ENROLL, ChangeKind.FACTOR_REMOVE, ChangeKind.SESSION_END})
 
 
-def authorise(site: Site, containment: Containment, change: Change, owner_uid: int, now_ns: int = 0) -> ChangePermit:
-    """`site`: the one that serves. `now_ns`: without it no person's step-up is fresh. Raises NotPermitted, Contained."""
+def authorise(
+    site: Site, containment: Containment, change: Change, owner_uid: int, now_ns: int = 0, asked: Asked | None = None
+) -> ChangePermit:
+    """`site`: the one that serves. `now_ns`: without it no person's step-up is fresh. `asked`: the enrolment that the change names, as the register
+    has it. Raises NotPermitted, Contained."""
     operator = change.operator
     if isinstance(operator, Operator):
         rule = _rule(site, operator, owner_uid)
+        if rule == ENROLMENT or (change.kind in KINDS and "enrolment" in change.arguments):
+            bound(change, asked, now_ns)  # whoever signs, signs what was asked for
     elif change.kind in OWN and change.about == operator.name:
         rule = "person:self"
     else:
@@ -74,6 +83,8 @@ def authorise(site: Site, containment: Containment, change: Change, owner_uid: i
         rule = authorise_person(operator, change, now_ns)
     if isinstance(operator, Caller) and change.kind in AT_A_DEVICE:
         _at(site, operator, change.about)
+    if isinstance(operator, Caller) and change.kind is ChangeKind.DEVICE_COLLECT:
+        collection(operator, change, asked)
     if containment.read_only and change.kind not in WHILE_READ_ONLY:
         raise Contained(f"the site is read-only ({containment.read_only}): no {change.kind} until that ends", rule=rule)
     return ChangePermit(change.operator, rule, containment.generation)
@@ -99,9 +110,20 @@ def decide_operator(
 ) -> Permit:
     """An operator reads the audit; images reach people by doors alone. Raises NotPermitted."""
     rule = _rule(site, operator, owner_uid)
+    if rule == ENROLMENT:
+        raise NotPermitted(f"{operator.name} signs enrolments, and reads nothing", rule=rule)
     if not isinstance(request, AuditQuestion):
         raise NotPermitted(f"{operator.name} is at a shell: images leave by the doors", rule=rule)
     return Permit(operator, request.action, rule, containment.generation)
+
+
+def inquire(site: Site, operator: Operator, question: str, owner_uid: int) -> str:
+    """The rule by which an operator is answered at the command socket. Raises NotPermitted."""
+    rule = _rule(site, operator, owner_uid)
+    if rule == ENROLMENT and question not in QUESTIONS:
+        what = f"{operator.name} signs enrolments, and asks for nothing else: not for {question[:64]!r}"
+        raise NotPermitted(what, rule=rule)
+    return rule
 
 
 def _rule(site: Site, operator: Operator, owner_uid: int) -> str:
@@ -109,6 +131,8 @@ def _rule(site: Site, operator: Operator, owner_uid: int) -> str:
         return "operator:root"
     if operator.uid == owner_uid:
         return "operator:owner"
+    if site.enroller and site.enroller in (operator.name, str(operator.uid)):
+        return ENROLMENT
     if operator.name in site.operators or str(operator.uid) in site.operators:
         return "operator:named"
     raise NotPermitted(

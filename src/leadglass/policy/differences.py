@@ -23,6 +23,7 @@ def differences(old: Site, new: Site) -> Iterator[str]:
         yield from (f"- {name} may no longer {right}" for right in sorted(_beyond(before, after)))
     yield from _listed("flow", map(_route, old.flows), map(_route, new.flows))
     yield from _listed("operator", old.operators, new.operators)
+    yield from _listed("enroller", filter(None, [old.enroller]), filter(None, [new.enroller]))
     yield from _listed("zone", _zones(old), _zones(new))
     yield from _promises(old, new)
     yield from _sources(old, new)

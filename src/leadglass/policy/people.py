@@ -59,7 +59,7 @@ from leadglass.wire.charset import normalise_for_matching
 
 __all__ = [
     "ACTS", "authorise_person", "confine", "decide_person", "incompatible", "may", "needs_second_person", "needs_step_up",
-    "nothing_seen", "permitted", "recheck", "rechecker", "still_approves", "visible",
+    "nothing_seen", "permitted", "recheck", "rechecker", "still_approves", "still_may", "visible",
 ]  # fmt: skip
 
 STEP_UP_SECONDS = 300
@@ -72,6 +72,8 @@ ACTS: Mapping[ChangeKind, Act] = {
     ChangeKind.ACCESS_REQUEST: Act.ACCESS_REQUEST,
     ChangeKind.CONFLICT_DISMISS: Act.CONFLICT_RESOLVE,
     ChangeKind.CONFLICT_PROMOTE: Act.CONFLICT_RESOLVE,
+    ChangeKind.DEVICE_ASK: Act.DEVICE_ENROLL,
+    ChangeKind.DEVICE_COLLECT: Act.DEVICE_ENROLL,
     ChangeKind.DEVICE_DISABLE: Act.DEVICE_REVOKE,
     ChangeKind.DEVICE_ENABLE: Act.DEVICE_ENROLL,
     ChangeKind.DEVICE_ENROLL: Act.DEVICE_ENROLL,
@@ -252,6 +254,14 @@ def still_approves(approver: Person, of: Act, by: Person, now_ns: int) -> str:
     answer = ask(
         Act.ACCESS_APPROVE, Facts(approver.roles, stepped_up=True), OfMatter(of, by.id == approver.id, by.roles)
     )
+    return answer.rule if answer.allowed else ""
+
+
+def still_may(person: Person, act: Act, now_ns: int) -> str:
+    """The rule by which who asked for something about no study could ask for it today, passkey or not; asked when it is done. "" for none."""
+    if not _in_office(person, now_ns):
+        return ""
+    answer = ask(act, Facts(person.roles, stepped_up=True, approved=True), SITE)
     return answer.rule if answer.allowed else ""
 
 

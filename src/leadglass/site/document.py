@@ -20,7 +20,8 @@ VALUES_MAX = 500_000
 PROBLEMS_MAX = 200  # what a person can read; the rest is counted
 MESSAGE_LENGTH_MAX_CHARACTERS = 500
 SUGGESTED_LENGTH_MAX_CHARACTERS = 64
-_AE_TITLE = re.compile(r"[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?")
+AE_TITLE_MEND = "1 to 16 printable ASCII characters, no backslash, no space at the ends"  # PS3.5 6.2, AE
+AE_TITLE = re.compile(r"[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?")
 _INTEGERS = range(-(1 << 63), 1 << 63)  # what TOML promises
 _ARRAYS = ("flows", "tests", "never")
 _OF_TABLES = ("doors", "notices")  # whose keys are tables of fixed names
@@ -288,9 +289,8 @@ class Values:
         return host, int(port)
 
     def ae_title(self, dotted: str, title: str) -> None:
-        if not _AE_TITLE.fullmatch(title):
-            mend = "1 to 16 printable ASCII characters, no backslash, no space at the ends"  # PS3.5 6.2, AE
-            self.bad(dotted, f"{title[:64]!r} is no AE title", mend)
+        if not AE_TITLE.fullmatch(title):
+            self.bad(dotted, f"{title[:64]!r} is no AE title", AE_TITLE_MEND)
 
     def unknown_keys(self, document: Document, known: frozenset[str]) -> None:
         """`known`: keys in the form of KEYS, with `*` where a person chose the name."""

@@ -47,7 +47,7 @@ RESERVED_ACTIONS = frozenset({"worklist", "mpps"})
 AUTHS = frozenset({"mtls", "mfa", "mtls+mfa", "none"})
 _ACTIONS = frozenset(str(action) for action in Action)
 _PIN = re.compile(r"(sha256|spki-sha256):[0-9a-f]{64}")
-_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):(\d{1,5})")
+ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):(\d{1,5})")
 _MAIL_SERVER = re.compile(r"(smtps|smtp)://([A-Za-z0-9.-]{1,253}):(\d{1,5})")
 _MAIL_ADDRESS = re.compile(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,253}")
 _SERVICE = re.compile(r"(tcp|udp)/(\d{1,5})")
@@ -114,6 +114,7 @@ class _Builder(Values):
             operators=self.words("site.operators", numbers=True),
             roles=self.table("roles"),
             notices=Notices(self._mail(), self._webhook()),
+            enroller=self._enroller(),
             providers=dict(providers(self, self.flag("site.loopback"))),
             directories=dict(directories(self)),
             firewall=self._firewall(),
@@ -300,7 +301,7 @@ class _Builder(Values):
                     mend = "sha256:HEX or spki-sha256:HEX, 64 small digits"
                     self.bad(f"{where}.certificate", f"{pin[:40]!r} is no pin", mend)
             address = self.text(f"{where}.address", "")
-            if address and not ((found := _ADDRESS.fullmatch(address)) and 0 < int(found[2]) < 65536):
+            if address and not ((found := ADDRESS.fullmatch(address)) and 0 < int(found[2]) < 65536):
                 self.bad(f"{where}.address", f"{address[:64]!r} is no address", "HOST:PORT")
             networks = tuple(self.networks(f"{where}.network"))
             if not networks:
@@ -390,6 +391,21 @@ class _Builder(Values):
             if not sources or not targets:
                 self.bad(where, "a never rule leads from or to nobody", "name from and to")
             yield Never(sources, targets, self.document.origin(where))
+
+    # ---- who signs for the console
+
+    def _enroller(self) -> str:
+        named = self.words("enrolment.user", numbers=True)
+        if self.get("enrolment") is None:
+            return ""
+        if len(named) != 1 or not named[0] or named[0] in ("0", "root"):
+            mend = 'user = "leadglass-enroll": one user of its own, neither root nor the site\'s'
+            self.bad("enrolment.user", "no user is named who signs enrolments", mend)
+            return ""
+        if named[0] in self.words("site.operators", numbers=True):
+            mend = "take it out of [site] operators: whoever holds the device CA's key changes nothing else"
+            self.bad("enrolment.user", f"{named[0][:64]} signs enrolments and is an operator too", mend)
+        return named[0]
 
     # ---- who is told
 

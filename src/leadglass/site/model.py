@@ -284,7 +284,10 @@ class Firewall:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The whole place. `key`: reference of the site key. `operators`: uids or user names that may change the site."""
+    """The whole place. `key`: reference of the site key. `operators`: uids or user names that may change the site.
+
+    `enroller`: user name or uid of who signs what people ask for at the console, "" for nobody.
+    """
 
     path: Path
     name: str
@@ -306,6 +309,7 @@ class Site:
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
     directories: Mapping[str, DirectorySettings] = field(default_factory=dict)
     firewall: Firewall | None = None
+    enroller: str = ""
 
     def zone_of(self, address: str) -> str:
         """The zone whose networks hold an address, "" where none does."""

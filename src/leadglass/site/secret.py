@@ -10,6 +10,13 @@ from leadglass.terms import KeyFault
 SECRET_LENGTH_MAX_BYTES = 4096
 
 
+def credential(name: str) -> Path | None:
+    """The file of a systemd credential of this process; None where it was given none of that name."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(directory) / name if directory else None
+    return path if path is not None and path.exists() else None
+
+
 def read_secret(what: str, reference: str, site_dir: Path) -> str:
     """The text behind a reference, the line's end left out. `what` names it for an operator. Raises KeyFault."""
     scheme, _, rest = reference.partition(":")

@@ -23,7 +23,7 @@ PROVEN_DIRECTORY = Path("state") / "proven"
 PROVEN_LOCK = Path("state") / "proven.lock"
 PROVEN_KEPT_MAX = 8  # the one that serves and those before it: a process may still be reading an older one
 LIVE = ("devices", "flows", "zones", "services", "tests", "never", "operators", "roles")
-AT_RESTART = ("name", "loopback", "objects", "index", "key", "doors", "limits", "notices")
+AT_RESTART = ("name", "loopback", "objects", "index", "key", "doors", "limits", "notices", "enroller")
 
 Accept = Callable[[Site], None]
 

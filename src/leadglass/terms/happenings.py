@@ -100,9 +100,13 @@ class ChangeKind(enum.StrEnum):
     ACCOUNTS_REVIEW = "accounts-review"
     CONFLICT_DISMISS = "conflict-dismiss"
     CONFLICT_PROMOTE = "conflict-promote"
+    DEVICE_ASK = "device-ask"  # to have one enrolled
+    DEVICE_COLLECT = "device-collect"  # the bundle of one that was asked for
+    DEVICE_DECLINE = "device-decline"  # what was asked for cannot be signed
     DEVICE_DISABLE = "device-disable"
     DEVICE_ENABLE = "device-enable"
     DEVICE_ENROLL = "device-enroll"
+    DEVICE_LAPSE = "device-lapse"  # what was asked for and nobody signed or collected in time
     DEVICE_RENEW = "device-renew"
     DEVICE_REVOKE = "device-revoke"
     DEVICE_SUPERSEDE = "device-supersede"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from leadglass.terms.instances import Settled
+from leadglass.terms.parties import Operator
 from leadglass.terms.requests import Asker
 
 
@@ -12,7 +13,7 @@ class Refused(Exception):
     `rule`: the rule that refused, where one did. `subject`: who it was, where that much is known. `recorded`: an event says so already.
     """
 
-    def __init__(self, reason: str, *, rule: str = "", subject: Asker | None = None) -> None:
+    def __init__(self, reason: str, *, rule: str = "", subject: Asker | Operator | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.rule = rule

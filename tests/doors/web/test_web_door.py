@@ -411,3 +411,12 @@ def test_a_study_that_is_not_theirs_and_one_that_is_none_are_answered_alike(
         said = [client.get(f"/studies/{uid}") for uid in ("1.2.3", "1.2.840.99999", "not-a-uid", "1" * 80)]
     without = {each.text.replace(each.url.path.rpartition("/")[2], "") for each in said}
     assert [each.status_code for each in said] == [403] * 4 and len(without) == 1
+
+
+def test_where_nobody_signs_the_page_says_what_to_add(doors: Doors, keys: dict[str, Authenticator]) -> None:
+    with signed_in(doors, enrolled(doors, keys, "keeps", "pacs-administrator")) as client:
+        said = client.get("/devices").text
+        assert "[enrolment] user" in said and "leadglass serve enroll" in said and 'name="network"' not in said
+        form = {"csrf": token_of(client), "name": "CT1", "network": "127.0.0.1/32", "may": "echo"}
+        asked = client.post("/devices/enrolments", data=form, headers=OWN)
+        assert asked.status_code == 409 and "Nobody signs for the console here" in asked.text

@@ -19,6 +19,7 @@ from leadglass.terms import ChangeKind, Fault
 
 COMMANDS_MAX = 32  # at once
 ACTS_WITHIN_SECONDS = 2.0
+SAID_WITHIN_SECONDS = 30.0  # whoever connects and says nothing takes no place from the others
 _CREDENTIALS = struct.Struct("3i")
 
 log = structlog.get_logger()
@@ -46,7 +47,9 @@ def _one(
     try:
         with sock, sock.makefile("rwb") as stream:
             _, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+            sock.settimeout(SAID_WITHIN_SECONDS)
             line = stream.readline(LINE_LENGTH_MAX_BYTES)
+            sock.settimeout(None)
             if not line:
                 return  # a knock: somebody looked whether the site runs
             for answer in _answer(house, questions, uid, line):

@@ -87,7 +87,14 @@ def application(assemble: Assemble, more: Sequence[Noun] = ()) -> typer.Typer:
     def _shared(
         context: typer.Context,
         site_dir: Annotated[
-            Path | None, typer.Option("--site", envvar=SITE_VARIABLE, help="The site's directory.", show_envvar=True)
+            Path | None,
+            typer.Option(
+                "--site",
+                envvar=SITE_VARIABLE,
+                help="The site's directory.",
+                show_envvar=True,
+                readable=False,  # whoever signs enrolments passes through it, and lists nothing
+            ),
         ] = None,
         as_json: JSON = False,
     ) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from leadglass.doors.command.access_changes import ACCESS_KINDS
+from leadglass.doors.command.enrolling import ENROLMENT_KINDS, EnrolmentParts, signed
 from leadglass.doors.command.people_changes import PEOPLE_KINDS, PeopleParts
 from leadglass.doors.house import Backups, Standings
 from leadglass.policy import containment
@@ -44,6 +45,7 @@ class Changes:
     backups: Callable[[], Backups]
     recover_all: Callable[[], int]
     people: PeopleParts
+    enrolments: EnrolmentParts
 
     async def perform(self, change: Change) -> Result:
         """The `perform` stage of the gateway. Raises Refused, Fault."""
@@ -53,6 +55,8 @@ class Changes:
                 result = ACCESS_KINDS[change.kind](self.people, change, change.arguments)
             elif change.kind in PEOPLE_KINDS:
                 result = PEOPLE_KINDS[change.kind](self.people, change, change.arguments)
+            elif change.kind in ENROLMENT_KINDS:
+                result = ENROLMENT_KINDS[change.kind](self.enrolments, change, change.arguments)
             else:
                 result = _KINDS[change.kind](self, change, change.arguments)
         except BaseException:
@@ -64,6 +68,8 @@ class Changes:
     # ---- devices
 
     def _enroll(self, change: Change, arguments: Arguments) -> Result:
+        if "enrolment" in arguments:
+            return signed(self.enrolments, change, arguments, self._put)
         site = load_proven(self.site_dir)
         if change.about in site.devices:
             raise NotChanged(
@@ -73,6 +79,10 @@ class Changes:
             raise NotChanged(
                 f"devices.d/{change.about}.toml exists but is not applied: `leadglass apply`, or remove it"
             )
+        return self._put(change, arguments)
+
+    def _put(self, change: Change, arguments: Arguments) -> Result:
+        """Certificate, file, what serves, in this order."""
         certificate = arguments.get("certificate")
         if certificate:
             self._register(change.about, certificate, str(arguments.get("kind", "issued")))

@@ -153,6 +153,14 @@ def answers(house: House, questions: Mapping[str, Question], question: str, argu
     answer = questions.get(question)
     if answer is None:
         raise Stopped(Exit.USAGE, f"this site does not know the question {question!r}")
+    operator = Operator(uid, user_name(uid))
+    try:
+        house.answers(operator, question)
+    except NotPermitted as refusal:
+        refusal.subject = operator
+        with stopping():
+            run(gateway.turn_away(house.do, operator.peer, refusal))
+            raise
     with stopping():
         yield from answer(house, {**arguments, "operator_uid": uid})
 
@@ -201,13 +209,14 @@ def _short(path: str) -> Iterator[str]:
         os.close(directory)
 
 
-def listen(site_dir: Path) -> socket.socket:
-    """The command socket, for the site's own user and root only; a stale one is replaced."""
+def listen(site_dir: Path, *, enroller: bool = False) -> socket.socket:
+    """The command socket, for the site's own user and root only; a stale one is replaced. `enroller`: for the group of its directory too, whoever
+    that is (deploy/README.md); what a member may there is for policy to say."""
     path = site_dir / SOCKET
     path.parent.mkdir(mode=0o700, exist_ok=True)
     path.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    old = os.umask(0o177)
+    old = os.umask(0o117 if enroller else 0o177)
     try:
         with _short(str(path)) as short:
             sock.bind(short)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
-import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,13 +16,15 @@ from leadglass.doors.command.desk import Desk
 from leadglass.doors.command.exits import Exit, Stopped
 from leadglass.identity.authority import Authority, KeyKind, PrivateKey, write_file
 from leadglass.identity.enrolment import Issued, Sheet, bundle, enroll, foreign, sign
+from leadglass.site.device_facts import device_table, flow_table, settled
 from leadglass.site.layout import CA_DIRECTORY, DEVICE_CA, anchors
-from leadglass.site.model import within
-from leadglass.terms import Action, ChangeKind
+from leadglass.site.schema import RECORD
+from leadglass.site.secret import credential
+from leadglass.terms import ChangeKind
 
-RESERVED = frozenset({"worklist", "mpps"})
-RECORD = ("owner", "maker", "model", "software", "location", "criticality", "end_of_support")
 WAIVER_HOURS_MAX = 72
+
+DEVICE_CA_CREDENTIAL = "leadglass-device-ca"
 
 PassphraseFile = Annotated[Path | None, typer.Option("--passphrase-file", help="Holds the device CA's passphrase.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it stands in the event.")]
@@ -62,7 +63,7 @@ def _enroll(
     """Enrols a device and writes its bundle for a USB stick."""
     record = dict(zip(RECORD, (owner, maker, model, software, location, criticality, end_of_support), strict=True))
     facts = {
-        "name": name, "ae": ae or [], "network": network, "may": may, "address": address, "zone": zone,
+        "name": name, "ae": ae or [], "network": network, "may": _listed(may), "address": address, "zone": zone,
         "sop_class": sop_class or [], "why": why, "record": record,
     }  # fmt: skip
     call = invocation(context)
@@ -88,37 +89,24 @@ def _enroll(
 def enrolled(desk: Desk, facts: Mapping[str, Any], issued: Issued, *, kind: str) -> Mapping[str, Any]:
     """Checks the words, finds the zone, makes the change; `zone` and `sheet` for the caller. Raises Stopped."""
     site = next(iter(desk.ask("site", {})))
-    network = _network(facts["network"])
-    zone = facts["zone"] or _zone_of(site["zones"], network)
-    may = _may(facts["may"])
-    name = str(facts["name"])
-    device = {
-        "zone": zone,
-        "network": str(network),
-        "ae_titles": list(facts["ae"]),
-        "certificate": [issued.fingerprint],
-        **({"address": facts["address"]} if facts["address"] else {}),
-        **{key: value for key, value in facts["record"].items() if value},
-    }
-    flow = {
-        "id": f"{name}-enrolled",
-        "from": [name],
-        "to": ["archive"],
-        "service": "dicom-tls",
-        "auth": "mtls",
-        "may": may,
-        "why": facts["why"] or f"{name} was enrolled to {', '.join(may)}",
-        **({"sop_classes": list(facts["sop_class"])} if facts["sop_class"] else {}),
-    }
+    facts, wrong = settled(facts, site["zones"])
+    if wrong:
+        raise Stopped(Exit.USAGE, f"--{wrong[0].fact.replace('_', '-')}: {wrong[0].what}", hint=wrong[0].mend)
+    name = facts["name"]
     arguments = {
-        "device": device,
-        "flow": flow if may and facts["ae"] else None,
+        "device": device_table(facts, issued.fingerprint),
+        "flow": flow_table(facts),
         "certificate": issued.facts(),
         "kind": kind,
     }
     desk.change(ChangeKind.DEVICE_ENROLL, name, arguments)
-    sheet = Sheet(name, tuple(facts["ae"]), site["ae_title"], site["host"], site["port"], str(network), tuple(may))
-    return {"zone": zone, "sheet": sheet}
+    return {"zone": facts["zone"], "sheet": sheet_of(facts, site)}
+
+
+def sheet_of(facts: Mapping[str, Any], site: Mapping[str, Any]) -> Sheet:
+    """Of settled facts, at a site (`ae_title`, `host`, `port`)."""
+    titles, may = tuple(facts["ae"]), tuple(facts["may"])
+    return Sheet(facts["name"], titles, site["ae_title"], site["host"], site["port"], facts["network"], may)
 
 
 def _sign(
@@ -137,7 +125,7 @@ def _sign(
     """Enrols a device whose key never leaves it: signs its certificate request."""
     call = invocation(context)
     facts = {
-        "name": name, "ae": ae or [], "network": network, "may": may, "address": address, "zone": zone,
+        "name": name, "ae": ae or [], "network": network, "may": _listed(may), "address": address, "zone": zone,
         "sop_class": [], "why": "", "record": {},
     }  # fmt: skip
     desk = call.desk()
@@ -217,7 +205,7 @@ def _revoke(
 def _publish_crl(call: Invocation, desk: Desk, passphrase_file: Path | None) -> None:
     """A by-product for others: our own list acts already. Skipped where the CA's key needs a passphrase that nobody gave."""
     try:
-        authority = _authority(call, passphrase_file, ask=False)
+        authority = device_authority(call.site_dir(), passphrase_file, ask=False)
     except Stopped:
         return
     revoked = {int(row["serial"], 16): dt.datetime.fromisoformat(row["at"]) for row in desk.ask("revoked", {})}
@@ -293,7 +281,7 @@ def _import(
     desk, output = call.desk(), call.output(as_json)
     failed = 0
     try:
-        authority = _authority(call, passphrase_file)
+        authority = device_authority(call.site_dir(), passphrase_file)
         with file.open(newline="", encoding="utf-8-sig") as lines:
             for number, row in enumerate(csv.DictReader(lines), start=2):
                 try:
@@ -330,7 +318,7 @@ def _one(
         "name": name,
         "ae": words.get("ae", "").split(),
         "network": words["network"],
-        "may": words.get("may", "echo").replace(" ", ","),
+        "may": _listed(words.get("may", "echo").replace(" ", ",")),
         "address": words.get("address", ""),
         "zone": words.get("zone", ""),
         "sop_class": words.get("sop_class", "").split(),
@@ -357,20 +345,22 @@ def _certified(
 ) -> tuple[Issued, PrivateKey | None]:
     if certificate is not None:
         return foreign(_read(certificate)), None
-    authority = _authority(call, passphrase_file)
+    authority = device_authority(call.site_dir(), passphrase_file)
     now = dt.datetime.now(dt.UTC)
     return (sign(authority, name, _read(csr), now), None) if csr is not None else enroll(authority, name, kind, now)
 
 
-def _authority(call: Invocation, passphrase_file: Path | None, *, ask: bool = True) -> Authority:
-    directory = call.site_dir() / CA_DIRECTORY
-    sealed = b"ENCRYPTED" in _read(directory / f"{DEVICE_CA}.key")
+def device_authority(site_dir: Path, passphrase_file: Path | None, *, ask: bool = True) -> Authority:
+    """The device CA, open: its key from the systemd credential `leadglass-device-ca` where there is one, else from the site. Raises Stopped, KeyFault."""
+    directory = site_dir / CA_DIRECTORY
+    key_file = credential(DEVICE_CA_CREDENTIAL) or directory / f"{DEVICE_CA}.key"
+    sealed = b"ENCRYPTED" in _read(key_file)
     secret = (
         secret_from(passphrase_file, "Passphrase of the device CA") if sealed and (ask or passphrase_file) else None
     )
     if sealed and not secret:
         raise Stopped(Exit.USAGE, "the device CA's key is sealed", hint="give its passphrase with --passphrase-file")
-    return Authority.open(directory, DEVICE_CA, secret)
+    return Authority.open(directory, DEVICE_CA, secret, key_file)
 
 
 def _read(path: Path) -> bytes:
@@ -386,29 +376,8 @@ def _device(desk: Desk, name: str) -> Mapping[str, Any]:
     raise Stopped(Exit.FAILED, f"no device {name} is enrolled", hint="`leadglass device list` shows who is")
 
 
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError as error:
-        raise Stopped(Exit.USAGE, f"--network: {error}") from error
-
-
-def _zone_of(zones: Mapping[str, list[str]], network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
-    for name, networks in zones.items():
-        for each in map(ipaddress.ip_network, networks):
-            if within(network, each):
-                return name
-    raise Stopped(
-        Exit.USAGE, f"no zone holds {network}", hint="add it to a zone in leadglass.toml and `leadglass apply`"
-    )
-
-
-def _may(text: str) -> list[str]:
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    known = {str(action) for action in Action} | RESERVED
-    if unknown := [word for word in words if word not in known]:
-        raise Stopped(Exit.USAGE, f"--may knows no {', '.join(unknown)}", hint="it knows " + ",".join(sorted(known)))
-    return words
+def _listed(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 _COMMANDS = {

@@ -11,6 +11,7 @@ from typing import Any
 from leadglass.assets.inventory import Inventory
 from leadglass.audit.codec import to_json
 from leadglass.doors.command.audit_questions import breach, disclosures
+from leadglass.doors.command.enrolling import enrolments
 from leadglass.doors.command.explaining import explain
 from leadglass.doors.command.people_questions import PEOPLE_QUESTIONS, amber_people
 from leadglass.doors.house import House, Question
@@ -198,6 +199,7 @@ QUESTIONS: Mapping[str, Question] = {
     "device": device,
     "devices": devices,
     "disclosures": disclosures,
+    "enrolments": enrolments,
     "events": events,
     "index-rows": index_rows,
     "policy-explain": explain,

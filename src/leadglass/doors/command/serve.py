@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from leadglass.doors.command.application import invocation
+from leadglass.doors.command.device import PassphraseFile, device_authority
 from leadglass.doors.command.exits import Exit, Stopped
+
+ENROLL = "enroll"
 
 
 def register(app: typer.Typer) -> None:
@@ -25,14 +29,31 @@ def _up(context: typer.Context) -> None:
         raise typer.Exit(code)
 
 
-def _serve(context: typer.Context, role: Annotated[str, typer.Argument(help="dimse, web or keeper")]) -> None:
-    """One process of the site, for systemd and containers; `up` starts all of them."""
+def _serve(
+    context: typer.Context,
+    role: Annotated[str, typer.Argument(help="dimse, web, keeper or enroll")],
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """One process of the site, for systemd and containers; `up` starts all of them but enroll, which runs under a user of its own."""
+    call = invocation(context)
+    if role == ENROLL:
+        _serve_enroll(call.site_dir(), passphrase_file)
+        return
     from leadglass.doors.processes.entry import ROLES
 
-    call = invocation(context)
     run = ROLES.get(role)
-    if run is None:
-        raise Stopped(Exit.USAGE, f"there is no role {role!r}", hint="dimse, web, keeper")
+    if run is None or passphrase_file is not None:
+        what = f"there is no role {role!r}" if run is None else "--passphrase-file is for enroll"
+        raise Stopped(Exit.USAGE, what, hint=f"dimse, web, keeper, {ENROLL}")
     code = run(call.site_dir(), call.assemble)
+    if code:
+        raise typer.Exit(code)
+
+
+def _serve_enroll(site_dir: Path, passphrase_file: Path | None) -> None:
+    """The key is opened before anything else, so that a wrong passphrase is said at once."""
+    from leadglass.doors.processes.enroll import serve
+
+    code = serve(site_dir, device_authority(site_dir, passphrase_file))
     if code:
         raise typer.Exit(code)

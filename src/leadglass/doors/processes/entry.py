@@ -51,7 +51,10 @@ def up(site_dir: Path, assemble: Assemble) -> int:
         for renewed in renew_doors(site, dt.datetime.now(dt.UTC)):
             log.info("a door's certificate was renewed", door=renewed)
         door, web = site.doors.dimse, site.doors.web
-        listeners = {"dimse": [_listen("dimse", door.host, door.port)], "keeper": [listen(site_dir)]}
+        listeners = {
+            "dimse": [_listen("dimse", door.host, door.port)],
+            "keeper": [listen(site_dir, enroller=bool(site.enroller))],
+        }
         workers = {"dimse": door.workers}
         if web is not None:
             listeners["web"], workers["web"] = _listen_for_people(site), web.workers
@@ -180,7 +183,7 @@ def serve_keeper(site_dir: Path, assemble: Assemble) -> int:
     handover, alone = _handover()
     house = assemble(site_dir)
     handover.tell(writer=house.writer)
-    commands = listen(site_dir) if alone else handover.socket()
+    commands = listen(site_dir, enroller=bool(house.site().enroller)) if alone else handover.socket()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -96,6 +96,7 @@ def serve(
             run(gateway.keep_watch(house.do, expiry.notice(house.register.certificates(), time.time_ns())))
             run(gateway.keep_watch(house.do, glass.notice(house.people.access.glass(unreviewed=True), time.time_ns())))
             _renew_doors(house)
+            _lapse_enrolments(house)
     if metrics is not None:
         metrics.shutdown()
     stop.set()
@@ -107,6 +108,12 @@ def serve(
 def _renew_doors(house: House) -> None:
     for door in renew_doors(house.site(), dt.datetime.now(dt.UTC)):
         _change(house, ChangeKind.DOOR_RENEW, door, {})
+
+
+def _lapse_enrolments(house: House) -> None:
+    """What nobody signed or collected in time is over, and its bundle gone."""
+    for each in house.enrolments.overdue(time.time_ns()):
+        _change(house, ChangeKind.DEVICE_LAPSE, each.name, {"enrolment": each.id})
 
 
 def _change(house: House, kind: ChangeKind, about: str, arguments: dict[str, object]) -> None:
