@@ -58,8 +58,9 @@ class World:
 
 
 @contextmanager
-def world(place: Path) -> Iterator[World]:
-    with running(place) as site, chromium() as browser:
+def world(place: Path, extra: str = "") -> Iterator[World]:
+    """`extra`: appended to the site file."""
+    with running(place, extra) as site, chromium() as browser:
         site.enroll("CT1", "echo,store", "--address", "127.0.0.1:10104")
         site.up()
         ports = json.loads((site.directory / "state" / "ports.json").read_text())
