@@ -18,9 +18,22 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import auditing, controls, deciding, finding, ingest, reading, rebuilding, revoking
+from bench import auditing, controls, deciding, finding, ingest, reading, rebuilding, revoking, shift
 
-PARTS = ("ct", "small", "multiframe", "get", "find", "controls", "paced", "rebuild", "policy", "revocation", "audit")
+PARTS = (
+    "ct",
+    "small",
+    "multiframe",
+    "get",
+    "find",
+    "controls",
+    "paced",
+    "rebuild",
+    "policy",
+    "revocation",
+    "audit",
+    "shift",
+)
 
 
 def part(name: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[Any]:
@@ -45,6 +58,8 @@ def part(name: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[An
             yield from rebuilding.rebuilds(scratch, arguments.instances_kept)
         case "audit":
             yield from auditing.runs(arguments.kept, arguments.events)
+        case "shift":
+            yield shift.shift(scratch)
         case "revocation":
             yield from revoking.revocations(scratch, arguments.revocations)
 
@@ -58,6 +73,7 @@ def report(name: str, found: list[Any], console: Console) -> None:
         "policy": deciding.table,
         "revocation": revoking.table,
         "audit": auditing.table,
+        "shift": shift.table,
     }
     if name in tables:
         console.print(tables[name](found))
