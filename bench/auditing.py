@@ -235,6 +235,7 @@ def _questions(site: RunningSite) -> Iterator[Asked]:
         with people.browser(name) as reader:
             for what, field_name, values in (
                 ("who saw this patient", "patient", patients),
+                ("who saw this patient, of an issuer", "patient", [f"{each}&issuer=HOSPITAL" for each in patients]),
                 ("what did this person see", "person", [f"person:{each}" for each in persons]),
             ):
                 taken, rows = [], []

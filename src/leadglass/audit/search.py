@@ -36,6 +36,7 @@ from leadglass.terms import (
 FILE = Path("state") / "search.db"
 FORMAT = 1
 BATCH_EVENTS_MAX = 20_000  # a transaction: a page that many of them touch is written once
+FEEDING_LOG_PAGES = 50_000  # written to the log, 200 MB, before they go to their places: most of them come again
 FEEDING_CACHE_KIB = (
     65_536  # of whoever feeds it: tokens come in no order, and each is a page to read, open, seal and write
 )
@@ -331,6 +332,7 @@ def _connected(path: Path, key: bytes, *, make: bool) -> apsw.Connection:
         version = int(connection.pragma("user_version") or 0)
         if make:
             connection.execute(f"PRAGMA cache_size = -{FEEDING_CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {FEEDING_LOG_PAGES}")
         if not tables and make:
             with connection:
                 connection.execute(_TABLES)
