@@ -18,9 +18,22 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import controls, deciding, finding, ingest, reading, rebuilding, revoking
+from bench import auditing, controls, deciding, finding, ingest, reading, rebuilding, revoking, shift
 
-PARTS = ("ct", "small", "multiframe", "get", "find", "controls", "paced", "rebuild", "policy", "revocation")
+PARTS = (
+    "ct",
+    "small",
+    "multiframe",
+    "get",
+    "find",
+    "controls",
+    "paced",
+    "rebuild",
+    "policy",
+    "revocation",
+    "audit",
+    "shift",
+)
 
 
 def part(name: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[Any]:
@@ -43,6 +56,10 @@ def part(name: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[An
             yield from deciding.runs(scratch, arguments.studies or [1_000_000])
         case "rebuild":
             yield from rebuilding.rebuilds(scratch, arguments.instances_kept)
+        case "audit":
+            yield from auditing.runs(arguments.kept, arguments.events)
+        case "shift":
+            yield shift.shift(scratch)
         case "revocation":
             yield from revoking.revocations(scratch, arguments.revocations)
 
@@ -55,6 +72,8 @@ def report(name: str, found: list[Any], console: Console) -> None:
         "rebuild": rebuilding.table,
         "policy": deciding.table,
         "revocation": revoking.table,
+        "audit": auditing.table,
+        "shift": shift.table,
     }
     if name in tables:
         console.print(tables[name](found))
@@ -80,6 +99,10 @@ def main() -> int:
     parser.add_argument("--studies", action="append", type=int, help="sizes of the index for C-FIND")
     parser.add_argument("--instances-kept", type=int, default=100_000, help="of 10 KB, where the index is rebuilt")
     parser.add_argument("--revocations", type=int, default=20, help="of each kind")
+    parser.add_argument("--events", type=int, default=10_000_000, help="in the audit search")
+    parser.add_argument(
+        "--kept", type=Path, default=auditing.PLACE, help="where the audit search is filled, and goes on"
+    )
     parser.add_argument("--json", type=Path, help="every measurement, one JSON object a line")
     parser.add_argument("--scratch", type=Path, help="where stores lie meanwhile (default: a temporary directory)")
     arguments = parser.parse_args()

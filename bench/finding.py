@@ -22,6 +22,7 @@ from bench import peers
 from bench.corpus import write_corpus
 from bench.ingest import send
 from leadglass.lab.peers import Archive, Identity, Session, associated, querying
+from leadglass.terms import Instance, Location, PatientIdentity, Settled, Standing
 from leadglass.wire import tags
 
 QUERIES = 200
@@ -90,33 +91,35 @@ def date_of(number: int) -> str:
     return f"{1900 + day // 336:04d}{day // 28 % 12 + 1:02d}{day % 28 + 1:02d}"
 
 
+def settled(number: int, patient: str) -> Settled:
+    """One synthetic study of one instance, as an index knows it."""
+    study = study_of(number)
+    attributes = {
+        tags.PATIENT_ID: patient, tags.PATIENT_NAME: f"Synthetic^P{number:07d}", tags.STUDY_INSTANCE_UID: study,
+        tags.STUDY_DATE: date_of(number), tags.MODALITY: "CT", tags.ACCESSION_NUMBER: f"A{number:07d}",
+        tags.REFERRING_PHYSICIAN_NAME: clinician_of(number), tags.INSTITUTIONAL_DEPARTMENT_NAME: department_of(number),
+    }  # fmt: skip
+    instance = Instance(
+        f"{study}.1.1", "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1", study, f"{study}.1", PatientIdentity(patient),
+        attributes,
+    )  # fmt: skip
+    place = Location("synthetic", 0, 0, number + 1)
+    return Settled(
+        instance, number.to_bytes(32, "big"), 0, 0, 1, Standing.CURRENT, frozenset(), None, "BENCH", "", "", number,
+        bytes(16), place,
+    )  # fmt: skip
+
+
 def fill(site_dir: Path, studies: int) -> None:
     """Publishes that many synthetic studies of one instance each into a stopped site's index."""
     from leadglass.__main__ import assemble
-    from leadglass.terms import Instance, Location, PatientIdentity, Settled, Standing
-
-    def settled(number: int) -> Settled:
-        study, patient = study_of(number), patient_of(number)
-        attributes = {
-            tags.PATIENT_ID: patient, tags.PATIENT_NAME: f"Synthetic^P{number:07d}", tags.STUDY_INSTANCE_UID: study,
-            tags.STUDY_DATE: date_of(number), tags.MODALITY: "CT", tags.ACCESSION_NUMBER: f"A{number:07d}",
-            tags.REFERRING_PHYSICIAN_NAME: clinician_of(number), tags.INSTITUTIONAL_DEPARTMENT_NAME: department_of(number),
-        }  # fmt: skip
-        instance = Instance(
-            f"{study}.1.1", "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1", study, f"{study}.1", PatientIdentity(patient),
-            attributes,
-        )  # fmt: skip
-        place = Location("synthetic", 0, 0, number + 1)
-        return Settled(
-            instance, number.to_bytes(32, "big"), 0, 0, 1, Standing.CURRENT, frozenset(), None, "BENCH", "", "", number,
-            bytes(16), place,
-        )  # fmt: skip
 
     house = assemble(site_dir)
     try:
         with Progress(console=Console(stderr=True), transient=True) as progress:
             for start in progress.track(range(0, studies, BATCH), description=f"publishing {studies:,} studies"):
-                house.index.publish([settled(number) for number in range(start, min(studies, start + BATCH))])
+                numbers = range(start, min(studies, start + BATCH))
+                house.index.publish([settled(number, patient_of(number)) for number in numbers])
     finally:
         house.close()
 

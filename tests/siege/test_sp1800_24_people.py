@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
+import ssl
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 
+import httpx2
 import pytest
 
+from leadglass.doors.web.pages import PAGES as EVERY_PAGE
 from leadglass.identity.people.sessions import IDLE_LOCK_SECONDS
 from leadglass.lab.corpus import Image
 from leadglass.lab.peers import Received, Session, TurnedAway, associated, committing, getting, querying, storing
+from leadglass.lab.reader import Reader
 from leadglass.lab.workstation import Workstation
 from leadglass.policy.separation import GLASS_SECONDS
 from leadglass.site.access import Lease
@@ -349,3 +354,140 @@ def test_t04_at_the_console_each_role_has_what_the_table_says(
         assert (browser.open(own.study_instance_uid) == 200) is reads
         assert browser.open(others.study_instance_uid) == 403 == browser.open(ABSENT)
         assert (own.study_instance_uid in browser.studies(OWN)) is reads
+
+
+# What a form of the console asks for, and fields with which nothing is changed where it is allowed: it is refused later, for what it says.
+FORMS: dict[str, tuple[Act, dict[str, str]]] = {
+    "/glass": (Act.GLASS_BREAK, {"reason": REASON}),
+    "/review/{id}": (Act.GLASS_REVIEW, {"verdict": "none"}),
+    "/requests": (Act.ACCESS_REQUEST, {"act": "study-read", "reason": REASON}),
+    "/requests/{id}": (Act.ACCESS_APPROVE, {"digest": "another", "word": "approve"}),
+    "/requests/{id}/cancel": (Act.ACCESS_APPROVE, {}),
+    "/people": (Act.PERSON_ADD, {"why": "a test"}),
+    "/people/{name}/disable": (Act.PERSON_DISABLE, {"why": "a test"}),
+    "/people/{name}/enable": (Act.PERSON_DISABLE, {"why": "a test"}),
+    "/people/{name}/link": (Act.PERSON_RESET, {"why": "a test"}),
+    "/people/{name}/grant": (Act.ROLE_GRANT, {"role": "technologist", "why": "a test"}),
+    "/people/{name}/revoke": (Act.ROLE_GRANT, {"role": "technologist", "why": "a test"}),
+    "/people/{name}/sessions": (Act.SESSION_END, {"session": "none", "why": "a test"}),
+    "/devices/{name}/revoke": (Act.DEVICE_REVOKE, {"why": "a test"}),
+    "/workstation/{device}": (Act.LEASE_OPEN, {"hours": "1"}),
+    "/workstation/{device}/leave": (Act.SESSION_END, {}),  # of somebody else; their own is where they sat down
+    "/workstation/{device}/token": (Act.LEASE_OPEN, {}),
+}
+# Everybody's: how one gets in and out, one's own account, where somebody says whom the glass is broken for before it is asked who may.
+NO_ACT = frozenset({
+    "/sign-in", "/sign-in/password", "/passkey/options", "/unlock", "/step-up", "/lock", "/still", "/sign-out", "/sign-in/{source}/begin",
+    "/sign-in/{source}", "/sign-in/{source}/password", "/signed-out", "/back-channel/{source}", "/enrol/{link}", "/enrol/{link}/options",
+    "/enrol/{link}/password", "/me", "/me/passkeys", "/me/passkeys/options", "/me/factors/remove", "/me/recovery-codes", "/me/sessions/end",
+    "/metrics", "GET /glass",
+})  # fmt: skip
+OF_A_NAME = {"/people/{name}": Act.PEOPLE_LIST, "/studies/{uid}": Act.STUDY_READ}
+NO_DOOR = {
+    Act.AUDIT_REPORT: "`leadglass report`, by operators",
+    Act.BACKUP_RUN: "`leadglass backup`, by operators",
+    Act.CONFLICT_RESOLVE: "`leadglass conflict`, by operators",
+    Act.DEVICE_ENROLL: "`leadglass device enroll`, by operators",
+    Act.INDEX_REBUILD: "`leadglass index rebuild`, by operators",
+    Act.KEY_USE: "no door uses a key for a person",
+    Act.POLICY_APPLY: "`leadglass apply`, by operators",
+    Act.RELATIONS_IMPORT: "`leadglass relations import`, by operators",
+    Act.STUDY_ERASE: "nothing erases a study yet",
+    Act.STUDY_EXPORT: "nothing exports a study yet",
+}
+
+
+def test_t04_every_page_and_every_act_has_its_row() -> None:
+    """Whoever adds a page says here what it asks for; an act that gets a door leaves the list of those without one."""
+    for each in EVERY_PAGE:
+        for method in each.methods:
+            asked = FORMS if method == "POST" else {**PAGES, **OF_A_NAME}
+            assert (each.path in asked) ^ bool({each.path, f"{method} {each.path}"} & NO_ACT), (method, each.path)
+    behind = {*PAGES.values(), *OF_A_NAME.values(), *(act for act, _ in FORMS.values())}
+    assert behind | {Act.STUDY_STORE} | NO_DOOR.keys() == set(Act), "storing: at a workstation"
+    assert not behind & NO_DOOR.keys()
+
+
+@pytest.fixture(scope="module")
+def matters(people: Staff, roles: dict[Role, str]) -> dict[Role, dict[str, str]]:
+    """What the forms are about, by role: matters that the role decides about where it decides about any, and nobody's account."""
+    vendor, officer = roles[Role.VENDOR], roles[Role.SECURITY_OFFICER]
+    glass = people.do(roles[Role.RADIOLOGIST], ChangeKind.GLASS_BREAK, uuid.uuid4().hex, patient_id=OTHERS, reason=REASON)  # fmt: skip
+
+    def asked(name: str, act: Act) -> str:
+        return str(people.do(name, ChangeKind.ACCESS_REQUEST, act, reason=REASON, seconds=600)["request"])
+
+    visit, use = asked(vendor, Act.DEVICE_LIST), asked(officer, Act.KEY_USE)
+    for role in (Role.SECURITY_OFFICER, Role.PACS_ADMINISTRATOR, Role.BIOMEDICAL_ENGINEER):
+        people.site.enroll(f"OLD-{role.value[:8].upper()}", "echo")
+    found = {}
+    for role in roles:
+        old = f"OLD-{role.value[:8].upper()}"
+        found[role] = {
+            "/review/{id}": str(glass["glass"]),
+            "/requests/{id}": use if role in (Role.PACS_ADMINISTRATOR, Role.VENDOR) else visit,
+            "/devices/{name}/revoke": old if old in people.site.bundles else "SINK",
+        }
+    return found
+
+
+def filled(path: str, matters: dict[str, str]) -> str:
+    about = matters.get(path) or matters["/requests/{id}"]
+    return path.format(id=about, name=about if path.startswith("/devices") else "nobody-here", device="WS1")
+
+
+def ends_a_lease(people: Staff, browser: Reader, where: str) -> bool:
+    """Whether the form ends the lease of somebody else."""
+    access, now_ns, other = people.house.people.access, time.time_ns(), people.callers["clinician"]
+    access.open_lease(Lease(uuid.uuid4().hex, other.person.id, other.session, "WS1", now_ns, now_ns + 60 * 1_000_000_000))  # fmt: skip
+    browser.send(where)
+    return access.lease_of("WS1", time.time_ns()) is None
+
+
+@pytest.mark.parametrize("role", [each for each in Role if each is not Role.SERVICE_ACCOUNT])
+def test_t04_each_form_of_the_console_is_taken_from_whom_the_table_says(
+    people: Staff, roles: dict[Role, str], matters: dict[Role, dict[str, str]], seat: None, role: Role
+) -> None:
+    with people.browser(roles[role]) as browser:
+        for path, (act, fields) in FORMS.items():
+            written, where = WRITTEN[act, role], filled(path, matters[role])
+            if path.endswith("/leave"):
+                assert ends_a_lease(people, browser, where) is (written == "yes")
+                continue
+            heard = browser.send(where, **fields)
+            if written == "":
+                assert heard == 403, (path, heard)
+                continue
+            if written == "key":
+                assert heard == 401, (path, heard)
+                continue
+            assert written == "yes" and heard in (200, 404, 409), (path, heard)
+        assert browser.step_up()
+        for path, (act, fields) in FORMS.items():
+            if WRITTEN[act, role] == "key" and "cancel" not in path:
+                assert browser.send(filled(path, matters[role]), **fields) in (200, 404, 409), path
+            elif WRITTEN[act, role] == "" and not path.endswith("/leave"):
+                assert browser.send(filled(path, matters[role]), **fields) == 403, (path, "a passkey gives no right")
+
+
+def test_t04_a_machines_certificate_opens_no_page(people: Staff, roles: dict[Role, str]) -> None:
+    """A service account has no session: what the table gives it, it is given by no page and at no workstation."""
+    site = people.site
+    bundle = site.enroll("MACHINE", "")
+    named = ("--role", "service-account", "--certificate", bundle.certificate, "--why", "a test")
+    site.command("people", "add", "machine", *named)
+    context = ssl.create_default_context(cafile=str(site.directory / "ca" / "serving-ca.pem"))
+    context.load_cert_chain(bundle.certificate, bundle.key)
+    port = json.loads((site.directory / "state" / "ports.json").read_text())["web"]
+    own = {"Sec-Fetch-Site": "same-origin"}
+    with httpx2.Client(
+        base_url=f"https://localhost:{port}", verify=context, trust_env=False, headers=own, timeout=30
+    ) as machine:
+        assert machine.get("/metrics").status_code == 200
+        for path in (*PAGES, "/people/reader", f"/studies/{ABSENT}"):
+            assert machine.get(path).headers["location"].startswith("/sign-in?"), path
+        for path, (_, fields) in FORMS.items():
+            answer = machine.post(filled(path, {"/requests/{id}": "none"}), data=fields)
+            assert answer.headers["location"].startswith("/sign-in?"), path
+    with pytest.raises(TurnedAway), associated(people.at("MACHINE"), people.archive, querying()):
+        pass

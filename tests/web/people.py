@@ -59,7 +59,7 @@ class World:
 
 @contextmanager
 def world(place: Path, extra: str = "") -> Iterator[World]:
-    """`extra`: of the site file."""
+    """`extra`: appended to the site file."""
     with running(place, extra) as site, chromium() as browser:
         site.enroll("CT1", "echo,store", "--address", "127.0.0.1:10104")
         site.up()

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import apsw
 
@@ -34,7 +35,11 @@ from leadglass.terms import (
 
 FILE = Path("state") / "search.db"
 FORMAT = 1
-BATCH_EVENTS_MAX = 2_000
+BATCH_EVENTS_MAX = 20_000  # a transaction: a page that many of them touch is written once
+FEEDING_LOG_PAGES = 50_000  # written to the log, 200 MB, before they go to their places: most of them come again
+FEEDING_CACHE_KIB = (
+    65_536  # of whoever feeds it: tokens come in no order, and each is a page to read, open, seal and write
+)
 PAGE_ROWS_MAX = 200
 BUSY_SECONDS = 10.0
 FOREVER_NS = (1 << 63) - 1
@@ -86,6 +91,12 @@ class Span:
     until_ns: int = FOREVER_NS
 
 
+class Source(Protocol):
+    """Where events come from: the journal's reader."""
+
+    def read(self, since: Cursors | None = None) -> Iterator[Recorded]: ...
+
+
 class AuditSearch:
     """Thread-safe: one connection a process, behind a lock. Raises StoreFault where it does not answer."""
 
@@ -117,7 +128,7 @@ class AuditSearch:
 
     # ---- feeding
 
-    def catch_up(self, journal: JournalReader) -> int:
+    def catch_up(self, journal: Source) -> int:
         """Takes what the journal has beyond the cursor, a batch at a time; how many events were read."""
         taken, batch, since = 0, list[Recorded](), self._place()
         for recorded in journal.read(since):
@@ -156,25 +167,28 @@ class AuditSearch:
         after = since.after(batch)
         try:
             with self._lock, self._connection:
+                about = list[tuple[bytes, int, int, str, str]]()
                 for recorded in batch:
                     if recorded.event.kind in SEARCHED:
-                        self._insert(recorded)
+                        about += self._inserted(recorded)
+                about.sort()  # so that each page of the tree is come to once
+                self._connection.executemany("INSERT INTO about VALUES(?,?,?,?,?)", about)
                 self._connection.execute("INSERT OR REPLACE INTO place VALUES(1, ?)", (json.dumps(after.to_json()),))
         except apsw.Error as error:
             raise StoreFault(f"the audit search cannot be written: {error}", hint="look at the disk") from error
         return after
 
-    def _insert(self, recorded: Recorded) -> None:
+    def _inserted(self, recorded: Recorded) -> Iterator[tuple[bytes, int, int, str, str]]:
+        """Puts an event in; its rows of `about`, none where it was read before."""
         event, db = recorded.event, self._connection
         actor = actor_of(event)
         what = (actor, event.kind, event.action, event.outcome)
         row = (recorded.at_ns, *what, recorded.writer, recorded.sequence, recorded.body)
         db.execute("INSERT OR IGNORE INTO events VALUES(NULL,?,?,?,?,?,?,?,?)", row)
-        if not db.changes():  # read before
-            return
-        number = db.last_insert_rowid()
-        for token in tokens_in(recorded.body):
-            db.execute("INSERT INTO about VALUES(?,?,?,?,?)", (token, recorded.at_ns, number, actor, event.kind))
+        if db.changes():
+            number = db.last_insert_rowid()
+            for token in tokens_in(recorded.body):
+                yield token, recorded.at_ns, number, actor, event.kind
 
     # ---- asking
 
@@ -316,6 +330,9 @@ def _connected(path: Path, key: bytes, *, make: bool) -> apsw.Connection:
         connection.execute("PRAGMA journal_mode=WAL").fetchall()
         connection.execute("PRAGMA synchronous=NORMAL")
         version = int(connection.pragma("user_version") or 0)
+        if make:
+            connection.execute(f"PRAGMA cache_size = -{FEEDING_CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {FEEDING_LOG_PAGES}")
         if not tables and make:
             with connection:
                 connection.execute(_TABLES)

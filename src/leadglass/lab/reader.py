@@ -57,6 +57,21 @@ class Reader:
         """The status of any page, after whatever it leads to."""
         return self._client.get(path).status_code
 
+    def read(self, path: str) -> str:
+        """The text of a page, which is there. Raises httpx2.HTTPError."""
+        return str(self._client.get(path).raise_for_status().text)
+
+    def send(self, path: str, **fields: str) -> int:
+        """The status after a form of a page, as this session's pages send it."""
+        return self._client.post(path, data={**fields, "csrf": self._csrf()}).status_code
+
+    def step_up(self) -> bool:
+        """The passkey again, in this session."""
+        asked = {"purpose": "step-up", "csrf": self._csrf()}
+        offer = self._client.post("/passkey/options", data=asked, headers={"Accept": "application/json"}).json()
+        answer = _form(offer["handle"], self._passkey.get(offer["options"]), csrf=self._csrf())
+        return self._client.post("/step-up", data=answer, headers={"Accept": "application/json"}).status_code == 200
+
     def lands(self, path: str) -> str:
         """The path of the page that it leads to."""
         return urlsplit(str(self._client.get(path).url)).path
