@@ -55,8 +55,8 @@ class Noun(Protocol):
     def register(self) -> Callable[[typer.Typer], None]: ...
 
 
-def application(assemble: Assemble, more: Sequence[Noun] = ()) -> typer.Typer:
-    """The program. Import of the nouns is here, so that `leadglass --help` costs little. `more`: nouns from above the doors."""
+def _nouns() -> Sequence[Noun]:
+    """Imported when they are asked for, so that the program starts soon where none is."""
     from leadglass.doors.command import (
         archive,
         backup,
@@ -74,6 +74,26 @@ def application(assemble: Assemble, more: Sequence[Noun] = ()) -> typer.Typer:
         zones,
     )
 
+    return (
+        init,
+        site,
+        zones,
+        contain,
+        device,
+        door,
+        people,
+        events,
+        archive,
+        backup,
+        policy,
+        relations,
+        report,
+        serve,
+    )
+
+
+def application(assemble: Assemble, more: Sequence[Noun] = ()) -> typer.Typer:
+    """The program. `more`: nouns from above the doors."""
     app = typer.Typer(
         name="leadglass",
         help="A secure PACS and PACS gateway.",
@@ -100,25 +120,8 @@ def application(assemble: Assemble, more: Sequence[Noun] = ()) -> typer.Typer:
     ) -> None:
         context.obj = Invocation(assemble, site_dir.resolve() if site_dir else None, as_json)
 
-    for noun in (
-        init,
-        site,
-        zones,
-        contain,
-        device,
-        door,
-        people,
-        events,
-        archive,
-        backup,
-        policy,
-        relations,
-        report,
-        serve,
-    ):
+    for noun in (*_nouns(), *more):
         noun.register(app)
-    for other in more:
-        other.register(app)
     return app
 
 
