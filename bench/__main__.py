@@ -18,7 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import auditing, controls, deciding, finding, ingest, reading, rebuilding, revoking, shift
+from bench import auditing, controls, deciding, finding, ingest, reading, rebuilding, revoking, shift, zoning
 
 PARTS = (
     "ct",
@@ -33,6 +33,7 @@ PARTS = (
     "revocation",
     "audit",
     "shift",
+    "zones",
 )
 
 
@@ -60,6 +61,8 @@ def part(name: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[An
             yield from auditing.runs(arguments.kept, arguments.events)
         case "shift":
             yield shift.shift(scratch)
+        case "zones":
+            yield from zoning.runs(scratch)
         case "revocation":
             yield from revoking.revocations(scratch, arguments.revocations)
 
@@ -74,6 +77,7 @@ def report(name: str, found: list[Any], console: Console) -> None:
         "revocation": revoking.table,
         "audit": auditing.table,
         "shift": shift.table,
+        "zones": zoning.table,
     }
     if name in tables:
         console.print(tables[name](found))
