@@ -338,7 +338,8 @@ def _asked(request: Request) -> dict[str, str | int]:
         case Inquiry():
             return {"about": request.about} if request.about else {}
         case AuditQuestion():
-            return {"who": request.who, "from_ns": request.from_ns, "until_ns": request.until_ns}
+            grant: dict[str, str | int] = {"request": request.grant.request} if request.grant is not None else {}
+            return {"who": request.who, "from_ns": request.from_ns, "until_ns": request.until_ns, **grant}
         case Echo():
             return {}
 

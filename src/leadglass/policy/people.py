@@ -41,6 +41,7 @@ from leadglass.terms import (
     Dossier,
     Echo,
     Factor,
+    Grant,
     Inquiry,
     NotPermitted,
     Offer,
@@ -59,7 +60,7 @@ from leadglass.wire.charset import normalise_for_matching
 
 __all__ = [
     "ACTS", "authorise_person", "confine", "decide_person", "incompatible", "may", "needs_second_person", "needs_step_up",
-    "nothing_seen", "permitted", "recheck", "rechecker", "still_approves", "visible",
+    "nothing_seen", "permitted", "reads_transcript", "recheck", "rechecker", "still_approves", "visible",
 ]  # fmt: skip
 
 STEP_UP_SECONDS = 300
@@ -134,6 +135,8 @@ def decide_person(caller: Caller, request: Request | Proposal, generation: int, 
             raise NotPermitted(f"{caller.name} asks for what only devices do: associations and echoes")
         case Offer():
             return Permit(caller, request.action, may(caller, Act.STUDY_STORE, now_ns), generation)
+        case AuditQuestion(grant=Grant() as grant):
+            return Permit(caller, request.action, reads_transcript(caller, grant, now_ns), generation)
         case AuditQuestion() | Inquiry():
             return Permit(caller, request.action, may(caller, request.action, now_ns), generation)
         case _:
@@ -243,6 +246,13 @@ def nothing_seen(permit: Permit) -> NotPermitted:
 def may(caller: Caller, act: Act, now_ns: int = 0) -> str:
     """The rule that allows an act that is about no study. Raises NotPermitted. Without the time no step-up is fresh."""
     return _rule(caller, act, _facts(caller, act, now_ns), SITE)
+
+
+def reads_transcript(caller: Caller, grant: Grant, now_ns: int) -> str:
+    """The rule by which the caller may read what was done under a grant. Raises NotPermitted."""
+    own = caller.person.id == grant.person
+    about = OfMatter(grant.act, own, grant.roles, decided=caller.person.id in grant.deciders)
+    return _rule(caller, Act.TRANSCRIPT_READ, _facts(caller, Act.TRANSCRIPT_READ, now_ns), about)
 
 
 def still_approves(approver: Person, of: Act, by: Person, now_ns: int) -> str:

@@ -56,6 +56,7 @@ class Act(enum.StrEnum):
     STUDY_FIND = "study-find"
     STUDY_READ = "study-read"
     STUDY_STORE = "study-store"
+    TRANSCRIPT_READ = "transcript-read"  # what somebody did under one grant
 
 
 class Relation(enum.StrEnum):

@@ -10,7 +10,7 @@ from typing import Any
 
 from leadglass.assets.inventory import Inventory
 from leadglass.audit.codec import to_json
-from leadglass.doors.command.audit_questions import breach, disclosures
+from leadglass.doors.command.audit_questions import breach, disclosures, transcript
 from leadglass.doors.command.explaining import explain
 from leadglass.doors.command.people_questions import PEOPLE_QUESTIONS, amber_people
 from leadglass.doors.house import House, Question
@@ -203,6 +203,7 @@ QUESTIONS: Mapping[str, Question] = {
     "revoked": revoked,
     "site": site,
     "status": status,
+    "transcript": transcript,
     "versions": versions,
     **PEOPLE_QUESTIONS,
 }

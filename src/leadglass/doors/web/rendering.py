@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
     from leadglass.doors.web.visit import Visit
 
-# Where to go, and which act lets somebody go there.
-WAYS: tuple[tuple[str, str, Act], ...] = (
-    ("/", "Studies", Act.STUDY_FIND),
-    ("/workstation", "Workstation", Act.LEASE_OPEN),
-    ("/requests", "Requests", Act.ACCESS_REQUEST),
-    ("/review", "Review", Act.GLASS_REVIEW),
-    ("/who", "Who saw what", Act.AUDIT_READ),
-    ("/people", "People", Act.PEOPLE_LIST),
-    ("/devices", "Devices", Act.DEVICE_LIST),
-    ("/explain", "Policy", Act.POLICY_READ),
+# Where to go, and which acts let somebody go there, any of them.
+WAYS: tuple[tuple[str, str, tuple[Act, ...]], ...] = (
+    ("/", "Studies", (Act.STUDY_FIND,)),
+    ("/workstation", "Workstation", (Act.LEASE_OPEN,)),
+    ("/requests", "Requests", (Act.ACCESS_REQUEST, Act.TRANSCRIPT_READ)),
+    ("/review", "Review", (Act.GLASS_REVIEW,)),
+    ("/who", "Who saw what", (Act.AUDIT_READ,)),
+    ("/people", "People", (Act.PEOPLE_LIST,)),
+    ("/devices", "Devices", (Act.DEVICE_LIST,)),
+    ("/explain", "Policy", (Act.POLICY_READ,)),
 )
 
 
@@ -62,7 +62,7 @@ def page(visit: Visit, template: str, facts: Mapping[str, object] | None = None,
 
 def ways_of(visit: Visit) -> list[tuple[str, str]]:
     """Where this person may go: path and name."""
-    return [(path, name) for path, name, act in WAYS if visit.may(act)]
+    return [(path, name) for path, name, acts in WAYS if any(visit.may(act) for act in acts)]
 
 
 def to(path: str) -> Response:
@@ -106,6 +106,12 @@ _DEEDS = {
     "change:refused": "refused",
     "change:abandoned": "failed",
     "request:refused": "refused",
+    "association:admitted": "began",
+    "association:ended": "ended",
+    "instance:conflicted": "held: other bytes under a UID that is taken",
+    "instance:held": "held",
+    "instance:repeated": "repeated",
+    "instance:stored": "done",
     "person:recognised": "succeeded",
     "person:refused": "refused",
 }
