@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from leadglass.audit.transcript import Belongs, Ended, Line, Transcript, ended
 from leadglass.doors.audit_rows import PatientOf, entry_row, moment
@@ -114,14 +115,22 @@ def line_row(line: Line, patient_of: PatientOf) -> dict[str, object]:
     return {"belongs": str(line.belongs), **row, "about": str(event.details.get("about", ""))}
 
 
+def head_lines(head: Mapping[str, Any]) -> Iterator[str]:
+    """For a person at a terminal: what was granted, by whom, and how it ended."""
+    yield f"{head['act']} of {head['who']}, request {head['request']}, asked {head['asked']}: {head['why']}"
+    for each in head["decisions"]:
+        yield f"{each['decision']} by {each['by']}, {each['at']}" + (f": {each['why']}" if each["why"] else "")
+    for name in _NAMED:
+        if head[name]:
+            yield f"{name}: {_listed(head[name])}"
+    by = f" by {head['ended_by']}" if head["ended_by"] else ""
+    yield f"ended: {head['ended']} {head['ended_at']}{by}"
+
+
 def table_rows(head: Mapping[str, object], lines: Iterable[Mapping[str, object]]) -> Iterator[Mapping[str, object]]:
     """For a table: what was granted is its first row and how it ended its last, in the columns of the events between."""
     blank = dict.fromkeys(COLUMNS, "")
-    named = [
-        f"{name} {_listed(head[name])}"
-        for name in ("act", "matter", "purpose", "devices", "studies", "patients", "from", "until")
-        if head[name]
-    ]
+    named = [f"{name} {_listed(head[name])}" for name in _NAMED if head[name]]
     yield {**blank, "belongs": "granted", "at": head["asked"], "who": head["who"], "what": "asked for", "action": head["act"],
            "outcome": head["state"], "reason": "; ".join([*named, f"why {head['why']}"]), "about": head["request"]}  # fmt: skip
     for row in lines:
@@ -131,6 +140,7 @@ def table_rows(head: Mapping[str, object], lines: Iterable[Mapping[str, object]]
            "reason": lacks, "about": head["request"]}  # fmt: skip
 
 
+_NAMED = ("matter", "purpose", "devices", "studies", "patients", "from", "until")
 COLUMNS = (
     "belongs", "at", "who", "device", "what", "action", "patient", "issuer", "study", "instances", "outcome", "rule", "reason", "from",
     "sealed", "about",

@@ -57,6 +57,11 @@ class Reader:
         """The status of any page, after whatever it leads to."""
         return self._client.get(path).status_code
 
+    def page(self, path: str) -> str:
+        """The text of any page, as HTML; "" where it is refused or none."""
+        answer = self._client.get(path)
+        return answer.text if answer.status_code == 200 else ""
+
     def lands(self, path: str) -> str:
         """The path of the page that it leads to."""
         return urlsplit(str(self._client.get(path).url)).path

@@ -15,7 +15,7 @@ from leadglass.doors.audit_rows import columns_of
 from leadglass.doors.command.application import JSON, invocation
 from leadglass.doors.command.exits import Exit, Stopped
 from leadglass.doors.command.output import Output
-from leadglass.doors.transcripts import table_rows
+from leadglass.doors.transcripts import head_lines, table_rows
 
 From = Annotated[str, typer.Option("--from", help="From when, such as 2026-01-31 or 2026-01-31T08:00 (UTC).")]
 Until = Annotated[str, typer.Option("--to", help="Until when, not included.")]
@@ -28,8 +28,15 @@ _DISCLOSURES = {
 }  # fmt: skip
 _BREACH = {"patient": "patient", "issuer": "issuer", "times": "times", "instances": "instances", "studies": "studies",
            "first": "first", "last": "last"}  # fmt: skip
-_TRANSCRIPT = {"at": "when", "who": "who", "device": "at", "action": "action", "what": "what", "study": "study", "outcome": "outcome",
-               "rule": "by rule", "reason": "reason"}  # fmt: skip
+_TRANSCRIPT = {
+    "at": "when",
+    "who": "who",
+    "device": "at",
+    "action": "act",
+    "what": "what",
+    "outcome": "outcome",
+    "reason": "reason",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -93,7 +100,9 @@ def _transcript(
     elif as_json:
         output.table([head, *lines], {}, empty="")
     else:
-        output.table(table_rows(head, lines), _TRANSCRIPT, empty="")
+        for text in head_lines(head):
+            output.say(text)
+        output.table(lines, _TRANSCRIPT, empty="nothing is recorded under this grant")
     if not head["complete"]:
         output.problem(f"the audit search lacks {head['lacks']} events that the journal has", "ask again in a moment")
 
