@@ -217,7 +217,9 @@ def _persons(
     def order(kind: ChangeKind, about: str, arguments: Mapping[str, object]) -> object:
         return ordered(told[0], present.owner_uid, kind, about, arguments)
 
-    desk = Desk(people, site_key.derive("people"), site.name, vouching=(sources, order))
+    desk = Desk(
+        people, site_key.derive("people"), site.name, vouching=(sources, order), limits=lambda: present.site().sessions
+    )
     return PeopleParts(people, desk, lambda: web_address(present.site()), partial(raise_generation, site_dir))
 
 

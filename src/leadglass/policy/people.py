@@ -63,7 +63,6 @@ __all__ = [
     "nothing_seen", "permitted", "reads_transcript", "recheck", "rechecker", "still_approves", "visible",
 ]  # fmt: skip
 
-STEP_UP_SECONDS = 300
 DECIDE_AGAIN_SECONDS = 0.25  # how long a decision about what lasts is believed: revocation acts within a second
 Recheck = Callable[[Sequence[Dossier]], list[bool]]
 
@@ -325,7 +324,7 @@ def _facts(caller: Caller, act: Act, now_ns: int, *, bulk: bool = False) -> Fact
     if not _in_office(caller.person, now_ns):
         raise NotPermitted(f"{caller.name} is disabled, or their time is over: `leadglass people enable {caller.name}`")
     since_ns = now_ns - caller.stepped_up_ns
-    fresh = caller.stepped_up_ns > 0 and 0 <= since_ns <= STEP_UP_SECONDS * 1_000_000_000
+    fresh = caller.stepped_up_ns > 0 and 0 <= since_ns <= caller.step_up_seconds * 1_000_000_000
     return Facts(caller.person.roles, fresh, act in caller.approved, bulk)
 
 
