@@ -19,7 +19,7 @@ from joserfc.jwk import ECKey, OctKey
 
 from leadglass.identity.authority import Authority, KeyKind, new_key
 from leadglass.identity.people.tokens import TOKEN_SECONDS_MAX, Tokens
-from leadglass.terms import Factor, NotIdentified, Peer, Person, Role, fingerprint_of, SignIn
+from leadglass.terms import Factor, NotIdentified, Peer, Person, Role, SignIn, fingerprint_of
 from tests.identity.people.place import KEY, SECOND, Place
 
 SITE = "pacs.hospital.example"
