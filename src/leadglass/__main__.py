@@ -33,6 +33,7 @@ from leadglass.audit.events import COMMAND
 from leadglass.audit.journal.append import JournalWriter
 from leadglass.audit.journal.read import JournalReader, RecoveredJournal
 from leadglass.audit.search import AuditAnswer, AuditSearch
+from leadglass.audit.transcript import Transcript
 from leadglass.doors.blocking import run
 from leadglass.doors.command.application import run_application
 from leadglass.doors.command.changes import Changes, raise_generation
@@ -90,6 +91,8 @@ from leadglass.terms import (
     Subject,
 )
 from leadglass.wire.dataset import Scanner
+
+KEEPER_TAKES_SECONDS_MAX = 2.0  # until a transcript says what the search lacks
 
 log = structlog.get_logger()
 
@@ -222,7 +225,9 @@ def _persons(
     def order(kind: ChangeKind, about: str, arguments: Mapping[str, object]) -> object:
         return ordered(told[0], present.owner_uid, kind, about, arguments)
 
-    desk = Desk(people, site_key.derive("people"), site.name, vouching=(sources, order))
+    desk = Desk(
+        people, site_key.derive("people"), site.name, vouching=(sources, order), limits=lambda: present.site().sessions
+    )
     return PeopleParts(people, desk, lambda: web_address(present.site()), partial(raise_generation, site_dir))
 
 
@@ -281,7 +286,7 @@ class _Archive:
             CommitParts(index, self.segments, keyring, self.reader, self.barrier, self.recovery.recover, limits)
         )
         self.release = Release(index, self.reader, rechecker)
-        self.index, self._site_dir, self._keyring = index, site_dir, keyring
+        self.index, self._site_dir, self._keyring, self._reader = index, site_dir, keyring, journals.reader
         self._search: AuditSearch | None = None
         conflicts = Conflicts(index, self.commit.claims, self.segments, keyring, self.barrier)
         rebuild = Rebuild(site_dir, store, index, keyring, self.barrier, journals.settled)
@@ -291,6 +296,8 @@ class _Archive:
         """Opens the audit search at the first question. Raises StoreFault."""
         if self._search is None:
             self._search = AuditSearch.open(self._site_dir, self._keyring)
+        if request.grant is not None:
+            return Transcript(request, permit, self._search, self._search.lacks(self._reader, KEEPER_TAKES_SECONDS_MAX))
         studies = self.index.studies_of(request.patient) if request.patient is not None else []
         return AuditAnswer(request, permit, self._search, studies)
 
@@ -313,23 +320,23 @@ class _Journals:
     def __init__(
         self, journal: JournalWriter, reader: JournalReader, tell: Callable[[Iterable[Detection]], None]
     ) -> None:
-        self._journal, self._reader, self._tell = journal, reader, tell
+        self._journal, self.reader, self._tell = journal, reader, tell
 
     def before(self, writer: Writer) -> None:
         """The torn tail of an adopted writer's journal is cut before its segments are looked at; a gap is told, never a silence."""
-        found = self._reader.recover(writer)
+        found = self.reader.recover(writer)
         if found.last > found.durable or found.cut_bytes:
             self._tell([_recovered_journal(found)])
 
     def stored(self, writer: bytes) -> Iterable[Location] | None:
-        return self._reader.stored(writer)
+        return self.reader.stored(writer)
 
     def lacks(self, settled: Settled, event: Event) -> None:
         self._journal.append(event)
 
     def settled(self) -> Iterator[Settled]:
         """What stored events say: the fast way to a rebuilt index."""
-        return self._reader.settled()
+        return self.reader.settled()
 
 
 def _recover_one(archive: _Archive, dead: str) -> None:

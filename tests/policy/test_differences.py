@@ -90,3 +90,12 @@ def test_a_promise_that_is_taken_back_and_an_operator_who_comes(tmp_path: Path) 
     file = tmp_path / "leadglass.toml"
     file.write_text(file.read_text().replace('name = "lab"', 'name = "lab"\noperators = ["alice", 1000]'))
     assert list(differences(plain, load(tmp_path))) == ["+ operator 1000", "+ operator alice"]
+
+
+def test_how_long_sign_ins_last(tmp_path: Path) -> None:
+    plain = site(tmp_path, device("CT1"))
+    other = site(tmp_path, device("CT1"), "[sessions]\nidle_lock_minutes = 5\nstep_up_seconds = 60\n")
+    assert list(differences(plain, other)) == [
+        "~ sessions.idle_lock_minutes changes from 10 to 5",
+        "~ sessions.step_up_seconds changes from 300 to 60",
+    ]

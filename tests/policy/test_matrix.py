@@ -110,6 +110,7 @@ def test_the_separations_that_sp_1800_24_asks_for() -> None:
         Act.DEVICE_LIST,
         Act.PEOPLE_LIST,
         Act.POLICY_READ,
+        Act.TRANSCRIPT_READ,
     ]
     audit = {name for name in (*Act, *ChangeKind) if "audit" in name or "event" in name or "journal" in name}
     assert audit == {Act.AUDIT_READ, Act.AUDIT_REPORT}, "nobody edits audit: there is no act and no change that does"

@@ -11,7 +11,6 @@ from leadglass.policy.decide import decide
 from leadglass.policy.evaluation import Facts, OfMatter, OfStudy, Policies, PolicyFault, ask
 from leadglass.policy.people import (
     ACTS,
-    STEP_UP_SECONDS,
     authorise_person,
     decide_person,
     incompatible,
@@ -53,6 +52,7 @@ from leadglass.terms import (
     SecondPersonNeeded,
     StepUpNeeded,
 )
+from leadglass.terms.people import STEP_UP_SECONDS
 from tests.policy.callers import NOW, SECOND, caller, person
 from tests.policy.test_decide import device, flow, site, subject
 
@@ -72,6 +72,18 @@ def treats(who: str, patient: PatientIdentity, relation: Relation = Relation.CAR
 
 
 # ---- requests
+
+
+def test_a_site_may_say_how_long_a_fresh_passkey_counts() -> None:
+    for seconds, since, allowed in ((60, 60, True), (60, 61, False), (900, 900, True)):
+        who = replace(
+            caller(person(Role.SECURITY_OFFICER)), stepped_up_ns=NOW - since * SECOND, step_up_seconds=seconds
+        )
+        try:
+            fresh = bool(may(who, Act.PERSON_RESET, NOW))
+        except StepUpNeeded:
+            fresh = False
+        assert fresh is allowed, (seconds, since)
 
 
 def test_a_query_is_confined_to_what_somebody_is_something_to() -> None:

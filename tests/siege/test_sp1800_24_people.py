@@ -14,7 +14,6 @@ import httpx2
 import pytest
 
 from leadglass.doors.web.pages import PAGES as EVERY_PAGE
-from leadglass.identity.people.sessions import IDLE_LOCK_SECONDS
 from leadglass.lab.corpus import Image
 from leadglass.lab.peers import Received, Session, TurnedAway, associated, committing, getting, querying, storing
 from leadglass.lab.reader import Reader
@@ -241,7 +240,7 @@ def test_t23_a_remote_reader_is_locked_when_idle_and_speaks_no_dimse(
         assert browser.open(studies[1].study_instance_uid) == 200
         person = people.callers["clinician"].person
         session = people.house.desk.sessions(person.id)[0]
-        idle_ns = time.time_ns() - IDLE_LOCK_SECONDS * 1_000_000_000
+        idle_ns = time.time_ns() - people.house.site().sessions.idle_lock_minutes * 60 * 1_000_000_000
         people.house.people.sessions.seen(session.id, idle_ns)
         assert browser.lands(f"/studies/{studies[1].study_instance_uid}") == "/unlock"
         assert people.house.people.sessions.get(session.id).locked  # type: ignore[union-attr]

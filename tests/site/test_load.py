@@ -72,6 +72,8 @@ def test_a_good_file(tmp_path: Path) -> None:
     [
         ('name = "lab"', 'nam = "lab"', 3, "unknown key site.nam", "site.name"),
         ("[limits]\nidle_seconds", "[limits]\nidle_secs", 29, "unknown key limits.idle_secs", "idle_seconds"),
+        ("[limits]\nidle_seconds = 60", "[sessions]\nidle_lock_minutes = 0", 29, "sessions.idle_lock_minutes is no limit: 0", "between 1 and 60"),
+        ("[limits]\nidle_seconds = 60", "[sessions]\nstep_up_seconds = 901", 29, "step_up_seconds is no limit", "between 30 and 900"),
         ('networks = ["10.2.0.0/16"]', 'networks = ["10.1.5.0/24"]', 12, "overlaps", "split"),
         ('why = "it stores"', 'why = ""', 18, "no why", "why ="),
         ('from = ["CT1"]', 'from = ["CT7"]', 20, "unknown 'CT7'", "CT1"),
@@ -229,6 +231,7 @@ def inline(value: Any) -> str:
         "schema = 0x" + "f" * 5000,
         "[limits]\nidle_seconds = nan",
         "[limits]\npdu_length_max_bytes = inf",
+        "[sessions]\nidle_lock_minutes = 2.5",
         "doors" + ".a" * 3000 + " = 1",
         "x = " + "[" * 3000 + "]" * 3000,
         "site = 3\ndoors = [1]\nzones = [[1]]\ndevices = true\nflows = {a = {b = 1}}\nlimits = 1\nroles = 1\nservices = 2",

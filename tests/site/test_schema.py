@@ -8,8 +8,8 @@ from pathlib import Path
 
 from leadglass.policy.proof import prove
 from leadglass.site.load import load
-from leadglass.site.model import Limits
-from leadglass.site.schema import KEYS, LIMIT_RANGES
+from leadglass.site.model import Limits, SessionLimits
+from leadglass.site.schema import KEYS, LIMIT_RANGES, SESSION_RANGES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "site-file.md").read_text(encoding="utf-8")
 
@@ -26,6 +26,17 @@ def test_every_limit_is_a_key_with_its_range_and_its_default() -> None:
             else f"; {int(low)} to {int(high)}. Default {default}."
         )
         assert KEYS[f"limits.{name}"].endswith(plain), name
+
+
+def test_every_limit_of_sessions_is_a_key_with_its_range_and_its_default() -> None:
+    names = [each.name for each in fields(SessionLimits)]
+    assert (
+        names == list(SESSION_RANGES) == [key.removeprefix("sessions.") for key in KEYS if key.startswith("sessions.")]
+    )
+    for name, (low, high) in SESSION_RANGES.items():
+        default = getattr(SessionLimits(), name)
+        assert low <= default <= high and re.search(r"_(minutes|hours|seconds)$", name)
+        assert re.search(rf"[;.] {low} to {high}\. Default {default}\.$", KEYS[f"sessions.{name}"]), name
 
 
 def test_a_limit_carries_its_unit_in_its_name() -> None:

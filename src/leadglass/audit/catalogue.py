@@ -100,7 +100,9 @@ CATALOGUE: Mapping[EventKind, Entry] = {
         "Nothing, after a crash or a power cut; without one, find out who changed the file.",
     ),
     EventKind.PERSON_RECOGNISED: Entry(
-        Severity.NOTICE, "A person proved who they are, at a sign-in, a step-up or an unlock.", _NOTHING
+        Severity.NOTICE,
+        "A person proved who they are, at a sign-in, a step-up or an unlock; or a machine by its certificate, and was given a token.",
+        _NOTHING,
     ),
     EventKind.PERSON_REFUSED: Entry(
         Severity.WARNING,

@@ -182,6 +182,11 @@ def study_token(keyring: Keyring, study_instance_uid: str) -> bytes:
     return _token(keyring, b"study-instance-uid", study_instance_uid)
 
 
+def matter_token(keyring: Keyring, name: str) -> bytes:
+    """What changes are found by that are about a person or a request: stands in the search alone, never in the journal."""
+    return _token(keyring, b"matter", name)
+
+
 def to_json(recorded: Recorded) -> dict[str, object]:
     """What `leadglass events --json` prints: JSON-able, empty facts left out."""
     event = recorded.event

@@ -108,9 +108,11 @@ def person_refused(peer: Peer, claim: SignIn, refusal: Refused | Fault) -> Event
 
 
 def person_recognised(claim: SignIn, caller: Caller) -> Event:
-    """Who it is, by which factors; also of a step-up and of a screen that was unlocked."""
+    """Who it is, by which factors; also of a step-up, of a screen that was unlocked, and of a machine that is given a token."""
     factors = ", ".join(sorted(caller.factors))
-    details = {"method": claim.method, "factors": factors, "session": caller.session}
+    details: dict[str, str | int] = {"method": claim.method, "factors": factors, "session": caller.session}
+    if caller.until_ns:
+        details["until_ns"] = caller.until_ns
     return _by(caller, EventKind.PERSON_RECOGNISED, claim.purpose, f"factors:{claim.method}", details=details)
 
 
@@ -338,7 +340,8 @@ def _asked(request: Request) -> dict[str, str | int]:
         case Inquiry():
             return {"about": request.about} if request.about else {}
         case AuditQuestion():
-            return {"who": request.who, "from_ns": request.from_ns, "until_ns": request.until_ns}
+            grant: dict[str, str | int] = {"request": request.grant.request} if request.grant is not None else {}
+            return {"who": request.who, "from_ns": request.from_ns, "until_ns": request.until_ns, **grant}
         case Echo():
             return {}
 

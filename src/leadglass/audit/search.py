@@ -1,14 +1,17 @@
 """Who saw this patient, and what did this person see? An index over the journal: derived, encrypted, made again when it is lost.
 
-It holds what concerns people and patients and skips what only modalities do. Patients and studies stand in it as keyed tokens; what names them
-stays in the event's own box under its study's key, so that erasure reaches it here too. The keeper feeds it behind a cursor that lies in the
+It holds what concerns people and patients and skips what only modalities do. Patients and studies stand in it as keyed tokens, and so do the
+people and requests that changes are about; what names a patient stays in the event's own box under its study's key, so that erasure reaches it
+here too. The keeper feeds it behind a cursor that lies in the
 same file and moves in the same transaction; every process may read.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +19,15 @@ from typing import Protocol
 
 import apsw
 
-from leadglass.audit.codec import Recorded, decode_event, patient_token, study_token, tokens_in
+from leadglass.audit.codec import Recorded, decode_event, matter_token, patient_token, study_token, tokens_in
 from leadglass.audit.journal.cursors import Cursors
 from leadglass.audit.journal.read import JournalReader
 from leadglass.site.keyring import Keyring
+from leadglass.site.people import fold_name
 from leadglass.terms import (
     AuditQuestion,
     Body,
+    ChangeKind,
     Event,
     EventKind,
     Permit,
@@ -34,7 +39,7 @@ from leadglass.terms import (
 )
 
 FILE = Path("state") / "search.db"
-FORMAT = 1
+FORMAT = 2
 BATCH_EVENTS_MAX = 20_000  # a transaction: a page that many of them touch is written once
 FEEDING_LOG_PAGES = 50_000  # written to the log, 200 MB, before they go to their places: most of them come again
 FEEDING_CACHE_KIB = (
@@ -42,6 +47,8 @@ FEEDING_CACHE_KIB = (
 )
 PAGE_ROWS_MAX = 200
 BUSY_SECONDS = 10.0
+LACKS_COUNTED_MAX = 10_000
+LACKS_LOOK_SECONDS = 0.05
 FOREVER_NS = (1 << 63) - 1
 
 # What a person, or a device in a person's hand, did or tried; who stored something is found in the archive itself.
@@ -49,6 +56,20 @@ SEARCHED = frozenset(
     {
         EventKind.CHANGE_ABANDONED, EventKind.CHANGE_COMPLETED, EventKind.CHANGE_REFUSED, EventKind.PERSON_RECOGNISED,
         EventKind.PERSON_REFUSED, EventKind.RELEASE_ENDED, EventKind.RELEASE_STARTED, EventKind.REQUEST_REFUSED,
+    }
+)  # fmt: skip
+# What somebody who sits at a device does by it stands in it too; those are looked up by who did it, never by a patient.
+BY_SOMEBODY = frozenset(
+    {
+        EventKind.ASSOCIATION_ADMITTED, EventKind.ASSOCIATION_ENDED, EventKind.INSTANCE_CONFLICTED, EventKind.INSTANCE_HELD,
+        EventKind.INSTANCE_REPEATED, EventKind.INSTANCE_STORED,
+    }
+)  # fmt: skip
+CHANGES = frozenset({EventKind.CHANGE_ABANDONED, EventKind.CHANGE_COMPLETED, EventKind.CHANGE_REFUSED})
+OF_PEOPLE = frozenset(
+    {
+        ChangeKind.ACCESS_APPROVE, ChangeKind.ACCESS_CANCEL, ChangeKind.PERSON_DISABLE, ChangeKind.PERSON_ENABLE, ChangeKind.PERSON_RESET,
+        ChangeKind.PERSON_VOUCH, ChangeKind.ROLE_GRANT, ChangeKind.ROLE_REVOKE, ChangeKind.SESSION_END,
     }
 )  # fmt: skip
 SEEN = ("release:started", "release:ended")  # the kinds by which images or their names left
@@ -169,7 +190,7 @@ class AuditSearch:
             with self._lock, self._connection:
                 about = list[tuple[bytes, int, int, str, str]]()
                 for recorded in batch:
-                    if recorded.event.kind in SEARCHED:
+                    if _searched(recorded.event):
                         about += self._inserted(recorded)
                 about.sort()  # so that each page of the tree is come to once
                 self._connection.executemany("INSERT INTO about VALUES(?,?,?,?,?)", about)
@@ -185,10 +206,12 @@ class AuditSearch:
         what = (actor, event.kind, event.action, event.outcome)
         row = (recorded.at_ns, *what, recorded.writer, recorded.sequence, recorded.body)
         db.execute("INSERT OR IGNORE INTO events VALUES(NULL,?,?,?,?,?,?,?,?)", row)
-        if db.changes():
-            number = db.last_insert_rowid()
-            for token in tokens_in(recorded.body):
-                yield token, recorded.at_ns, number, actor, event.kind
+        if not db.changes():  # read before
+            return
+        number = db.last_insert_rowid()
+        tokens = tokens_in(recorded.body) if event.kind in SEARCHED else frozenset()
+        for token in tokens | _matters(event, self._keyring):
+            yield token, recorded.at_ns, number, actor, event.kind
 
     # ---- asking
 
@@ -228,6 +251,50 @@ class AuditSearch:
         )
         return self._entries(rows)
 
+    def by_following(self, actor: str, after: tuple[int, int], until_ns: int) -> list[Entry]:
+        """A page of what somebody did, oldest first, beyond `after` and before `until_ns`."""
+        rows = self._all(
+            "SELECT at_ns, id, body FROM events WHERE actor = ? AND at_ns < ? AND (at_ns, id) > (?, ?) ORDER BY at_ns, id LIMIT ?",
+            (actor, until_ns, *after, PAGE_ROWS_MAX),
+        )
+        return list(self._entries(rows))
+
+    def about_following(self, tokens: Sequence[bytes], after: tuple[int, int], until_ns: int) -> list[Entry]:
+        """As `by_following`, of what concerns these."""
+        rows = self._all(
+            "SELECT e.at_ns, e.id, e.body FROM events e WHERE e.id IN (SELECT id FROM about WHERE token IN"
+            " (SELECT unhex(value) FROM json_each(?)) AND at_ns < ? AND (at_ns, id) > (?, ?) ORDER BY at_ns, id LIMIT ?)"
+            " ORDER BY e.at_ns, e.id",
+            (json.dumps([token.hex() for token in tokens]), until_ns, *after, PAGE_ROWS_MAX),
+        )
+        return list(self._entries(rows))
+
+    def begun(self, actor: str, span: Span) -> dict[str, int]:
+        """By action, how much somebody began in that time that did not end in it: releases and associations."""
+        rows = self._all(
+            "SELECT action, sum(kind IN ('release:started', 'association:admitted')) - sum(kind IN ('release:ended', 'association:ended'))"
+            " FROM events WHERE actor = ? AND at_ns >= ? AND at_ns < ? GROUP BY action",
+            (actor, span.from_ns, span.until_ns),
+        )
+        return {action: count for action, count in rows if count > 0}
+
+    def matters(self, names: Iterable[str]) -> tuple[bytes, ...]:
+        """What changes are searched by that are about these people or requests: names, and ids of requests."""
+        return tuple(matter_token(self._keyring, fold_name(each)) for each in names)
+
+    def lacks(self, journal: JournalReader, seconds: float) -> int:
+        """How many events that are durable now it does not have yet, after waiting so long for the keeper; at most LACKS_COUNTED_MAX are counted."""
+        since = self._place()
+        after = since.after(itertools.islice(journal.read(since), LACKS_COUNTED_MAX))
+        end = time.monotonic() + seconds
+        while True:
+            place = self._place()
+            here = {writer: place[writer].sequence if writer in place else 0 for writer in after}
+            missing = sum(max(0, cursor.sequence - here[writer]) for writer, cursor in after.items())
+            if not missing or time.monotonic() >= end:
+                return missing
+            time.sleep(LACKS_LOOK_SECONDS)
+
     def _entries(self, rows: Sequence[tuple]) -> Iterator[Entry]:  # type: ignore[type-arg]
         for at_ns, number, body in rows:
             event, sealed = decode_event(body, self._keyring)
@@ -248,6 +315,20 @@ class AuditSearch:
 
     def _one(self, statement: str) -> tuple | None:  # type: ignore[type-arg]
         return next(iter(self._all(statement)), None)
+
+
+def _searched(event: Event) -> bool:
+    return event.kind in SEARCHED or (event.kind in BY_SOMEBODY and "person" in event.details)
+
+
+def _matters(event: Event, keyring: Keyring) -> frozenset[bytes]:
+    """A request's asking is found by its id, which is the change's; every other change by whom or which request it is about."""
+    if event.kind not in CHANGES:
+        return frozenset()
+    if event.action == ChangeKind.ACCESS_REQUEST:
+        return frozenset({matter_token(keyring, str(event.details.get("change", "")))})
+    about = fold_name(str(event.details.get("about", "")))
+    return frozenset({matter_token(keyring, about)} if event.action in OF_PEOPLE else ())
 
 
 def actor_of(event: Event) -> str:

@@ -72,6 +72,11 @@ class Reader:
         answer = _form(offer["handle"], self._passkey.get(offer["options"]), csrf=self._csrf())
         return self._client.post("/step-up", data=answer, headers={"Accept": "application/json"}).status_code == 200
 
+    def page(self, path: str) -> str:
+        """The text of any page, as HTML; "" where it is refused or none."""
+        answer = self._client.get(path)
+        return answer.text if answer.status_code == 200 else ""
+
     def lands(self, path: str) -> str:
         """The path of the page that it leads to."""
         return urlsplit(str(self._client.get(path).url)).path

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from leadglass.policy.flows import Grant, compiled
-from leadglass.site.model import DirectorySettings, Flow, ProviderSettings, Site
+from leadglass.site.model import DirectorySettings, Flow, ProviderSettings, SessionLimits, Site
 from leadglass.terms import Action, Device
 from leadglass.wire.uids import keyword_of_class
 
@@ -27,6 +27,9 @@ def differences(old: Site, new: Site) -> Iterator[str]:
     yield from _listed("zone", _zones(old), _zones(new))
     yield from _promises(old, new)
     yield from _sources(old, new)
+    for key in fields(SessionLimits):
+        if (now := getattr(new.sessions, key.name)) != (was := getattr(old.sessions, key.name)):
+            yield f"~ sessions.{key.name} changes from {was} to {now}"
     if old.doors != new.doors:
         yield "~ doors change at the next start"
     if old.notices != new.notices:

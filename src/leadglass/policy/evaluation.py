@@ -20,7 +20,7 @@ from leadglass.terms import Act, Fault, Relation, Role
 POLICY_FILES = ("roles.cedar", "separation.cedar")
 ANSWERS_REMEMBERED_MAX = 16_384
 STUDY_ACTS = frozenset((Act.STUDY_ERASE, Act.STUDY_EXPORT, Act.STUDY_FIND, Act.STUDY_READ))
-MATTER_ACTS = frozenset((Act.ACCESS_APPROVE, Act.GLASS_REVIEW))
+MATTER_ACTS = frozenset((Act.ACCESS_APPROVE, Act.GLASS_REVIEW, Act.TRANSCRIPT_READ))
 ACCOUNT_ACTS = frozenset((Act.PERSON_ADD, Act.PERSON_DISABLE, Act.PERSON_RESET, Act.ROLE_GRANT))
 _ASKER, _OTHER = "asker", "other"
 
@@ -50,11 +50,15 @@ class OfSite:
 
 @dataclass(frozen=True, slots=True)
 class OfMatter:
-    """What another decides about: the act it would allow, whether it is the asker's own, and the roles of whose it is."""
+    """What another decides about: the act it would allow, whether it is the asker's own, and the roles of whose it is.
+
+    `decided`: by the asker.
+    """
 
     act: str
     own: bool
     roles: frozenset[Role] = frozenset()
+    decided: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +168,11 @@ def _entities(facts: Facts, about: Matter) -> str:
         case OfStudy(relations, modalities):
             own = {"relations": sorted(relations), "modalities": sorted(modalities)}
             entities.append(_entity("Study", "this", own))
-        case OfMatter(act, own_matter, roles):
+        case OfMatter(act, own_matter, roles, decided):
             entities += _others(own_matter, roles)
-            entities.append(_entity("Matter", "this", {"act": act, "by": {"__entity": _person(own_matter)}}))
+            deciders = [{"__entity": _person(True)}] if decided else []
+            matter = {"act": act, "by": {"__entity": _person(own_matter)}, "deciders": deciders}
+            entities.append(_entity("Matter", "this", matter))
         case OfAccount(own_account, roles):
             entities += _others(own_account, frozenset())
             account = {"holder": {"__entity": _person(own_account)}, "roles": sorted(roles)}

@@ -99,6 +99,7 @@ def _abouts(act: Act) -> Iterator[Matter]:
             yield OfSite()
         elif kind is OfMatter:
             yield from (OfMatter(of, False) for of in Act)
+            yield OfMatter("", False, decided=True)
             yield from (OfMatter("", False, frozenset({role})) for role in Role)
         elif kind is OfAccount:
             yield from (OfAccount(False, frozenset({role})) for role in Role)

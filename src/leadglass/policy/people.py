@@ -41,6 +41,7 @@ from leadglass.terms import (
     Dossier,
     Echo,
     Factor,
+    Grant,
     Inquiry,
     NotPermitted,
     Offer,
@@ -59,10 +60,9 @@ from leadglass.wire.charset import normalise_for_matching
 
 __all__ = [
     "ACTS", "authorise_person", "confine", "decide_person", "incompatible", "may", "needs_second_person", "needs_step_up",
-    "nothing_seen", "permitted", "recheck", "rechecker", "still_approves", "still_may", "visible",
+    "nothing_seen", "permitted", "reads_transcript", "recheck", "rechecker", "still_approves", "still_may", "visible",
 ]  # fmt: skip
 
-STEP_UP_SECONDS = 300
 DECIDE_AGAIN_SECONDS = 0.25  # how long a decision about what lasts is believed: revocation acts within a second
 Recheck = Callable[[Sequence[Dossier]], list[bool]]
 
@@ -136,6 +136,8 @@ def decide_person(caller: Caller, request: Request | Proposal, generation: int, 
             raise NotPermitted(f"{caller.name} asks for what only devices do: associations and echoes")
         case Offer():
             return Permit(caller, request.action, may(caller, Act.STUDY_STORE, now_ns), generation)
+        case AuditQuestion(grant=Grant() as grant):
+            return Permit(caller, request.action, reads_transcript(caller, grant, now_ns), generation)
         case AuditQuestion() | Inquiry():
             return Permit(caller, request.action, may(caller, request.action, now_ns), generation)
         case _:
@@ -247,6 +249,13 @@ def may(caller: Caller, act: Act, now_ns: int = 0) -> str:
     return _rule(caller, act, _facts(caller, act, now_ns), SITE)
 
 
+def reads_transcript(caller: Caller, grant: Grant, now_ns: int) -> str:
+    """The rule by which the caller may read what was done under a grant. Raises NotPermitted."""
+    own = caller.person.id == grant.person
+    about = OfMatter(grant.act, own, grant.roles, decided=caller.person.id in grant.deciders)
+    return _rule(caller, Act.TRANSCRIPT_READ, _facts(caller, Act.TRANSCRIPT_READ, now_ns), about)
+
+
 def still_approves(approver: Person, of: Act, by: Person, now_ns: int) -> str:
     """The rule by which who approved could do so today, passkey or not; asked when what was approved is done. "" where there is none."""
     if not _in_office(approver, now_ns):
@@ -325,7 +334,7 @@ def _facts(caller: Caller, act: Act, now_ns: int, *, bulk: bool = False) -> Fact
     if not _in_office(caller.person, now_ns):
         raise NotPermitted(f"{caller.name} is disabled, or their time is over: `leadglass people enable {caller.name}`")
     since_ns = now_ns - caller.stepped_up_ns
-    fresh = caller.stepped_up_ns > 0 and 0 <= since_ns <= STEP_UP_SECONDS * 1_000_000_000
+    fresh = caller.stepped_up_ns > 0 and 0 <= since_ns <= caller.step_up_seconds * 1_000_000_000
     return Facts(caller.person.roles, fresh, act in caller.approved, bulk)
 
 

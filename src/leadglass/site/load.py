@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from leadglass.site.document import Document, Reader, SiteInvalid, Values, nearest
 from leadglass.site.fitting import Places, misfits
@@ -25,6 +26,7 @@ from leadglass.site.model import (
     Notices,
     OnDemand,
     Service,
+    SessionLimits,
     Site,
     Test,
     WebDoor,
@@ -32,7 +34,7 @@ from leadglass.site.model import (
     Zone,
     name_problem,
 )
-from leadglass.site.schema import DEVICE_KEYS, KEYS, LIMIT_RANGES, RECORD
+from leadglass.site.schema import DEVICE_KEYS, KEYS, LIMIT_RANGES, RECORD, SESSION_RANGES
 from leadglass.site.sources import directories, providers, reference_to_secret
 from leadglass.terms import Action, Device
 from leadglass.wire.uids import storage_class_of, uid_problem
@@ -110,7 +112,8 @@ class _Builder(Values):
             flows=flows,
             tests=tuple(self._tests()),
             never=tuple(self._never()),
-            limits=self._limits(),
+            limits=Limits(**self._bounded("limits", Limits, LIMIT_RANGES)),
+            sessions=SessionLimits(**self._bounded("sessions", SessionLimits, SESSION_RANGES)),
             operators=self.words("site.operators", numbers=True),
             roles=self.table("roles"),
             notices=Notices(self._mail(), self._webhook()),
@@ -439,12 +442,15 @@ class _Builder(Values):
         secret = reference_to_secret(self, where, "secret") if self.get(f"{where}.secret") else ""
         return Webhook(url, secret, self.text(f"{where}.authority", ""))
 
-    def _limits(self) -> Limits:
+    def _bounded(
+        self, table: str, kind: type[Limits | SessionLimits], ranges: Mapping[str, tuple[float, float]]
+    ) -> dict[str, Any]:
+        """Of a table of numbers those that are given and within their bounds."""
         values: dict[str, int | float] = {}
-        for known in fields(Limits):
-            key = f"limits.{known.name}"
+        for known in fields(kind):
+            key = f"{table}.{known.name}"
             value = self.get(key)
-            low, high = LIMIT_RANGES[known.name]
+            low, high = ranges[known.name]
             if value is None:
                 continue
             whole = known.type == "int"
@@ -454,4 +460,4 @@ class _Builder(Values):
                 self.bad(key, f"{key} is no limit: {value}", f"between {low:g} and {high:g}")
             else:
                 values[known.name] = value if whole else float(value)
-        return Limits(**values)  # type: ignore[arg-type]
+        return values

@@ -67,6 +67,16 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """How long people's sign-ins last. `provider_hours`: of one that a provider vouched for, which may have ended the account meanwhile."""
+
+    idle_lock_minutes: int = 10
+    session_hours: int = 12
+    provider_hours: int = 8
+    step_up_seconds: int = 300
+
+
+@dataclass(frozen=True, slots=True)
 class DimseDoor:
     """`listen` of [doors.dimse], and how many processes serve it."""
 
@@ -303,6 +313,7 @@ class Site:
     tests: tuple[Test, ...]
     never: tuple[Never, ...]
     limits: Limits
+    sessions: SessionLimits = SessionLimits()
     operators: tuple[str, ...] = ()
     roles: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     notices: Notices = Notices()

@@ -94,6 +94,10 @@ KEYS: Mapping[str, str] = {
     "directories.*.roles": 'Which role a group gives: { "DISTINGUISHED NAME" = "radiologist" }; whoever is in none of them does not get in; required.',
     "directories.*.authority": "PEM file, from the site's directory, of who vouches for its TLS certificate. Default the system's authorities.",
     "directories.*.poll_seconds": "How often it is asked whether people are still there; 5 to 86400. Default 60.",
+    "sessions.idle_lock_minutes": "A screen that nobody used for so long is locked; one gesture with a passkey opens it again; 1 to 60. Default 10.",
+    "sessions.session_hours": "A sign-in ends so long after it, whatever happens; 1 to 24. Default 12.",
+    "sessions.provider_hours": "A sign-in that an OpenID provider vouched for ends so long after it, and the provider is asked anew: it may have ended the account meanwhile; 1 to 24. Default 8.",
+    "sessions.step_up_seconds": "How long a fresh passkey counts for what demands one; 30 to 900. Default 300.",
     "limits.associations_max": "Connections to the DIMSE door at once, over all workers; 1 to 100000. Default 1000.",
     "limits.associations_per_address_max": "Connections of one address at once; 1 to 100000. Default 64.",
     "limits.associations_per_zone_max": "Connections from the networks of one zone at once, so that a storm there leaves room for the others; 1 to 100000. Default 600.",
@@ -117,6 +121,13 @@ KEYS: Mapping[str, str] = {
 
 DEVICE_KEYS = frozenset(key for key in KEYS if key.startswith(("devices.", "flows.")))  # of a file in devices.d
 RECORD = ("owner", "maker", "model", "software", "location", "criticality", "end_of_support")
+
+SESSION_RANGES: Mapping[str, tuple[float, float]] = {
+    "idle_lock_minutes": (1, 60),
+    "session_hours": (1, 24),
+    "provider_hours": (1, 24),
+    "step_up_seconds": (30, 900),
+}
 
 LIMIT_RANGES: Mapping[str, tuple[float, float]] = {
     "associations_max": (1, 100_000),

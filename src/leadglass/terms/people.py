@@ -56,6 +56,7 @@ class Act(enum.StrEnum):
     STUDY_FIND = "study-find"
     STUDY_READ = "study-read"
     STUDY_STORE = "study-store"
+    TRANSCRIPT_READ = "transcript-read"  # what somebody did under one grant
 
 
 class Relation(enum.StrEnum):
@@ -115,11 +116,14 @@ class Related:
     source: str = ""
 
 
+STEP_UP_SECONDS = 300  # where the site does not say another
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """A person at a door, signed in. `session`: its public id, no secret. `peer.certificate`: of the workstation, where it has one.
 
-    `stepped_up_ns`: when the last fresh passkey was, Unix nanoseconds, 0: never. `related`: what is in force for them now.
+    `stepped_up_ns`: when the last fresh passkey was, Unix nanoseconds, 0: never; it counts for `step_up_seconds`. `related`: what is in force for them now.
     `approved`: acts that somebody else approved for this person and that are in their window now, with the request's id.
     `session_hint`: at a sign-in, what the provider that vouched calls its own session of that browser.
     `until_ns`: at a workstation, when lease, session or account end by themselves, Unix nanoseconds; 0: it is asked anew with each request.
@@ -135,6 +139,7 @@ class Caller:
     exactly: frozenset[str] = frozenset()  # digests of what was approved for them: of changes, one each
     session_hint: str = ""
     until_ns: int = 0
+    step_up_seconds: int = STEP_UP_SECONDS
 
     @property
     def actor(self) -> str:
@@ -159,9 +164,9 @@ class SignIn:
     """
 
     name: str
-    method: str  # passkey, password, recovery, oidc, ldap
+    method: str  # passkey, password, recovery, oidc, ldap; certificate for a machine's token
     browser: str = ""
-    purpose: str = "sign-in"  # or "step-up", "unlock": then `session` says of which session
+    purpose: str = "sign-in"  # or "token"; or "step-up", "unlock": then `session` says of which session
     session: str = ""
     evidence: Mapping[str, object] = field(default_factory=dict, repr=False)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from leadglass.terms.parties import Operator, PatientIdentity, Peer
-from leadglass.terms.people import EVERY_STUDY, Act, Caller, StudyRule
+from leadglass.terms.people import EVERY_STUDY, Act, Caller, Role, StudyRule
 
 
 class Action(enum.StrEnum):
@@ -180,8 +180,28 @@ class Commitment:
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """One request for access, as the register knows it: whose it is, for which act, and who decided it (`deciders`: people's ids).
+
+    `roles`: of whoever asked. Times are Unix nanoseconds: of the asking, and its window as far as it was open, empty where it never was.
+    """
+
+    request: str
+    person: str
+    name: str
+    roles: frozenset[Role]
+    act: Act
+    deciders: Mapping[str, str]  # id to name
+    asked_ns: int
+    from_ns: int
+    until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class AuditQuestion:
     """Who saw this patient (`patient`), or what did this one do (`who`, as events name actors)? From when to when, Unix nanoseconds.
+
+    `grant`: what was done under this one, and how it went with it; then its times count.
 
     `report`: for somebody outside, as a disclosure or breach report is.
     """
@@ -192,9 +212,12 @@ class AuditQuestion:
     from_ns: int = 0
     until_ns: int = (1 << 63) - 1
     report: bool = False
+    grant: Grant | None = None
 
     @property
     def action(self) -> Act:
+        if self.grant is not None:
+            return Act.TRANSCRIPT_READ
         return Act.AUDIT_REPORT if self.report else Act.AUDIT_READ
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import itertools
 import json
 import socket
 import ssl
@@ -9,14 +11,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from leadglass.doors.web.connection import HEAD_LENGTH_MAX_BYTES
 from leadglass.doors.web.security import BODY_LENGTH_MAX_BYTES, CONTENT_SECURITY_POLICY
+from leadglass.identity.people.tokens import TOKEN_SECONDS_MAX, Tokens
 from leadglass.lab.authenticator import Authenticator
+from leadglass.site.sitekey import SiteKey
+from leadglass.site.write import load_proven
+from leadglass.terms import Peer, fingerprint_of
 from tests.interop.test_people import rows
 from tests.running import RunningSite, running, until
 
@@ -284,6 +293,105 @@ def test_metrics_are_for_a_machine_with_a_name(doors: Doors) -> None:
         assert machine.get("/people").status_code == 303, "a certificate is no session"
         rows(doors.site, "people", "disable", "prometheus", "--reason", "retired")
         assert machine.get("/metrics").status_code == 401
+
+
+@pytest.fixture(scope="module")
+def sticks(doors: Doors) -> dict[str, Path]:
+    """Certificates of two machines, each a service account's, by the account's name."""
+    made = {}
+    for device, account in (("PROM2", "scraper"), ("PROM3", "scraper3")):
+        stick = made[account] = doors.site.directory.parent / f"stick-{device}"
+        where = ("--ae", device, "--network", "127.0.0.0/8", "--may", "echo", "--out", str(stick))
+        rows(doors.site, "device", "enroll", device, *where)
+        named = ("--role", "service-account", "--certificate", str(stick / "client.pem"), "--why", "a test")
+        rows(doors.site, "people", "add", account, *named)
+    return made
+
+
+@contextmanager
+def machine(doors: Doors, stick: Path | None) -> Iterator[httpx2.Client]:
+    """A program at the TLS door, with a certificate or none. Each from an address of its own: its refusals are told one by one."""
+    verify = ssl.create_default_context(cafile=str(doors.site.directory / "ca" / "serving-ca.pem"))
+    if stick is not None:
+        verify.load_cert_chain(stick / "client.pem", stick / "client.key")
+    transport = httpx2.HTTPTransport(verify=verify, trust_env=False, local_address=f"127.9.0.{next(_desks)}")
+    with httpx2.Client(base_url=doors.https, transport=transport, timeout=30) as client:
+        yield client
+
+
+_desks = itertools.count(1)
+
+
+def asked(client: httpx2.Client, token: str, scheme: str = "Bearer") -> int:
+    answer = client.get("/metrics", headers={"Authorization": f"{scheme} {token}"})
+    assert answer.status_code != 401 or answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+    return answer.status_code
+
+
+def test_a_token_for_a_machine_with_its_certificate_alone(doors: Doors, sticks: dict[str, Path]) -> None:
+    with machine(doors, sticks["scraper"]) as mine, machine(doors, sticks["scraper3"]) as other:
+        given = mine.post("/machine/token")
+        assert given.status_code == 200 and given.headers["cache-control"] == "no-store", given.text
+        told = given.json()
+        token = told["access_token"]
+        assert (told["token_type"], told["expires_in"]) == ("Bearer", 300)
+        assert asked(mine, token) == 200 and asked(mine, token, "bearer") == 200
+        assert asked(other, token) == 401, "another certificate"
+        with machine(doors, None) as bare:
+            assert asked(bare, token) == 401, "no certificate"
+            assert bare.post("/machine/token").status_code == 401
+        for wrong in (".", "x.y.z", token[:-4] + "AAAA"):
+            assert asked(mine, wrong) == 401, "who presents one is its token, whatever their certificate"
+        assert asked(mine, token, "Basic") == 401
+        assert mine.get("/people", headers={"Authorization": f"Bearer {token}"}).status_code == 303, "no page of people"
+        assert mine.post("/machine/token", headers={"Origin": "https://else.example"}).status_code == 403
+    (listed,) = [row for row in rows(doors.site, "people", "sessions", "scraper") if row["session"] == told["session"]]
+    assert listed["person"] == "scraper"
+    (minted,) = [row for row in events(doors, "person:recognised") if row["actor"] == "person:scraper"]
+    assert (minted["action"], minted["details"]["session"]) == ("token", told["session"])
+    assert 0 < minted["details"]["until_ns"] - time.time_ns() <= 300 * 1_000_000_000
+    reasons = [row["reason"] for row in events(doors, "person:refused")]
+    for said in ("belongs to another certificate", "none was presented", "is not ours", "no Bearer token"):
+        assert any(said in reason for reason in reasons), (said, reasons)
+
+
+def test_a_token_that_is_revoked_or_given_back(doors: Doors, sticks: dict[str, Path]) -> None:
+    with machine(doors, sticks["scraper"]) as mine:
+        first, second = (mine.post("/machine/token").json() for _ in range(2))
+        assert asked(mine, first["access_token"]) == asked(mine, second["access_token"]) == 200
+        rows(doors.site, "people", "sessions", "scraper", "--end", first["session"], "--why", "a stolen token")
+        assert asked(mine, first["access_token"]) == 401 and asked(mine, second["access_token"]) == 200
+        back = {"Authorization": f"Bearer {second['access_token']}"}
+        assert mine.post("/machine/token/end").status_code == 400, "a certificate is no token"
+        assert mine.post("/machine/token/end", headers=back).status_code == 200
+        assert asked(mine, second["access_token"]) == mine.post("/machine/token/end", headers=back).status_code == 401
+    ends = [row for row in events(doors, "change:completed") if row["action"] == "session-end"]
+    assert [row["actor"] for row in ends if row["details"]["about"] == "scraper"][-1] == "person:scraper"
+
+
+def test_a_token_that_is_over(doors: Doors, sticks: dict[str, Path]) -> None:
+    """As the site itself made it, five minutes ago."""
+    directory = doors.site.directory
+    key = SiteKey.open(load_proven(directory).key, directory).derive("people")
+    stick = sticks["scraper"]
+    der = x509.load_pem_x509_certificate((stick / "client.pem").read_bytes()).public_bytes(Encoding.DER)
+    with machine(doors, stick) as mine:
+        told = mine.post("/machine/token").json()
+        person = json.loads(base64.urlsafe_b64decode(told["access_token"].split(".")[1] + "=="))["sub"]
+        fingerprint = fingerprint_of(Peer("", 0, "web", der))
+        tokens, ago = Tokens(key, load_proven(directory).name), TOKEN_SECONDS_MAX * 1_000_000_000
+        for since, status in ((0, 200), (ago + 1_000_000_000, 401)):
+            made, _ = tokens.make(person, told["session"], fingerprint, time.time_ns() - since)
+            assert asked(mine, made) == status
+    assert "the token is over" in events(doors, "person:refused")[-1]["reason"]
+
+
+def test_a_token_of_an_account_that_is_disabled(doors: Doors, sticks: dict[str, Path]) -> None:
+    with machine(doors, sticks["scraper3"]) as mine:
+        token = mine.post("/machine/token").json()["access_token"]
+        assert asked(mine, token) == 200
+        rows(doors.site, "people", "disable", "scraper3", "--reason", "retired")
+        assert asked(mine, token) == mine.post("/machine/token").status_code == 401
 
 
 # ---- a session

@@ -13,6 +13,7 @@ from leadglass.identity.people.desk import Desk
 from leadglass.identity.people.passkeys import Origin
 from leadglass.identity.people.passwords import Passwords
 from leadglass.lab.authenticator import Authenticator
+from leadglass.site.model import SessionLimits
 from leadglass.site.people import People
 from leadglass.site.register import Register
 from leadglass.terms import Caller, Peer, Person, Role, SignIn
@@ -39,6 +40,7 @@ class Clock:
 class Place:
     register: Register
     clock: Clock = field(default_factory=Clock)
+    limits: SessionLimits = field(default_factory=SessionLimits)
 
     def __post_init__(self) -> None:
         self.people = People(self.register)
@@ -49,7 +51,14 @@ class Place:
         return cls(Register.open(directory / "register.db", bytes(32)))
 
     def another_process(self) -> Desk:
-        return Desk(self.people, KEY, "pacs.hospital.example", clock=self.clock, passwords=Passwords(**QUICK))
+        return Desk(
+            self.people,
+            KEY,
+            "pacs.hospital.example",
+            clock=self.clock,
+            passwords=Passwords(**QUICK),
+            limits=lambda: self.limits,
+        )
 
     def person(self, name: str = "reader", *roles: Role, **facts: Any) -> Person:
         person = Person(secrets.token_hex(16), name, name.title(), frozenset(roles or (Role.RADIOLOGIST,)), **facts)

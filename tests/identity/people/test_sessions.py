@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 
 from leadglass.identity.people.sessions import (
-    IDLE_LOCK_SECONDS,
     SEEN_EVERY_SECONDS,
-    SESSION_HOURS_MAX,
     SESSIONS_PER_PERSON_MAX,
     Locked,
 )
 from leadglass.site.access import AccessRequest, Decision, Glass, Lease
-from leadglass.terms import Act, NotIdentified, PatientIdentity, Related, Relation, Role
+from leadglass.site.model import SessionLimits
+from leadglass.terms import Act, Factor, NotIdentified, PatientIdentity, Related, Relation, Role
 from tests.identity.people.place import ORIGIN, PASSWORD, SECOND, Place, by_password, peer
+
+IDLE_LOCK_SECONDS, SESSION_HOURS_MAX = 60 * SessionLimits().idle_lock_minutes, SessionLimits().session_hours
 
 
 @pytest.fixture
@@ -149,6 +150,39 @@ def test_a_session_ends_after_its_hours(place: Place) -> None:
     over(place, token, "ended after 12 h")
     with pytest.raises(NotIdentified, match="ended after"):
         place.desk.recognise(peer(), place.claim(device, "unlock", caller.session))
+
+
+def test_what_the_site_says_of_sessions_holds_at_once_and_lengthens_none(place: Place) -> None:
+    device = place.passkey(place.person())
+    token, caller = place.signed_in(device)
+    place.clock.wait(119)
+    place.limits = SessionLimits(idle_lock_minutes=2, session_hours=1, step_up_seconds=60)
+    assert place.desk.caller(token, peer(), "browser").step_up_seconds == 60
+    place.clock.wait(120)
+    with pytest.raises(Locked):
+        place.desk.caller(token, peer(), "browser")
+    place.limits = SessionLimits(idle_lock_minutes=60)
+    place.desk.recognise(peer(), place.claim(device, "unlock", caller.session))
+    place.clock.wait(3500)
+    assert place.desk.caller(token, peer(), "browser")
+    place.limits = SessionLimits(idle_lock_minutes=60, session_hours=1)
+    over(place, token, "ended after 1 h")
+    assert place.desk.sessions(caller.person.id) == [], "nor is it listed"
+    token, _ = place.signed_in(device)
+    place.limits = SessionLimits(idle_lock_minutes=60, session_hours=24)
+    place.clock.wait(3600)
+    over(place, token, "ended after 1 h")
+
+
+def test_whom_a_provider_vouched_for_is_asked_about_again(place: Place) -> None:
+    person = place.person(source="oidc:hospital")
+    vouched = replace(place.desk.as_if_here(person, peer()), factors=frozenset({Factor.PROVIDER}))
+    token, _ = place.desk.open_session(vouched, "browser")
+    for _ in range(SessionLimits().provider_hours * 12 - 1):
+        place.clock.wait(300)
+        place.desk.caller(token, peer(), "browser")
+    place.clock.wait(300)
+    over(place, token, "ended after 8 h")
 
 
 def test_who_loses_a_right_is_out_at_the_next_look(place: Place) -> None:

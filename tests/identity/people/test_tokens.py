@@ -19,7 +19,7 @@ from joserfc.jwk import ECKey, OctKey
 
 from leadglass.identity.authority import Authority, KeyKind, new_key
 from leadglass.identity.people.tokens import TOKEN_SECONDS_MAX, Tokens
-from leadglass.terms import Factor, NotIdentified, Peer, Person, Role, fingerprint_of
+from leadglass.terms import Factor, NotIdentified, Peer, Person, Role, SignIn, fingerprint_of
 from tests.identity.people.place import KEY, SECOND, Place
 
 SITE = "pacs.hospital.example"
@@ -177,8 +177,27 @@ def test_forgeries(place: Place, here: Peer) -> None:
 def test_a_persons_session_is_no_tokens(place: Place, here: Peer) -> None:
     person = place.person()
     _, caller = place.signed_in(place.passkey(person))
-    with pytest.raises(NotIdentified, match="session is over"):
+    with pytest.raises(NotIdentified, match="another account's"):
         place.desk.bearer(signed(claims(place, here, sub=person.id, jti=caller.session)), here)
+    with pytest.raises(NotIdentified, match="session is over"):
+        place.desk.bearer(signed(claims(place, here, jti=caller.session)), here)
+
+
+def test_who_was_recognised_for_a_token_has_it_once(place: Place, here: Peer) -> None:
+    caller = place.desk.recognise(here, SignIn("", "certificate", purpose="token"))
+    token, until_ns = place.desk.token(caller)
+    assert caller.session and caller.until_ns == until_ns and place.desk.bearer(token, here).session == caller.session
+    with pytest.raises(NotIdentified, match="no machine client"):
+        place.desk.token(caller)
+    with pytest.raises(NotIdentified, match="no way to sign-in"):
+        place.desk.recognise(here, SignIn("", "certificate"))
+
+
+def test_a_token_is_nothing_without_the_pin(place: Place, here: Peer) -> None:
+    token, _ = place.desk.token(place.desk.machine(here))
+    place.people.add(account("other"), "operator", "x", place.clock(), [fingerprint_of(here)])
+    with pytest.raises(NotIdentified, match="no service account pins"):
+        place.desk.bearer(token, here)
 
 
 def test_keys_of_two_sites_differ() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from leadglass.assets.inventory import Inventory
 from leadglass.audit.codec import to_json
-from leadglass.doors.command.audit_questions import breach, disclosures
+from leadglass.doors.command.audit_questions import breach, disclosures, transcript
 from leadglass.doors.command.enrolling import enrolments
 from leadglass.doors.command.explaining import explain
 from leadglass.doors.command.people_questions import PEOPLE_QUESTIONS, amber_people
@@ -206,6 +206,7 @@ QUESTIONS: Mapping[str, Question] = {
     "revoked": revoked,
     "site": site,
     "status": status,
+    "transcript": transcript,
     "versions": versions,
     **PEOPLE_QUESTIONS,
 }

@@ -1,10 +1,11 @@
-"""`leadglass report ...`: what a patient, a regulator or a court asks for: who was given a patient's images, and whom a breach touched."""
+"""`leadglass report ...`: what a patient, a regulator or a court asks for: who was given a patient's images, whom a breach touched, and what
+somebody did with what they were granted."""
 
 from __future__ import annotations
 
 import csv
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,8 @@ import typer
 from leadglass.doors.audit_rows import columns_of
 from leadglass.doors.command.application import JSON, invocation
 from leadglass.doors.command.exits import Exit, Stopped
+from leadglass.doors.command.output import Output
+from leadglass.doors.transcripts import head_lines, table_rows
 
 From = Annotated[str, typer.Option("--from", help="From when, such as 2026-01-31 or 2026-01-31T08:00 (UTC).")]
 Until = Annotated[str, typer.Option("--to", help="Until when, not included.")]
@@ -25,12 +28,22 @@ _DISCLOSURES = {
 }  # fmt: skip
 _BREACH = {"patient": "patient", "issuer": "issuer", "times": "times", "instances": "instances", "studies": "studies",
            "first": "first", "last": "last"}  # fmt: skip
+_TRANSCRIPT = {
+    "at": "when",
+    "who": "who",
+    "device": "at",
+    "action": "act",
+    "what": "what",
+    "outcome": "outcome",
+    "reason": "reason",
+}
 
 
 def register(app: typer.Typer) -> None:
     report = typer.Typer(help="Reports from the audit, each of which is itself an event.", no_args_is_help=True)
     report.command("disclosures")(_disclosures)
     report.command("breach")(_breach)
+    report.command("transcript")(_transcript)
     app.add_typer(report, name="report")
 
 
@@ -68,6 +81,32 @@ def _breach(
     _report(context, "breach", arguments, _BREACH, to_csv, as_json, f"{who} was given nothing in that time")
 
 
+def _transcript(
+    context: typer.Context,
+    request: Annotated[str, typer.Argument(help="The request's id, as the console's page of it shows.")],
+    to_csv: Csv = None,
+    as_json: JSON = False,
+) -> None:
+    """What somebody did under one grant, from the asking to its end."""
+    call = invocation(context)
+    desk = call.desk()
+    try:
+        head, *lines = desk.ask("transcript", {"request": request})
+    finally:
+        desk.close()
+    output = call.output(as_json)
+    if to_csv is not None:
+        _to_csv(output, to_csv, list(table_rows(head, lines)))
+    elif as_json:
+        output.table([head, *lines], {}, empty="")
+    else:
+        for text in head_lines(head):
+            output.say(text)
+        output.table(lines, _TRANSCRIPT, empty="nothing is recorded under this grant")
+    if not head["complete"]:
+        output.problem(f"the audit search lacks {head['lacks']} events that the journal has", "ask again in a moment")
+
+
 def _report(
     context: typer.Context,
     question: str,
@@ -87,6 +126,10 @@ def _report(
     if to_csv is None:
         output.table(rows, columns, empty=empty)
         return
+    _to_csv(output, to_csv, rows)
+
+
+def _to_csv(output: Output, to_csv: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with to_csv.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(columns_of(iter(rows)))
     to_csv.chmod(0o600)

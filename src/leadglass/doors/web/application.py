@@ -127,6 +127,7 @@ def _visit(house: House, request: Request, body: bytes) -> Visit:
         user_agent=request.headers.get("user-agent", ""),
         handle=request.cookies.get(handle_cookie_name(address), "")[: HANDLE_LENGTH_MAX_CHARACTERS + 1],
         wants_json=request.headers.get("accept", "") == "application/json",
+        authorization=tuple(request.headers.getlist("authorization")),
         from_elsewhere=request.headers.get("sec-fetch-site", "") in ("cross-site", "same-site"),
     )
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
 
-from leadglass.identity.people.sessions import IDLE_LOCK_SECONDS
 from leadglass.terms import Act, Refused
 
 if TYPE_CHECKING:
@@ -18,13 +17,14 @@ if TYPE_CHECKING:
 
     from leadglass.doors.web.visit import Visit
 
-# Where to go, and which act lets somebody go there.
+# Where to go, and which act lets somebody go there. A path that stands twice is gone by whichever comes first.
 WAYS: tuple[tuple[str, str, Act], ...] = (
     ("/", "Studies", Act.STUDY_FIND),
     ("/workstation", "Workstation", Act.LEASE_OPEN),
     ("/requests", "Requests", Act.ACCESS_REQUEST),
     ("/review", "Review", Act.GLASS_REVIEW),
     ("/who", "Who saw what", Act.AUDIT_READ),
+    ("/requests", "Requests", Act.TRANSCRIPT_READ),  # of others, for who asks for nothing
     ("/people", "People", Act.PEOPLE_LIST),
     ("/devices", "Devices", Act.DEVICE_LIST),
     ("/explain", "Policy", Act.POLICY_READ),
@@ -54,7 +54,7 @@ def page(visit: Visit, template: str, facts: Mapping[str, object] | None = None,
         "csrf": visit.csrf if caller else "",
         "here": visit.path,
         "ways": ways,
-        "idle_seconds": IDLE_LOCK_SECONDS,
+        "idle_seconds": visit.house.site().sessions.idle_lock_minutes * 60,
         "said": "",
     }
     return HTMLResponse(environment().get_template(template).render(frame | dict(facts or {})), status)
@@ -62,7 +62,11 @@ def page(visit: Visit, template: str, facts: Mapping[str, object] | None = None,
 
 def ways_of(visit: Visit) -> list[tuple[str, str]]:
     """Where this person may go: path and name."""
-    return [(path, name) for path, name, act in WAYS if visit.may(act)]
+    found: dict[str, str] = {}
+    for path, name, act in WAYS:
+        if path not in found and visit.may(act):
+            found[path] = name
+    return list(found.items())
 
 
 def to(path: str) -> Response:
@@ -106,6 +110,12 @@ _DEEDS = {
     "change:refused": "refused",
     "change:abandoned": "failed",
     "request:refused": "refused",
+    "association:admitted": "began",
+    "association:ended": "ended",
+    "instance:conflicted": "held: other bytes under a UID that is taken",
+    "instance:held": "held",
+    "instance:repeated": "repeated",
+    "instance:stored": "done",
     "person:recognised": "succeeded",
     "person:refused": "refused",
 }

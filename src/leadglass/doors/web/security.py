@@ -3,8 +3,8 @@
     (1) the target is in origin form, and the method is GET, HEAD or POST;
     (2) head and body are bounded, and a body says its length;
     (3) the Host header is this site's name: no address, no name that somebody points here;
-    (4) a POST comes from our own pages: `Sec-Fetch-Site: same-origin`, or where a browser does not say it, our own `Origin`; below BACK_CHANNEL it comes
-        from a program, which says neither, and brings a token that is signed;
+    (4) a POST comes from our own pages: `Sec-Fetch-Site: same-origin`, or where a browser does not say it, our own `Origin`; below PROGRAMS it comes
+        from a program, which says neither, and brings a token that is signed or a certificate;
     (5) what other sites embed or fetch of us is refused: only a person who follows a link comes from there.
 A token of the session, which pages demand of each POST, comes on top (`visit.py`). Nothing a proxy claims (`X-Forwarded-*`) is believed.
 """
@@ -27,6 +27,8 @@ HEADERS_MAX = 64
 BODY_LENGTH_MAX_BYTES = 64 << 10
 HEALTH = "/healthz"
 BACK_CHANNEL = "/back-channel/"  # and a provider's name: its server says there whom it signed out
+MACHINE = "/machine/"  # machine clients, by their certificates
+PROGRAMS = (BACK_CHANNEL, MACHINE)
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; "
@@ -103,7 +105,7 @@ def check(scope: Scope, headers: dict[str, list[str]], address: Address) -> None
         raise NotAllowed(HTTPStatus.MISDIRECTED_REQUEST, Malformed(what))
     # (4)
     site, origin = headers.get("sec-fetch-site", []), headers.get("origin", [])
-    by_program = scope["path"].startswith(BACK_CHANNEL) and not site and not origin
+    by_program = scope["path"].startswith(PROGRAMS) and not site and not origin
     if (
         scope["method"] == "POST"
         and not by_program

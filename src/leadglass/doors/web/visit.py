@@ -63,6 +63,7 @@ class Visit:
     user_agent: str
     wants_json: bool
     handle: str
+    authorization: tuple[str, ...]  # what a machine presents besides its certificate: each header of that name
     from_elsewhere: bool  # another site's page led here: the browser kept the cookie back
     caller: Caller | None = None
 

@@ -6,6 +6,7 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from leadglass.identity.people.codes import counter_of, new_secret, recovery_digest
@@ -20,6 +21,7 @@ from leadglass.identity.people.sessions import SessionBook
 from leadglass.identity.people.sources import Sources
 from leadglass.identity.people.tokens import ASSOCIATIONS, TOKEN_SECONDS_MAX, Tokens, certified
 from leadglass.site.factors import Passkey
+from leadglass.site.model import SessionLimits
 from leadglass.site.people import NAME_CHARACTERS_MAX, People, fold_name
 from leadglass.site.sessions import SessionRow
 from leadglass.terms import Caller, Factor, NotIdentified, Overloaded, Peer, Person, SignIn, fingerprint_of
@@ -30,7 +32,7 @@ PURPOSES = ("sign-in", "step-up", "unlock")
 class Desk:
     """Thread-safe; blocks. `key`: 32 bytes that every process of the site derives alike; `clock`: Unix nanoseconds.
 
-    `vouching`: who else vouches for people, and what makes a change of what they say; None: nobody does.
+    `vouching`: who else vouches for people, and what makes a change of what they say; None: nobody does. `limits()`: of sessions, what holds now.
     """
 
     def __init__(
@@ -42,12 +44,13 @@ class Desk:
         clock: Callable[[], int] = time.time_ns,
         passwords: Passwords | None = None,
         vouching: tuple[Sources, Order] | None = None,
+        limits: Callable[[], SessionLimits] = SessionLimits,
     ) -> None:
         self._people, self._factors, self._clock = people, people.factors, clock
         self._handles = Handles(hmac.digest(key, b"handles", "sha256"))
         self._passwords = passwords or Passwords()
         self._guesses = Guesses(people.factors, hmac.digest(key, b"guesses", "sha256"), self._was_there)
-        self._book = SessionBook(people)
+        self._book = SessionBook(people, limits)
         self._enrolment = Enrolment(people, self._book, self._handles, self._passwords, site_name)
         self._tokens = Tokens(key, site_name)
         self._elsewhere = Elsewhere(people, self._book, self._guesses, *vouching) if vouching is not None else None
@@ -75,6 +78,9 @@ class Desk:
             return self._by_passkey(peer, claim, now_ns)
         if claim.method in ("password", "recovery") and claim.purpose == "sign-in":
             return self._by_password(peer, claim, now_ns)
+        if claim.method == "certificate" and claim.purpose == "token":
+            until_ns = now_ns + TOKEN_SECONDS_MAX * 1_000_000_000
+            return replace(self.machine(peer), session=_session_id(), until_ns=until_ns)
         if claim.method in ("oidc", "ldap") and claim.purpose == "sign-in":
             return self.elsewhere.recognise(peer, claim, now_ns)
         raise NotIdentified(f"{claim.method} is no way to {claim.purpose} here")
@@ -128,7 +134,11 @@ class Desk:
     def sessions(self, person_id: str) -> list[SessionRow]:
         """The live ones, the newest first."""
         now_ns = self._clock()
-        return [each for each in self._people.sessions.of(person_id) if each.live(now_ns)]
+        return [
+            each
+            for each in self._people.sessions.of(person_id)
+            if each.live(now_ns) and now_ns < self._book.end_of(each)
+        ]
 
     def as_if_here(self, person: Person, peer: Peer) -> Caller:
         """Somebody with what is in force for them now, proven by nothing: to explain what they may."""
@@ -145,18 +155,26 @@ class Desk:
         )
 
     def token(self, caller: Caller) -> tuple[str, int]:
-        """For a machine: a token that is good for five minutes with its certificate only, and until when. Raises NotIdentified."""
+        """For a machine: a token that is good for five minutes with its certificate only, and until when. Raises NotIdentified.
+
+        One that was recognised for it has its session's id already, once; a token gives no other one.
+        """
         now_ns = self._clock()
-        if caller.factors != {Factor.CERTIFICATE} or caller.session:
+        if caller.factors != {Factor.CERTIFICATE} or (
+            caller.session and self._people.sessions.get(caller.session) is not None
+        ):
             raise NotIdentified(f"{caller.name} is no machine client that presents its certificate")
         person = self._book.in_force(certified(self._people, caller.peer, now_ns).id, now_ns)
-        opened = self._book.open_machine(person, caller.peer, now_ns + TOKEN_SECONDS_MAX * 1_000_000_000, now_ns)
+        session, until_ns = caller.session or _session_id(), now_ns + TOKEN_SECONDS_MAX * 1_000_000_000
+        opened = self._book.open_machine(person, session, caller.peer, until_ns, now_ns)
         return self._tokens.make(person.id, opened.session, fingerprint_of(caller.peer), now_ns)
 
     def bearer(self, token: str, peer: Peer) -> Caller:
-        """Whose token it is, in the hands of the machine that it was given to. Raises NotIdentified."""
+        """Whose token it is, in the hands of the machine that it was given to and whose certificate is still pinned. Raises NotIdentified."""
         now_ns = self._clock()
         person_id, session = self._tokens.read(token, peer, now_ns)
+        if certified(self._people, peer, now_ns).id != person_id:
+            raise NotIdentified("the token is another account's than its certificate")
         return self._book.machine(person_id, session, peer, now_ns)
 
     # ---- at workstations

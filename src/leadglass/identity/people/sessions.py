@@ -1,7 +1,7 @@
 """Who sits behind this cookie? Server-side sessions: a secret in the browser, its digest here, bound to that browser, locked when idle, ended for good.
 
-idle for 10 minutes       locked: one gesture with a passkey opens it again, with everything as it was
-12 hours after sign-in    over
+idle for `idle_lock_minutes`       locked: one gesture with a passkey opens it again, with everything as it was
+`session_hours` after sign-in      over; after `provider_hours` where a provider vouched: it is asked anew whether it still does
 disabled, a role revoked, ended by somebody    over at the next look, which is at every request
 """
 
@@ -10,16 +10,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
 
 from leadglass.policy.people import still_approves
 from leadglass.site.access import AccessRequest
+from leadglass.site.model import SessionLimits
 from leadglass.site.people import People
 from leadglass.site.sessions import SessionRow
 from leadglass.terms import Caller, Factor, NotIdentified, Peer, Person, Relation
 
-IDLE_LOCK_SECONDS = 600
-SESSION_HOURS_MAX = 12
 SESSIONS_PER_PERSON_MAX = 5
 MACHINE_SESSIONS_MAX = 64  # tokens of one machine client that are good at once
 SEEN_EVERY_SECONDS = 15  # a request writes that it was made, at most so often
@@ -46,10 +46,10 @@ class Locked(NotIdentified):
 
 
 class SessionBook:
-    """Opens, finds, locks and ends sessions; the clock is given with every call, Unix nanoseconds."""
+    """Opens, finds, locks and ends sessions; the clock is given with every call, Unix nanoseconds. `limits()`: what holds now."""
 
-    def __init__(self, people: People) -> None:
-        self._people = people
+    def __init__(self, people: People, limits: Callable[[], SessionLimits] = SessionLimits) -> None:
+        self._people, self._limits = people, limits
         self._rows = people.sessions
 
     def open(self, caller: Caller, browser: str, now_ns: int) -> tuple[str, Caller]:
@@ -76,7 +76,7 @@ class SessionBook:
             seen_ns=now_ns,
             stepped_up_ns=0,
             locked=False,
-            until_ns=now_ns + SESSION_HOURS_MAX * 3600 * _SECOND,
+            until_ns=now_ns + self._hours(caller.factors) * 3600 * _SECOND,
             ended_ns=0,
             ended_why="",
             hint=caller.session_hint,
@@ -91,7 +91,7 @@ class SessionBook:
         if row is None:
             raise NotIdentified("no session has that cookie: sign in")
         person = self.live(row, browser, now_ns)
-        if row.locked or now_ns - row.seen_ns >= IDLE_LOCK_SECONDS * _SECOND:
+        if row.locked or now_ns - row.seen_ns >= self._limits().idle_lock_minutes * 60 * _SECOND:
             if not row.locked:
                 self._rows.lock(row.id)
             raise Locked(f"{person.name}'s session {row.id} is locked: unlock it with a passkey", row.id, person)
@@ -99,9 +99,9 @@ class SessionBook:
             self._rows.seen(row.id, now_ns)
         return self.describe(person, row.id, peer, row.factors, row.stepped_up_ns, now_ns)
 
-    def open_machine(self, person: Person, peer: Peer, until_ns: int, now_ns: int) -> Caller:
-        """A machine client's: what it presents is its certificate, each time."""
-        session, factors = secrets.token_hex(16), frozenset({Factor.CERTIFICATE})
+    def open_machine(self, person: Person, session: str, peer: Peer, until_ns: int, now_ns: int) -> Caller:
+        """A machine client's: what it presents is its certificate, each time. Raises StoreFault, also where that session was opened before."""
+        factors = frozenset({Factor.CERTIFICATE})
         row = SessionRow(session, person.id, "", peer.address, factors, now_ns, now_ns, 0, False, until_ns, 0, "")
         self._rows.open(row, _digest(session), MACHINE_SESSIONS_MAX)
         return self.describe(person, session, peer, factors, 0, now_ns)
@@ -117,16 +117,25 @@ class SessionBook:
         """Whose session it is, while it lasts, in the browser it was opened in. Raises NotIdentified."""
         if row.ended_ns:
             raise NotIdentified(f"session {row.id} was ended: {row.ended_why}")
-        if now_ns >= row.until_ns:
-            raise NotIdentified(f"session {row.id} ended after {SESSION_HOURS_MAX} h: sign in again")
+        if now_ns >= self.end_of(row):
+            hours = (self.end_of(row) - row.opened_ns) // (3600 * _SECOND)
+            raise NotIdentified(f"session {row.id} ended after {hours} h: sign in again")
         if not hmac.compare_digest(row.browser, _digest(browser)):
             raise NotIdentified(f"session {row.id} belongs to another browser: its cookie may have been stolen, end it")
         return self.in_force(row.person, now_ns)
 
+    def end_of(self, row: SessionRow) -> int:
+        """When it ends by itself: what was said when it was opened, or sooner where the site file says less now."""
+        return min(row.until_ns, row.opened_ns + self._hours(row.factors) * 3600 * _SECOND)
+
+    def _hours(self, factors: frozenset[Factor]) -> int:
+        limits = self._limits()
+        return min(limits.session_hours, limits.provider_hours) if Factor.PROVIDER in factors else limits.session_hours
+
     def still(self, caller: Caller, now_ns: int) -> None:
         """For what lasts: raises NotIdentified where the caller's session is over, or they may be less than they were. A lock ends nothing."""
         row = self._rows.get(caller.session)
-        if row is None or row.ended_ns or now_ns >= row.until_ns:
+        if row is None or row.ended_ns or now_ns >= self.end_of(row):
             raise NotIdentified(f"session {caller.session} is over: {row.ended_why if row else 'there is none'}")
         if not self.in_force(row.person, now_ns).roles >= caller.person.roles:
             raise NotIdentified(f"{caller.name} has not all the roles any more that they had")
@@ -136,11 +145,11 @@ class SessionBook:
 
         Raises NotIdentified where the session is over.
         """
-        if row.ended_ns or now_ns >= row.until_ns:
+        if row.ended_ns or now_ns >= self.end_of(row):
             raise NotIdentified(f"session {row.id} is over: {row.ended_why or 'its time'}")
         person = self.in_force(row.person, now_ns)
         caller = self.describe(person, row.id, peer, row.factors, row.stepped_up_ns, now_ns)
-        return replace(caller, until_ns=min(each for each in (until_ns, row.until_ns, person.until_ns) if each))
+        return replace(caller, until_ns=min(each for each in (until_ns, self.end_of(row), person.until_ns) if each))
 
     def in_force(self, person_id: str, now_ns: int) -> Person:
         """A person who may sign in now. Raises NotIdentified."""
@@ -169,6 +178,7 @@ class SessionBook:
             related=tuple(each for each in related if each.relation is not Relation.GRANTED or each.source in valid),
             approved={each.act: each.id for each in requests},
             exactly=frozenset(each.digest for each in requests),
+            step_up_seconds=self._limits().step_up_seconds,
         )
 
     def _still_approved(self, person: Person, now_ns: int) -> list[AccessRequest]:

@@ -13,6 +13,7 @@ from leadglass.doors.web.pages import (
     people,
     sign_in,
     studies,
+    transcripts,
     workstation,
 )
 from leadglass.doors.web.pages.page import Page
@@ -26,6 +27,7 @@ PAGES: tuple[Page, ...] = (
     *people.PAGES,
     *devices.PAGES,
     *access.PAGES,
+    *transcripts.PAGES,
     *audit.PAGES,
     *metrics.PAGES,
     *workstation.PAGES,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from leadglass.doors.web.pages import transcripts
 from leadglass.doors.web.pages.page import Page
 from leadglass.doors.web.rendering import page, sentence, to
 from leadglass.doors.web.visit import Visit
@@ -87,13 +88,18 @@ def review(visit: Visit) -> Response:
 
 
 def requests_page(visit: Visit, said: str = "", status: int = 200) -> Response:
-    visit.look(Act.ACCESS_REQUEST)
+    asks, reads = visit.may(Act.ACCESS_REQUEST), visit.may(Act.TRANSCRIPT_READ)
+    visit.look(Act.TRANSCRIPT_READ if reads and not asks else Act.ACCESS_REQUEST)
     every = visit.house.people.access.requests()[:SHOWN_MAX]
     approves, own = visit.may(Act.ACCESS_APPROVE), visit.who.person.id
+    of_others = [each for each in every if each.person != own]
     facts = {
-        "waiting": [each for each in every if approves and each.state == "requested" and each.person != own],
+        "asks": asks,
+        "waiting": [each for each in of_others if approves and each.state == "requested"],
         "own": [each for each in every if each.person == own],
-        "decided": [each for each in every if approves and each.state != "requested" and each.person != own],
+        "decided": [each for each in of_others if (approves or reads) and each.state != "requested"],
+        "told": transcripts.readable(visit, of_others),
+        "approves": approves,
         "names": _names(visit),
         "acts": ASKED_FOR,
         "typed": {

@@ -69,7 +69,7 @@ def _changed(visit: Visit, kind: ChangeKind, arguments: dict[str, object]) -> Re
         visit.change(kind, visit.parameters["device"], arguments)
     except NotChanged as refusal:
         return workstation(visit, sentence(refusal), 409)
-    return to("/workstation")
+    return to("/workstation" if visit.may(Act.LEASE_OPEN) else "/me")  # who ends somebody else's lease sits at none
 
 
 PAGES = (
