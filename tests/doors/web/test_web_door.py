@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import re
 import socket
 import ssl
 import time
@@ -468,6 +469,28 @@ def test_who_is_disabled_is_out_within_a_second(doors: Doors, keys: dict[str, Au
         rows(doors.site, "people", "disable", "leaver", "--reason", "left the house")
         begun = time.monotonic()
         assert until(lambda: client.get("/me").status_code == 303, 5) and time.monotonic() - begun < 1.0
+
+
+def test_how_long_a_screen_stays_open_holds_as_soon_as_it_is_applied(
+    doors: Doors, keys: dict[str, Authenticator]
+) -> None:
+    file = doors.site.directory / "leadglass.toml"
+    before = file.read_text()
+
+    def idle_seconds(client: httpx2.Client) -> str:
+        found = re.search(r'name="idle-seconds" content="(\d+)"', client.get("/me").text)
+        return found[1] if found else ""
+
+    with signed_in(doors, enrolled(doors, keys, "known", "radiologist")) as client:
+        assert idle_seconds(client) == "600"
+        try:
+            file.write_text(before + "\n[sessions]\nidle_lock_minutes = 3\n")
+            rows(doors.site, "apply")
+            assert until(lambda: idle_seconds(client) == "180", 5), "in a session that is open"
+        finally:
+            file.write_text(before)
+            rows(doors.site, "apply")
+        assert until(lambda: idle_seconds(client) == "600", 5)
 
 
 def test_pages_by_role(doors: Doors, keys: dict[str, Authenticator]) -> None:

@@ -9,7 +9,7 @@ import re
 import shutil
 import ssl
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +77,15 @@ class OpenId:
         """From now on it signs with its second key, and lists no other."""
         with self.browser() as browser:
             assert browser.get(f"{self.issuer}/rotate").status_code == 200
+
+    def reload(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """From now on it knows these accounts, and this client."""
+        file = self.place / "config.json"
+        config = json.loads(file.read_text())
+        change(config)
+        file.write_text(json.dumps(config))
+        with self.browser() as browser:
+            assert browser.get(f"{self.issuer}/reload").status_code == 200
 
 
 def through(browser: httpx2.Client, url: str, **said: str) -> dict[str, str]:

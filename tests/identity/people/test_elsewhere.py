@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -18,6 +20,8 @@ import pytest
 from leadglass.__main__ import assemble
 from leadglass.doors.command.desk import ordered
 from leadglass.doors.house import House
+from leadglass.lab.authenticator import Authenticator
+from leadglass.policy import containment
 from leadglass.site.ports import web_address
 from leadglass.site.write import load_proven
 from leadglass.terms import ChangeKind, Event, EventKind, NotChanged, Person, Role
@@ -33,6 +37,9 @@ ACCOUNTS = {
     "id-alice": {"preferred_username": "Alice", "name": "Alice Doe", "groups": ["readers"]},
     "id-both": {"preferred_username": "both", "groups": ["readers", "watchers"]},
     "id-nobody": {"preferred_username": "nobody", "groups": ["staff"]},
+    "id-late": {"preferred_username": "late", "groups": ["readers"]},
+    "id-mover": {"preferred_username": "mover", "name": "Mover", "groups": ["readers", "technologists"]},
+    "id-officer": {"preferred_username": "officer", "groups": ["officers"]},
     "id-off": {"preferred_username": "off", "groups": ["readers"]},
     "id-taken": {"preferred_username": "administrator", "groups": ["readers"]},
 }  # fmt: skip
@@ -144,7 +151,7 @@ client_id = "leadglass"
 client_secret = "file:{place}/secret"
 authority = "{place}/authority.pem"
 amr = ["pwd+otp"]
-roles = {{ "readers" = "radiologist", "watchers" = "auditor" }}
+roles = {{ "readers" = "radiologist", "watchers" = "auditor", "technologists" = "technologist", "officers" = "security-officer" }}
 
 [directories.ad]
 label = "The domain"
@@ -349,6 +356,153 @@ def test_who_is_gone_there_is_gone_here_and_comes_back_by_its_word(hospital: Hos
         assert hospital.by_directory(browser, "rosalie", right, codes[1]).status_code == 401, (
             "whom we disabled stays so"
         )
+
+
+# ---- step-up: nobody else's word is a passkey of ours
+
+
+def own_passkey(hospital: Hospital, browser: httpx2.Client, device: Authenticator, label: str) -> httpx2.Response:
+    """As /me adds one."""
+    form = {"csrf": csrf(hospital, browser)}
+    offered = browser.post(f"{hospital.address}/me/passkeys/options", data=form, headers={"Origin": hospital.address})
+    if offered.status_code != 200:
+        return offered
+    answer = {
+        **form,
+        "handle": offered.json()["handle"],
+        "answer": json.dumps(device.create(offered.json()["options"])),
+    }
+    return browser.post(
+        f"{hospital.address}/me/passkeys", data={**answer, "label": label}, headers={"Origin": hospital.address}
+    )
+
+
+def csrf(hospital: Hospital, browser: httpx2.Client) -> str:
+    found = re.search(r'name="csrf" value="([0-9a-f]+)"', browser.get(f"{hospital.address}/me").text)
+    assert found is not None
+    return found[1]
+
+
+def step_up(hospital: Hospital, browser: httpx2.Client, device: Authenticator) -> int:
+    own = {"Origin": hospital.address}
+    offered = browser.post(f"{hospital.address}/passkey/options", data={"purpose": "step-up"}, headers=own).json()
+    form = {"csrf": csrf(hospital, browser), "handle": offered["handle"], "next": "/me"}
+    answer = {**form, "answer": json.dumps(device.get(offered["options"]))}
+    return browser.post(f"{hospital.address}/step-up", data=answer, headers=own).status_code
+
+
+def steps_up(hospital: Hospital, browser: httpx2.Client, name: str) -> None:
+    """From a session without a passkey of ours: the first is added while the sign-in is fresh, and from then on it alone makes anything fresh."""
+    device, stranger = Authenticator(hospital.address), Authenticator(hospital.address)
+    assert own_passkey(hospital, browser, device, "first").status_code == 303
+    assert browser.get(f"{hospital.address}/me/passkeys").status_code == 401, "not by the sign-in any more"
+    assert own_passkey(hospital, browser, stranger, "second").status_code == 403
+    assert step_up(hospital, browser, stranger) == 401, "of nobody"
+    assert step_up(hospital, browser, device) == 303
+    assert browser.get(f"{hospital.address}/me/passkeys").status_code == 200
+    row = hospital.house.desk.sessions(hospital.person(name).id)[0]
+    assert 0 < time.time_ns() - row.stepped_up_ns < 60 * 1_000_000_000
+    told = [each for each in hospital.events(EventKind.PERSON_RECOGNISED) if each.actor == f"person:{name}"]
+    assert told[-1].action == "step-up" and told[-1].details["session"] == row.id
+
+
+def test_whom_a_provider_vouched_for_steps_up_with_a_passkey_of_ours(hospital: Hospital) -> None:
+    with hospital.browser() as browser:
+        hospital.sign_in(browser, "id-officer")
+        form = {"csrf": csrf(hospital, browser), "why": "a lost key"}
+        own = {"Origin": hospital.address}
+        reset = f"{hospital.address}/people/administrator/link"
+        assert browser.post(reset, data=form, headers=own).status_code == 401, (
+            "the provider's two factors are no step-up"
+        )
+        steps_up(hospital, browser, "officer")
+        assert browser.post(reset, data=form, headers=own).status_code in (200, 303)
+    assert hospital.changed(ChangeKind.PERSON_RESET)[-1] == "administrator"
+
+
+def test_whom_a_directory_vouched_for_steps_up_with_a_passkey_of_ours(hospital: Hospital) -> None:
+    hospital.member("petra", READERS)
+    right = f"{PASSWORD}petra"
+    with hospital.browser() as browser:
+        link = hospital.by_directory(browser, "petra", right).headers["location"]
+        app, _ = enrolled_app(hospital, browser, link)
+        assert hospital.by_directory(browser, "petra", right, app.at(time.time())).status_code == 303
+        steps_up(hospital, browser, "petra")
+
+
+# ---- what changes between sign-ins
+
+
+def test_a_secret_that_was_rotated_is_taken_up_by_a_running_site(hospital: Hospital) -> None:
+    secret = hospital.openid.place / "secret"
+    with hospital.browser() as browser:
+        assert hospital.sign_in(browser, "id-alice").status_code == 200
+        hospital.openid.reload(lambda config: config["client"].update(client_secret="another of the tests"))
+        try:
+            assert hospital.sign_in(browser, "id-alice").status_code == 502, "the old one is worth nothing there"
+            secret.write_text("another of the tests\n")
+            assert hospital.sign_in(browser, "id-alice").status_code == 200, "without a start or an apply"
+        finally:
+            hospital.openid.reload(lambda config: config["client"].update(client_secret=SECRET))
+            secret.write_text(f"{SECRET}\n")
+
+
+def groups(hospital: Hospital, account: str, *groups: str) -> None:
+    hospital.openid.reload(lambda config: config["accounts"][account].update(groups=groups))
+
+
+def test_who_is_in_no_group_any_more_is_out_everywhere(hospital: Hospital) -> None:
+    """Learned at their next sign-in; a session that is there already ends with it, and never lasts longer than `sessions.provider_hours`."""
+    groups(hospital, "id-mover", "readers", "technologists")
+    with hospital.browser() as browser, hospital.browser() as another:
+        hospital.sign_in(browser, "id-mover")
+        (row,) = hospital.house.desk.sessions(hospital.person("mover").id)
+        hours = hospital.house.site().sessions.provider_hours
+        assert row.until_ns - row.opened_ns == hours * 3600 * 1_000_000_000
+        assert hospital.within(browser)
+        groups(hospital, "id-mover")
+        assert hospital.sign_in(another, "id-mover").status_code == 401
+        assert not hospital.within(browser) and not hospital.person("mover").enabled
+        groups(hospital, "id-mover", "readers")
+        assert hospital.sign_in(another, "id-mover").status_code == 200
+        assert hospital.person("mover").roles == {Role.RADIOLOGIST}
+
+
+@contextmanager
+def read_only(hospital: Hospital) -> Iterator[None]:
+    def say(why: str) -> None:
+        containment.replace(hospital.site.directory, lambda state: replace(state, read_only=why))
+        time.sleep(3 * containment.LOOK_EVERY_SECONDS)
+
+    say("a drill")
+    try:
+        yield
+    finally:
+        say("")
+
+
+def test_a_read_only_site_lets_in_whom_it_knows_and_gives_nobody_more(hospital: Hospital) -> None:
+    groups(hospital, "id-mover", "readers", "technologists")
+    with hospital.browser() as browser, hospital.browser() as late:
+        hospital.sign_in(browser, "id-mover")
+        assert hospital.person("mover").roles == {Role.RADIOLOGIST, Role.TECHNOLOGIST}
+        with read_only(hospital):
+            assert hospital.sign_in(late, "id-late").status_code == 403, "nobody new"
+            assert hospital.house.people.named("late") is None and not hospital.within(late)
+            assert "read-only" in hospital.refused()
+            assert hospital.sign_in(browser, "id-mover").status_code == 200, "as they were"
+            groups(hospital, "id-mover", "readers")
+            assert hospital.sign_in(browser, "id-mover").status_code == 200 and hospital.within(browser)
+            assert hospital.person("mover").roles == {Role.RADIOLOGIST}, "what was taken away there is gone here"
+            groups(hospital, "id-mover", "readers", "technologists")
+            assert hospital.sign_in(browser, "id-mover").status_code == 200
+            assert hospital.person("mover").roles == {Role.RADIOLOGIST}, "and is not given while nothing is"
+            groups(hospital, "id-mover", "technologists")
+            assert hospital.sign_in(browser, "id-mover").status_code == 403, "nothing of what they had is left"
+            assert hospital.person("mover").roles == frozenset() and not hospital.within(browser)
+        assert hospital.sign_in(browser, "id-mover").status_code == 200
+        assert hospital.person("mover").roles == {Role.TECHNOLOGIST}, "at the first sign-in afterwards"
+        assert hospital.sign_in(late, "id-late").status_code == 200
 
 
 def test_in_a_real_browser(hospital: Hospital) -> None:

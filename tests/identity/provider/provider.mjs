@@ -4,8 +4,8 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import { Provider } from 'oidc-provider';
 
-const config = JSON.parse(readFileSync(process.argv[2], 'utf8'));
-const accounts = config.accounts;
+const read = () => JSON.parse(readFileSync(process.argv[2], 'utf8'));
+let config = read();
 
 function made(keys) {
   const provider = new Provider(config.issuer, {
@@ -24,7 +24,7 @@ function made(keys) {
       email: ['email', 'email_verified'],
     },
     async findAccount(ctx, id) {
-      return { accountId: id, claims: async () => ({ sub: id, ...accounts[id] }) };
+      return { accountId: id, claims: async () => ({ sub: id, ...config.accounts[id] }) };
     },
     // The tests wait for logout tokens on loopback, where the provider's own fetch goes nowhere.
     fetch: (url, { method, headers, body }) => fetch(url, { method, headers, body }),
@@ -67,6 +67,10 @@ const tls = { cert: readFileSync(config.tls.certificate), key: readFileSync(conf
 const server = createServer(tls, (request, response) => {
   if (request.url === '/rotate') {
     current = made(config.keys.slice(1));
+    response.end();
+  } else if (request.url === '/reload') { // other accounts, another secret
+    config = read();
+    current = made(config.keys.slice(0, 1));
     response.end();
   } else if (request.url.startsWith('/interaction/')) {
     interact(current.provider, request, response).catch((error) => {

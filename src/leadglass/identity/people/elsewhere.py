@@ -3,7 +3,8 @@
     provider     it asked for two factors, and says so: a session. A step-up wants a passkey of ours all the same.
     directory    its password is one factor: with a code of our app, or a recovery code, a session; from somebody who never had a factor
                  here, a link to enrol one, and no session.
-What they say of a person becomes so by a change, whose operator is the site itself.
+What they say of a person becomes so by a change, whose operator is the site itself. While the site is read-only, what they take away does, and
+nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +22,19 @@ from leadglass.identity.people.sessions import SessionBook
 from leadglass.identity.people.sources import Sources
 from leadglass.identity.people.vouched import Vouched, person_of
 from leadglass.site.people import NAME_CHARACTERS_MAX, People, fold_name
-from leadglass.terms import Caller, ChangeKind, Factor, Fault, NotChanged, NotIdentified, Peer, Person, Role, SignIn
+from leadglass.terms import (
+    Caller,
+    ChangeKind,
+    Contained,
+    Factor,
+    Fault,
+    NotChanged,
+    NotIdentified,
+    Peer,
+    Person,
+    Role,
+    SignIn,
+)
 
 SIGNED_OUT_PATH = "/signed-out"  # registered at the provider: where it sends people who signed out there
 
@@ -128,10 +141,29 @@ class Elsewhere:
 
     def _caller(self, vouched: Vouched, proven: frozenset[Factor], peer: Peer, now_ns: int) -> Caller:
         known = self._people.get(vouched.person_id) or self._people.named(vouched.name)
+        if known is not None and known.id == vouched.person_id and known.enabled and not vouched.roles:
+            why = f"{vouched.source} gives them no role any more"
+            self._order(ChangeKind.PERSON_DISABLE, known.name, {"why": why, "gone": True})
         if person_of(vouched, known, gone=known is not None and self._people.gone(known.id)) != known:
-            self._order(ChangeKind.PERSON_VOUCH, vouched.name, arguments_of(vouched))
+            try:
+                self._order(ChangeKind.PERSON_VOUCH, vouched.name, arguments_of(vouched))
+            except Contained as calm:
+                self._narrow(vouched, known, calm)
         person: Person = self._book.in_force(vouched.person_id, now_ns)
         return self._book.describe(person, secrets.token_hex(16), peer, proven, 0, now_ns)
+
+    def _narrow(self, vouched: Vouched, known: Person | None, calm: Contained) -> None:
+        """A read-only site takes nobody new in and gives nobody more: who is known comes in with what they had, less what the source took away.
+
+        Raises Contained for everybody else. What the source says besides becomes so at the first sign-in after it.
+        """
+        if known is None or not known.enabled:
+            raise calm
+        for role in sorted(known.roles - vouched.roles):
+            why = f"{vouched.source} does not give it any more"
+            self._order(ChangeKind.ROLE_REVOKE, known.name, {"role": role, "why": why})
+        if not known.roles & vouched.roles:
+            raise calm
 
 
 def arguments_of(vouched: Vouched) -> dict[str, object]:
