@@ -21,6 +21,7 @@ from tests.staff import Staff, staff
 from tests.synthetic import image
 
 pytestmark = pytest.mark.xdist_group("people_dimse")  # one site for all of it
+CUT_SECONDS = 10.0  # of a busy machine; `bench --part revocation` measures it
 FLOW = """
 [[flows]]
 id = "people"
@@ -167,14 +168,16 @@ def test_a_token_is_worth_nothing_elsewhere_or_changed(site: RunningSite, people
 
 def test_a_token_ends_with_its_session(site: RunningSite, people: Staff, seen: Image) -> None:
     minted = token(people, "reader")
-    with client(site, "DESK1", 5, minted) as association:
-        assert patients(association) == {"SEAT-1"}
-        people.order("reader", ChangeKind.SESSION_END, session="all", why="went home")
-        assert until(lambda: not association.is_established, 1.0), "an association that rests is cut too"
-    with refused(people) as told, client(site, "DESK1", 5, minted) as association:
-        assert not association.is_established
-    assert "ended by operator: went home" in told[0].reason
-    people.sign_in("reader")
+    try:
+        with client(site, "DESK1", 5, minted) as association:
+            assert patients(association) == {"SEAT-1"}
+            people.order("reader", ChangeKind.SESSION_END, session="all", why="went home")
+            assert until(lambda: not association.is_established, CUT_SECONDS), "an association that rests is cut too"
+        with refused(people) as told, client(site, "DESK1", 5, minted) as association:
+            assert not association.is_established
+        assert "ended by operator: went home" in told[0].reason
+    finally:
+        people.sign_in("reader")
 
 
 def test_a_lease_says_who_sits_there(site: RunningSite, people: Staff, seen: Image) -> None:
@@ -186,7 +189,7 @@ def test_a_lease_says_who_sits_there(site: RunningSite, people: Staff, seen: Ima
         with client(site, "DESK2", 1, b"anna") as claims:
             assert patients(claims) == {"SEAT-1"}, "a name that is only said neither helps nor hinders"
         people.sit("other", "DESK2")
-        assert until(lambda: not association.is_established, 1.0)
+        assert until(lambda: not association.is_established, CUT_SECONDS)
     with client(site, "DESK2") as association:
         assert patients(association) == set()
     minted = token(people, "reader", "DESK2")
