@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from tests.staff import Staff, staff
 from tests.synthetic import image
 
 pytestmark = pytest.mark.xdist_group("people_dimse")  # one site for all of it
+DESKS = itertools.count(1)
 CUT_SECONDS = 10.0  # of a busy machine; `bench --part revocation` measures it
 FLOW = """
 [[flows]]
@@ -85,6 +87,10 @@ def client(
         "127.0.0.1",
         site.port,
         ae_title="LEADGLASS",
+        bind_address=(
+            f"127.66.0.{next(DESKS)}",
+            0,
+        ),  # each from an address of its own: refusals of one are counted, not told
         tls_args=(site.bundles[device].client_context(), "localhost"),
         ext_neg=[identity] if kind else [],
     )

@@ -178,6 +178,10 @@ def _pages_of_a_security_officer(made: World, looked: Looked) -> None:
     for path, template, heading, state in pages:
         screen.open(path)
         looked.look(screen, template, heading, state)
+    screen.open("/requests")
+    asked = page.locator("form[action^='/requests/']").first.get_attribute("action")
+    screen.open(f"{asked}/transcript")
+    looked.look(screen, "transcript.html", "Transcript")
     screen.open("/people")
     form = page.locator("form[action='/people']")
     form.get_by_label("Sign-in name").fill("later")
@@ -195,9 +199,17 @@ def _pages_of_a_security_officer(made: World, looked: Looked) -> None:
     made.leave("guard", screen)
 
 
+def _pages_of_an_administrator(made: World, looked: Looked) -> None:
+    screen = made.signed_in("keeper")
+    screen.open("/devices")
+    looked.look(screen, "enrolments.html", "Devices", "with the form that asks for one")
+    assert screen.broken == []
+    made.leave("keeper", screen)
+
+
 def test_no_page_has_a_violation_and_none_is_left_out(made: World) -> None:
     looked = Looked()
-    for pages in (_pages_for_anybody, _pages_of_a_reader, _pages_of_a_security_officer):
+    for pages in (_pages_for_anybody, _pages_of_a_reader, _pages_of_a_security_officer, _pages_of_an_administrator):
         pages(made, looked)
     assert looked.found == {}
     there = {each.name for each in (Path(rendering.__file__).parent / "templates").iterdir()}

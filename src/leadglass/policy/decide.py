@@ -233,7 +233,7 @@ def _move(
     contained = device.name in containment.disabled or device.zone in containment.zones
     if contained or not device.enabled or _revoked(device, containment):
         raise UnknownDestination(
-            f"C-MOVE to {title!r}: {device.name} is disabled, revoked or contained", subject=subject
+            f"C-MOVE to {title!r}: {device.name} is disabled or revoked, or its zone is contained", subject=subject
         )
     reaching = [grant for grant in usable if grant.destinations is None or device.name in grant.destinations]
     if not reaching:
