@@ -22,6 +22,7 @@ from leadglass.wire.dimse import Status
 from tests.running import RunningSite, running, until
 from tests.synthetic import image, uid
 
+pytestmark = pytest.mark.xdist_group("network")  # one site for all of it
 PATIENT = "T09-SECRET-ID"
 TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 MODERN = ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305")
