@@ -68,6 +68,13 @@ def test_a_flow_is_told_before_it_acts_and_compiled_as_it_stands(site: Path) -> 
     assert "policy drop" in leadglass(site, "zones", "compile", "--for", "router", "--forwards").stdout
 
 
+def test_a_contained_zone_stands_in_the_table(site: Path) -> None:
+    assert leadglass(site, "contain", "zone", "desks", "--reason", "odd").returncode == 0
+    assert "elements = { 10.8.0.0/24 }" in leadglass(site, "zones", "compile").stdout
+    assert leadglass(site, "contain", "zone", "desks", "--undo").returncode == 0
+    assert "elements = { 10.8.0.0/24 }" not in leadglass(site, "zones", "compile").stdout
+
+
 def test_the_kernel_is_held_against_the_site_file_that_serves(site: Path) -> None:
     require("nft")
     program = f"{sys.executable} -m leadglass --site {site} zones"

@@ -15,6 +15,7 @@ from leadglass.policy.firewall.readback import contents
 from leadglass.policy.firewall.ruleset import FlowSet, Ruleset
 from leadglass.policy.firewall.words import gains_and_losses
 from leadglass.site.model import Site
+from leadglass.terms import Containment
 from tests.policy.firewall.sites import generated, lab, written
 
 
@@ -74,6 +75,13 @@ def test_who_is_disabled_neither_sends_nor_is_sent_to() -> None:
         if chain.name in ("input", "output"):
             kept_apart = next(n for n, each in enumerate(words) if "@contained4" in each)
             assert kept_apart < next(n for n, each in enumerate(words) if "established" in each), "also what is open"
+
+
+def test_who_is_contained_is_kept_apart_in_the_kernel_too() -> None:
+    state = Containment(disabled={"CT01": "odd"}, zones={"guest": "a worm"})
+    text = ruleset(lab(), ROUTER, forwards=True, containment=state).text()
+    assert "elements = { 10.20.1.11,\n\t\t\t10.20.9.0/24 }" in text and "fd20:9::/64" in text
+    assert "10.20.1.17" not in text
 
 
 def test_a_zone_with_an_interface_is_heard_by_that_one_alone(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from leadglass.doors.command.application import JSON, Invocation, invocation
+from leadglass.doors.command.desk import stopping
 from leadglass.doors.command.exits import Exit, Stopped
+from leadglass.policy.containment import read as read_containment
 from leadglass.policy.firewall.compile import plain, ruleset
 from leadglass.policy.firewall.openings import ROUTER, openings
 from leadglass.policy.firewall.readback import NotUnderstood, drift, read
@@ -20,7 +22,7 @@ from leadglass.site.document import SiteInvalid
 from leadglass.site.load import SP1800_24, load
 from leadglass.site.model import ARCHIVE, Site
 from leadglass.site.write import load_proven
-from leadglass.terms import Fault
+from leadglass.terms import Containment, Fault
 
 if TYPE_CHECKING:
     from leadglass.policy.pivots import Reached
@@ -55,7 +57,7 @@ def _compile(
     site = _site(call, member)
     output = call.output(as_json)
     if not as_table:
-        text = ruleset(site, member, forwards=forwards or None).text()
+        text = ruleset(site, member, forwards=forwards or None, containment=_contained(call)).text()
         if as_json:
             output.object({"member": member, "ruleset": text}, "")
         else:
@@ -98,7 +100,7 @@ def _verify(
     """Reads the kernel's table and says every difference from the site file that serves."""
     call = invocation(context)
     site = _with_addresses(load_proven(call.site_dir()), member)
-    expected = ruleset(site, member, forwards=forwards or None)
+    expected = ruleset(site, member, forwards=forwards or None, containment=_contained(call))
     approved = [each.box for each in openings(site, member).forward if each.on_demand]
     try:
         found = list(drift(expected, read(_listing()), approved))
@@ -110,6 +112,12 @@ def _verify(
     if found:
         raise Stopped(Exit.PROBLEMS, f"the kernel lets something else through: {len(found)} differences")
     output.object({"ok": True}, "the kernel lets through what the site file says, and nothing else")
+
+
+def _contained(call: Invocation) -> Containment:
+    """Raises Stopped: a table that lets a contained zone in would be worse than none."""
+    with stopping():
+        return read_containment(call.site_dir())
 
 
 def _site(call: Invocation, member: str = ARCHIVE) -> Site:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from leadglass.policy.firewall.boxes import Span, canonical, joined
-from leadglass.policy.firewall.openings import Opening, Openings, openings
+from leadglass.policy.firewall.openings import NOBODY, Opening, Openings, openings
 from leadglass.policy.firewall.ruleset import (
     CONTAINED_KEYS,
     FLOW_KEY,
@@ -24,6 +24,7 @@ from leadglass.policy.firewall.ruleset import (
     Set,
 )
 from leadglass.site.model import ARCHIVE, Site
+from leadglass.terms import Containment
 
 VERSIONS = (4, 6)
 FILTER_PRIORITY = 0
@@ -46,11 +47,13 @@ _INVALID = Rule((Match("ct state", "==", ("invalid",)),), "drop", "leadglass inv
 _NEIGHBOURLY = Rule((Match("icmpv6 type", "==", _NEIGHBOURS),), "accept")
 
 
-def ruleset(site: Site, member: str = ARCHIVE, *, forwards: bool | None = None) -> Ruleset:
+def ruleset(
+    site: Site, member: str = ARCHIVE, *, forwards: bool | None = None, containment: Containment = NOBODY
+) -> Ruleset:
     """The table of the host of `member`. `forwards`: whether it routes between the zones; None: what the site file says of archive."""
     if forwards is None:
         forwards = member == ARCHIVE and site.firewall is not None and site.firewall.forwards
-    opened = openings(site, member)
+    opened = openings(site, member, containment)
     sets = [*_contained(opened), *_of_chain("input", opened.input), *_of_chain("output", opened.output)]
     chains = [_spoofed(site, forwards), _host("input", "iifname"), _host("output", "oifname")]
     if forwards:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 
 from leadglass.policy.firewall.boxes import Box, Span, everything, joined, service
 from leadglass.policy.flows import zones_of
-from leadglass.site.model import ARCHIVE, Site
+from leadglass.site.model import ARCHIVE, Network, Site
+from leadglass.terms import Containment
 
+NOBODY = Containment()
 ROUTER = "router"  # a host that is nobody in the site file: it forwards, and nothing is let in or out
 
 
@@ -36,8 +38,8 @@ class Openings:
         return tuple(each.box for each in chain if not each.on_demand)
 
 
-def openings(site: Site, member: str = ARCHIVE) -> Openings:
-    """What the host of `member` lets pass, lets in and lets out."""
+def openings(site: Site, member: str = ARCHIVE, containment: Containment = NOBODY) -> Openings:
+    """What the host of `member` lets pass, lets in and lets out. `containment`: who is contained besides those that the site file disables."""
     own = spans(site, member)
     every = tuple(_of_flows(site))
     return Openings(
@@ -53,10 +55,17 @@ def openings(site: Site, member: str = ARCHIVE) -> Openings:
             for part in _inside(each.box.source, own)
         ),
         shared=tuple(_shared(site)),
-        contained=tuple(
-            Span.of(network) for device in site.devices.values() if not device.enabled for network in device.networks
-        ),
+        contained=tuple(map(Span.of, _contained(site, containment))),
     )
+
+
+def _contained(site: Site, containment: Containment) -> Iterator[Network]:
+    for device in site.devices.values():
+        if not device.enabled or device.name in containment.disabled:
+            yield from device.networks
+    for zone in site.zones.values():
+        if zone.name in containment.zones:
+            yield from zone.networks
 
 
 def spans(site: Site, name: str) -> tuple[Span, ...]:
