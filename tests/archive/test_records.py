@@ -29,6 +29,7 @@ from leadglass.archive.seal import (
     sealed_empty,
 )
 from leadglass.archive.walk import last_record, record_before, walk
+from leadglass.terms import PatientIdentity
 from tests.archive.place import Place, content
 
 WRITER = bytes(range(16))
@@ -172,8 +173,9 @@ def test_segments_are_walked_both_ways_without_keys(place: Place) -> None:
 
 def test_nothing_of_a_patient_is_readable_in_a_segment(place: Place) -> None:
     process = place.process()
-    process.store("1.2.826.0.1.3680043", b"SECRETPIXELS" * 100, study="1.2.826.0.1.9999")
+    patient = PatientIdentity("SECRET-ID", "HOSPITAL")  # long enough that no noise holds it by chance
+    process.store("1.2.826.0.1.3680043", b"SECRETPIXELS" * 100, study="1.2.826.0.1.9999", patient=patient)
     (name,) = place.store.names()
     raw = place.store.read(name, 0, place.store.size(name))
-    for secret in (b"SECRETPIXELS", b"1.2.826", b"ct-stores"):  # long enough that no noise holds them by chance
+    for secret in (b"DOE^JANE", b"SECRET-ID", b"HOSPITAL", b"SECRETPIXELS", b"1.2.826", b"CT1", b"ct-stores"):
         assert secret not in raw

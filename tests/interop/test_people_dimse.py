@@ -23,7 +23,7 @@ from tests.synthetic import image
 
 pytestmark = pytest.mark.xdist_group("people_dimse")  # one site for all of it
 DESKS = itertools.count(1)
-CUT_SECONDS = 10.0  # of a busy machine; `bench --part revocation` measures it
+CUT_SECONDS = 1.0
 FLOW = """
 [[flows]]
 id = "people"
