@@ -241,8 +241,10 @@ def _questions(site: RunningSite) -> Iterator[Asked]:
                 taken, rows = [], []
                 for value in values:
                     begun = time.perf_counter()
-                    text = reader.read(f"/who?{field_name}={value}")
+                    text = reader.page(f"/who?{field_name}={value}")
                     taken.append(time.perf_counter() - begun)
+                    if not text:
+                        raise RuntimeError(f"the console refused {what!r} of {value}")
                     rows.append(text.count('<th scope="row" data-label="When"'))
                 p95 = statistics.quantiles(taken, n=20, method="inclusive")[18]
                 yield Asked(what, len(taken), statistics.mean(rows), statistics.median(taken), p95, max(taken))

@@ -418,7 +418,9 @@ def _stages(
         return present.subject(peer, proposal)
 
     async def which_person(peer: Peer, claim: SignIn) -> Caller:
-        return changes.people.desk.recognise(peer, claim)
+        caller = changes.people.desk.recognise(peer, claim)
+        outside_containment(present.site(), present.containment(), caller)
+        return caller
 
     async def checked(arrived: Arrived) -> Inspected:
         return inspect(arrived)

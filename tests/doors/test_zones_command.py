@@ -75,6 +75,22 @@ def test_a_contained_zone_stands_in_the_table(site: Path) -> None:
     assert "elements = { 10.8.0.0/24 }" not in leadglass(site, "zones", "compile").stdout
 
 
+def test_what_falls_with_a_member_is_told_with_the_way_and_the_fix(site: Path) -> None:
+    with (site / "leadglass.toml").open("a") as file:
+        file.write(FLOW)
+    *hosts, told = [
+        json.loads(line) for line in leadglass(site, "zones", "reach", "desks", "--json").stdout.splitlines()
+    ]
+    assert [each["path"] for each in hosts if "host" in each] == [["anyone in desks -[console]-> archive"]]
+    assert any(each.get("draft", "").startswith("+ the draft opens archive") for each in hosts), "not applied yet"
+    assert told["hosts"] == 1 and told["studies"] == 0 and told["reads"] == ["archive"], "of an archive that is empty"
+    assert told["path"] == ["anyone in desks -[console]-> archive"]
+    assert told["smallest_fix"] == {"close": ["console"], "isolate": []}
+    of_the_lab = leadglass(site, "zones", "reach", "vendor-jump", "--lab").stdout
+    assert "every study can be read from: archive" in of_the_lab and "smallest fix: close or guard vendor" in of_the_lab
+    assert leadglass(site, "zones", "reach", "nobody").returncode == 2
+
+
 def test_the_kernel_is_held_against_the_site_file_that_serves(site: Path) -> None:
     require("nft")
     program = f"{sys.executable} -m leadglass --site {site} zones"

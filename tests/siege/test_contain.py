@@ -9,6 +9,7 @@ import pytest
 
 from leadglass.doors.dimse.connection import ConnectionLost
 from leadglass.lab.peers import Archive, Identity, Session, TurnedAway, associated, echoing, querying, storing
+from leadglass.lab.reader import Reader
 from leadglass.terms import Role
 from leadglass.wire import tags
 from leadglass.wire.dimse import Status
@@ -124,6 +125,11 @@ def test_people_work_from_nowhere_in_a_contained_zone(site: RunningSite) -> None
             site.command("contain", "zone", "loopback", "--reason", "odd")
             try:
                 assert until(lambda: browser.look("/?patient=NOBODY") == 403, WITHIN_SECONDS)
+                assert browser.step_up() is False, "no passkey helps"
+                assert browser.send("/me/recovery-codes") in (401, 403), "nor does it make itself a way back in"
+                with Reader(people.console, people.passkeys["reader"]) as another:
+                    assert another.sign_in() is False
+                assert "odd" in site.events("person:refused")[-1]["reason"]
             finally:
                 site.command("contain", "zone", "loopback", "--undo")
             assert until(lambda: browser.look("/?patient=NOBODY") == 200, WITHIN_SECONDS)

@@ -57,10 +57,6 @@ class Reader:
         """The status of any page, after whatever it leads to."""
         return self._client.get(path).status_code
 
-    def read(self, path: str) -> str:
-        """The text of a page, which is there. Raises httpx2.HTTPError."""
-        return str(self._client.get(path).raise_for_status().text)
-
     def send(self, path: str, **fields: str) -> int:
         """The status after a form of a page, as this session's pages send it."""
         return self._client.post(path, data={**fields, "csrf": self._csrf()}).status_code

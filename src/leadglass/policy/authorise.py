@@ -72,6 +72,8 @@ def authorise(
     """`site`: the one that serves. `now_ns`: without it no person's step-up is fresh. `asked`: the enrolment that the change names, as the register
     has it. Raises NotPermitted, Contained."""
     operator = change.operator
+    if isinstance(operator, Caller) and change.kind is not ChangeKind.SESSION_END:  # one may always leave
+        outside_containment(site, containment, operator)
     if isinstance(operator, Operator):
         rule = _rule(site, operator, owner_uid)
         if rule == ENROLMENT or (change.kind in KINDS and "enrolment" in change.arguments):
@@ -79,7 +81,6 @@ def authorise(
     elif change.kind in OWN and change.about == operator.name:
         rule = "person:self"
     else:
-        outside_containment(site, containment, operator)
         rule = authorise_person(operator, change, now_ns)
     if isinstance(operator, Caller) and change.kind in AT_A_DEVICE:
         _at(site, operator, change.about)

@@ -10,7 +10,7 @@ from leadglass.doors.command.application import JSON, invocation
 from leadglass.doors.command.exits import Exit, Stopped
 from leadglass.terms import ChangeKind
 
-Reason = Annotated[str, typer.Option("--reason", help="Why; it stands in the audit")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; every refusal that comes of it says so")]
 Undo = Annotated[bool, typer.Option("--undo", help="Lets it in again")]
 
 

@@ -186,17 +186,27 @@ def _reach(
     held = {member, *(each.host for each in hosts)}
     reads = [name for name in found.reads if name in held]
     with_somebody = [name for name in found.with_somebody if name in held]
+    studies = 0 if not reads else None if lab else _kept(call)
     row = {
         "member": member,
         "hosts": len(hosts),
-        "studies": "all" if reads else "none",
+        "studies": studies,
         "path": next(([str(step) for step in each.steps] for each in hosts if each.host == ARCHIVE), []),
         "reads": reads,
         "reads_with_somebody": with_somebody,
         "choke_points": list(found.choke),
         "smallest_fix": fix,
     }
-    output.object(row, _summary(member, len(hosts), reads, with_somebody, found.choke, fix))
+    output.object(row, _summary(member, len(hosts), studies, reads, with_somebody, found.choke, fix))
+
+
+def _kept(call: Invocation) -> int:
+    """How many studies the archive has now. Raises Stopped."""
+    desk = call.desk()
+    try:
+        return int(next(iter(desk.ask("status", {})))["studies"])
+    finally:
+        desk.close()
 
 
 def _flaws(count: int) -> str:
@@ -218,6 +228,7 @@ def _draft(call: Invocation, site: Site, member: str, opened: Opened) -> Iterato
 def _summary(
     member: str,
     hosts: int,
+    studies: int | None,
     reads: list[str],
     with_somebody: list[str],
     choke: tuple[str, ...],
@@ -225,7 +236,8 @@ def _summary(
 ) -> str:
     lines = [f"who holds {member} gets to {hosts} hosts"]
     if reads:
-        lines.append(f"  every study can be read from: {', '.join(reads)}")
+        many = "every study" if studies is None else f"all {studies} studies"
+        lines.append(f"  {many} can be read from: {', '.join(reads)}")
     if with_somebody:
         lines.append(f"  studies of whoever signs in there: {', '.join(with_somebody)}")
     if choke:
