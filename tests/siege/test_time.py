@@ -17,6 +17,7 @@ from tests.synthetic import image, uid
 
 SHIFTED = Path(__file__).parent / "shifted"
 DAY_SECONDS = 86_400
+CALLS_IN_A_ROW = 8
 
 
 class Clock:
@@ -81,6 +82,14 @@ def kept(site: RunningSite, study: str) -> set[str]:
     return came
 
 
+def came_back(site: RunningSite, study: str, one: Image) -> bool:
+    """Several times in a row: whichever worker is called."""
+    try:
+        return all(kept(site, study) == {one.sop_instance_uid} for _ in range(CALLS_IN_A_ROW))
+    except TurnedAway:
+        return False
+
+
 def stepped(site: RunningSite, words: str) -> bool:
     return any(words in row["reason"] for row in site.events("clock:stepped"))
 
@@ -119,4 +128,5 @@ def test_certificates_that_end_while_it_runs_are_refused_by_name(site: RunningSi
     assert until(lambda: bool(site.events("certificate:expiring")), 90), "said by itself"
     clock.set(0)
     assert until(lambda: may(site, "CT1") == "")
+    assert until(lambda: may(site, "WS1") == "" and came_back(site, study, sent)), "every worker has its certificate"
     assert kept(site, study) == {sent.sop_instance_uid}

@@ -50,10 +50,16 @@ function say(form, text) {
   place.classList.toggle("bad", Boolean(text));
 }
 
+const sent = new WeakSet(); // forms on their way: the browser's suggestion and the button may both have an answer, and one of them is enough
+
 async function send(form, { handle, answer }) {
+  if (sent.has(form)) return;
   form.elements.handle.value = handle;
   form.elements.answer.value = answer;
-  if (form.dataset.then !== "again") return form.submit();
+  if (form.dataset.then !== "again") {
+    sent.add(form);
+    return form.submit();
+  }
   const done = await post(form.getAttribute("action"), { handle, answer });
   if (!done.ok) throw new Error("refused");
   document.getElementById("again").submit();
@@ -80,6 +86,7 @@ function prepare(form) {
   };
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
+    if (sent.has(form)) return;
     waiting.abort();
     const button = form.querySelector("button[type=submit]");
     button.disabled = true;
@@ -97,4 +104,5 @@ function prepare(form) {
   suggest();
 }
 
+window.addEventListener("pageshow", (event) => event.persisted && location.reload()); // come back to by the back button: its challenge is used
 for (const form of document.querySelectorAll("form[data-passkey]")) prepare(form);
