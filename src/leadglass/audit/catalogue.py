@@ -99,6 +99,34 @@ CATALOGUE: Mapping[EventKind, Entry] = {
         "A journal ended without being closed: the named range was not known to be durable, and what was torn is cut.",
         "Nothing, after a crash or a power cut; without one, find out who changed the file.",
     ),
+    EventKind.NETWORK_DRIFTED: Entry(
+        Severity.ALARM,
+        "The kernel's table was not the one that was loaded: the differences are named, and the right table is loaded again.",
+        "Find out who changed it: root of this host, or another program that writes tables; `leadglass zones verify` shows what is left.",
+    ),
+    EventKind.NETWORK_DROPPED: Entry(
+        Severity.NOTICE,
+        "The kernel dropped packets that no flow opens: from whom, to whom, by which service, how many.",
+        "Nothing where somebody mistyped; a flow where it is needed, by `leadglass apply`; a look at the device where it goes on.",
+    ),
+    EventKind.NETWORK_LOADED: Entry(
+        Severity.NOTICE, "The kernel's table was exchanged for the one of the site file that serves.", _NOTHING
+    ),
+    EventKind.NETWORK_REFUSED: Entry(
+        Severity.ALARM,
+        "The kernel's table is not the one of the site file that serves: the last good one is in force, and the reason is named.",
+        "Read the reason; mend it and `leadglass zones apply`, or confirm what was not confirmed: `leadglass zones confirm`.",
+    ),
+    EventKind.NETWORK_SILENT: Entry(
+        Severity.ALARM,
+        "Who loads the kernel's table is not heard: the table stays as it is, and knows no containment and no approval that came since.",
+        "systemctl status leadglass-firewall, and its log.",
+    ),
+    EventKind.NETWORK_SWEPT: Entry(
+        Severity.WARNING,
+        "Somebody tried many addresses or ports that no flow opens, within a minute.",
+        "Look at the device; `leadglass contain device NAME --reason WORDS` keeps it out where nobody there knows of a scan.",
+    ),
     EventKind.PERSON_RECOGNISED: Entry(
         Severity.NOTICE,
         "A person proved who they are, at a sign-in, a step-up or an unlock; or a machine by its certificate, and was given a token.",

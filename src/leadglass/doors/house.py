@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from leadglass.archive.index import Index
 from leadglass.audit.journal.read import JournalReader
@@ -31,6 +31,15 @@ class Worker(Protocol):
     def generation(self) -> int: ...
 
 
+class Network(Protocol):
+    """The kernel's table: what whoever loads it asks and tells. `row`: as `status` shows it; `amber`: in words an operator can act on."""
+
+    def table(self, known: str) -> Mapping[str, object]: ...
+    def hear(self, report: Mapping[str, Any]) -> None: ...
+    def row(self) -> Mapping[str, object]: ...
+    def amber(self) -> Iterator[str]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Serving:
     """What only a running site knows. `lag_seconds`: by consumer of the journal, since it had last read everything; `metrics`: where they are.
@@ -41,6 +50,7 @@ class Serving:
     workers: Callable[[], Sequence[Worker]]
     lag_seconds: Callable[[], Mapping[str, float]]
     metrics: str
+    network: Network
     silent: Callable[[], Sequence[str]] = tuple
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from leadglass.policy.decide import outside_containment
 from leadglass.policy.enrolment import KINDS, QUESTIONS, Asked, bound, collection
 from leadglass.policy.enrolment import RULE as ENROLMENT
+from leadglass.policy.network import QUESTIONS as NETWORK_QUESTIONS
+from leadglass.policy.network import REPORT
+from leadglass.policy.network import RULE as NETWORK
 from leadglass.policy.people import authorise_person
 from leadglass.site.model import Site, plain_address
 from leadglass.terms import (
@@ -45,6 +48,7 @@ WHILE_READ_ONLY = frozenset(
         ChangeKind.INDEX_REBUILD,
         ChangeKind.LEASE_END,
         ChangeKind.LEASE_OPEN,
+        ChangeKind.NETWORK_CONFIRM,
         ChangeKind.PERSON_DISABLE,
         ChangeKind.PERSON_RESET,
         ChangeKind.ROLE_REVOKE,
@@ -76,6 +80,8 @@ def authorise(
         outside_containment(site, containment, operator)
     if isinstance(operator, Operator):
         rule = _rule(site, operator, owner_uid)
+        if rule == NETWORK:
+            raise NotPermitted(f"{operator.name} loads the kernel's table, and may {change.kind} nothing", rule=rule)
         if rule == ENROLMENT or (change.kind in KINDS and "enrolment" in change.arguments):
             bound(change, asked, now_ns)  # whoever signs, signs what was asked for
     elif change.kind in OWN and change.about == operator.name:
@@ -113,6 +119,8 @@ def decide_operator(
     rule = _rule(site, operator, owner_uid)
     if rule == ENROLMENT:
         raise NotPermitted(f"{operator.name} signs enrolments, and reads nothing", rule=rule)
+    if rule == NETWORK:
+        raise NotPermitted(f"{operator.name} loads the kernel's table, and reads nothing", rule=rule)
     if not isinstance(request, AuditQuestion):
         raise NotPermitted(f"{operator.name} is at a shell: images leave by the doors", rule=rule)
     return Permit(operator, request.action, rule, containment.generation)
@@ -124,6 +132,11 @@ def inquire(site: Site, operator: Operator, question: str, owner_uid: int) -> st
     if rule == ENROLMENT and question not in QUESTIONS:
         what = f"{operator.name} signs enrolments, and asks for nothing else: not for {question[:64]!r}"
         raise NotPermitted(what, rule=rule)
+    if rule == NETWORK and question not in NETWORK_QUESTIONS:
+        what = f"{operator.name} loads the kernel's table, and asks for nothing else: not for {question[:64]!r}"
+        raise NotPermitted(what, rule=rule)
+    if rule not in (NETWORK, "operator:root") and question == REPORT:
+        raise NotPermitted(f"{operator.name} loads no table: [firewall] user names who does", rule=rule)
     return rule
 
 
@@ -134,6 +147,8 @@ def _rule(site: Site, operator: Operator, owner_uid: int) -> str:
         return "operator:owner"
     if site.enroller and site.enroller in (operator.name, str(operator.uid)):
         return ENROLMENT
+    if site.filterer and site.filterer in (operator.name, str(operator.uid)):
+        return NETWORK
     if operator.name in site.operators or str(operator.uid) in site.operators:
         return "operator:named"
     raise NotPermitted(

@@ -121,6 +121,7 @@ class _Builder(Values):
             providers=dict(providers(self, self.flag("site.loopback"))),
             directories=dict(directories(self)),
             firewall=self._firewall(),
+            filterer=self._filterer(),
         )
         for origin, message, mend in misfits(site, places):
             if self.reader.full:
@@ -408,6 +409,17 @@ class _Builder(Values):
         if named[0] in self.words("site.operators", numbers=True):
             mend = "take it out of [site] operators: whoever holds the device CA's key changes nothing else"
             self.bad("enrolment.user", f"{named[0][:64]} signs enrolments and is an operator too", mend)
+        return named[0]
+
+    def _filterer(self) -> str:
+        named = self.words("firewall.user", numbers=True)
+        if self.get("firewall.user") is None:
+            return ""
+        others = (*self.words("site.operators", numbers=True), *self.words("enrolment.user", numbers=True))
+        if len(named) != 1 or not named[0] or named[0] in ("0", "root") or named[0] in others:
+            mend = 'user = "leadglass-firewall": one user of its own: neither root, nor an operator, nor who signs enrolments'
+            self.bad("firewall.user", "who loads the kernel's table is nobody of their own", mend)
+            return ""
         return named[0]
 
     # ---- who is told

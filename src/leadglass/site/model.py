@@ -296,7 +296,7 @@ class Firewall:
 class Site:
     """The whole place. `key`: reference of the site key. `operators`: uids or user names that may change the site.
 
-    `enroller`: user name or uid of who signs what people ask for at the console, "" for nobody.
+    `enroller`: user name or uid of who signs what people ask for at the console, `filterer`: of who loads the kernel's table; "" for nobody.
     """
 
     path: Path
@@ -321,6 +321,7 @@ class Site:
     directories: Mapping[str, DirectorySettings] = field(default_factory=dict)
     firewall: Firewall | None = None
     enroller: str = ""
+    filterer: str = ""
 
     def zone_of(self, address: str) -> str:
         """The zone whose networks hold an address, "" where none does."""

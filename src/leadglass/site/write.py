@@ -22,8 +22,8 @@ from leadglass.terms import Fault, NotChanged
 PROVEN_DIRECTORY = Path("state") / "proven"
 PROVEN_LOCK = Path("state") / "proven.lock"
 PROVEN_KEPT_MAX = 8  # the one that serves and those before it: a process may still be reading an older one
-LIVE = ("devices", "flows", "zones", "services", "tests", "never", "operators", "roles")
-AT_RESTART = ("name", "loopback", "objects", "index", "key", "doors", "limits", "notices", "enroller")
+LIVE = ("devices", "flows", "zones", "services", "tests", "never", "operators", "roles", "firewall")
+AT_RESTART = ("name", "loopback", "objects", "index", "key", "doors", "limits", "notices", "enroller", "filterer")
 
 Accept = Callable[[Site], None]
 
@@ -53,7 +53,7 @@ def write_device(site_dir: Path, name: str, device: Mapping[str, object], flow: 
     lines = [f"[devices.{_key(name)}]", *_assignments(device)]
     if flow is not None:
         lines += ["", "[[flows]]", *_assignments(flow)]
-    _durably(path, ("\n".join(lines) + "\n").encode())
+    durably(path, ("\n".join(lines) + "\n").encode())
 
 
 def repin_device(site_dir: Path, name: str, pins: Sequence[str]) -> None:
@@ -74,7 +74,7 @@ def repin_device(site_dir: Path, name: str, pins: Sequence[str]) -> None:
         raise Fault(f"{path.name} is not as a command wrote it: {error}", hint=by_hand) from error
     if not exact:
         raise Fault(f"{path.name} is not as a command wrote it", hint=by_hand)
-    _durably(path, edited.encode())
+    durably(path, edited.encode())
 
 
 def remove_device(site_dir: Path, name: str) -> None:
@@ -260,7 +260,8 @@ def _effects(old: Site | None, new: Site) -> tuple[tuple[str, ...], tuple[str, .
     return live, later
 
 
-def _durably(path: Path, content: bytes) -> None:
+def durably(path: Path, content: bytes) -> None:
+    """The old content or the new one, whenever the power goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     _synced(part, content)

@@ -18,6 +18,7 @@ from leadglass.doors.command.people_changes import PEOPLE_KINDS, PeopleParts
 from leadglass.doors.house import Backups, Standings
 from leadglass.policy import containment
 from leadglass.policy.proof import prove
+from leadglass.site import network
 from leadglass.site.model import Site
 from leadglass.site.register import Register
 from leadglass.site.write import (
@@ -25,6 +26,7 @@ from leadglass.site.write import (
     apply_device,
     device_file,
     load_proven,
+    proven_directory,
     remove_device,
     repin_device,
     write_device,
@@ -168,8 +170,20 @@ class Changes:
     def _apply(self, change: Change, arguments: Arguments) -> Result:
         applied = apply(self.site_dir, self._prove)
         self.register.add_proven(applied.digest, change.operator.name)
+        told = replace(
+            network.read(self.site_dir), applied=applied.digest, connection=str(arguments.get("connection", ""))
+        )
+        network.write(self.site_dir, told)
         self._generation(change, lambda state: state)
         return {"digest": applied.digest, "live": list(applied.live), "at_restart": list(applied.at_restart)}
+
+    def _confirm_network(self, change: Change, arguments: Arguments) -> Result:
+        """`about`: the digest of the site file that serves."""
+        serving = proven_directory(self.site_dir).name
+        if change.about != serving:
+            raise NotChanged(f"another site file serves by now, {serving[:12]}: look at it, then confirm that")
+        network.write(self.site_dir, replace(network.read(self.site_dir), confirmed=serving))
+        return {"confirmed": serving}
 
     def _bump(self, change: Change, arguments: Arguments) -> Result:
         self._generation(change, lambda state: state)
@@ -247,6 +261,7 @@ _KINDS: Mapping[ChangeKind, Callable[[Changes, Change, Arguments], Result]] = {
     ChangeKind.DEVICE_WAIVE: Changes._waive,
     ChangeKind.DOOR_RENEW: Changes._bump,
     ChangeKind.INDEX_REBUILD: Changes._rebuild,
+    ChangeKind.NETWORK_CONFIRM: Changes._confirm_network,
     ChangeKind.SITE_APPLY: Changes._apply,
     ChangeKind.SITE_BACKUP: Changes._backup,
     ChangeKind.SITE_CONTAIN: Changes._contain_site,

@@ -209,14 +209,14 @@ def _short(path: str) -> Iterator[str]:
         os.close(directory)
 
 
-def listen(site_dir: Path, *, enroller: bool = False) -> socket.socket:
-    """The command socket, for the site's own user and root only; a stale one is replaced. `enroller`: for the group of its directory too, whoever
+def listen(site_dir: Path, *, others: bool = False) -> socket.socket:
+    """The command socket, for the site's own user and root only; a stale one is replaced. `others`: for the group of its directory too, whoever
     that is (deploy/README.md); what a member may there is for policy to say."""
     path = site_dir / SOCKET
     path.parent.mkdir(mode=0o700, exist_ok=True)
     path.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    old = os.umask(0o117 if enroller else 0o177)
+    old = os.umask(0o117 if others else 0o177)
     try:
         with _short(str(path)) as short:
             sock.bind(short)

@@ -14,9 +14,9 @@ from leadglass.doors.command.audit_questions import breach, disclosures, transcr
 from leadglass.doors.command.enrolling import enrolments
 from leadglass.doors.command.explaining import explain
 from leadglass.doors.command.people_questions import PEOPLE_QUESTIONS, amber_people
-from leadglass.doors.house import House, Question
+from leadglass.doors.house import House, Network, Question
 from leadglass.identity.doors import web_certificate_ends
-from leadglass.terms import Device, Standing
+from leadglass.terms import Device, Fault, Standing
 from leadglass.watch.clock import read_clock, stopped_by
 
 Row = Mapping[str, object]
@@ -192,6 +192,23 @@ def backup(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
     yield {"done": done, "there": there}
 
 
+def network_table(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
+    """For whoever loads the kernel's table: which it should be."""
+    yield _network(house).table(str(arguments.get("known", "")))
+
+
+def network_report(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
+    """From whoever loads the kernel's table: how that went, and what the kernel dropped. No row."""
+    _network(house).hear(arguments)
+    yield from ()
+
+
+def _network(house: House) -> Network:
+    if house.serving is None:
+        raise Fault("no keeper runs", hint="`leadglass up`")
+    return house.serving.network
+
+
 QUESTIONS: Mapping[str, Question] = {
     "backup": backup,
     "breach": breach,
@@ -202,6 +219,8 @@ QUESTIONS: Mapping[str, Question] = {
     "enrolments": enrolments,
     "events": events,
     "index-rows": index_rows,
+    "network-report": network_report,
+    "network-table": network_table,
     "policy-explain": explain,
     "revoked": revoked,
     "site": site,
@@ -251,7 +270,7 @@ def _expiring(house: House) -> Iterator[Mapping[str, Any]]:
 def _serving(house: House) -> Mapping[str, object]:
     """Of a running site: who serves by which generation, and how far behind the journal its consumers are."""
     if house.serving is None:
-        return {"workers": [], "open_associations": 0, "journal_lag_seconds": {}, "metrics": ""}
+        return {"workers": [], "open_associations": 0, "journal_lag_seconds": {}, "metrics": "", "network": {}}
     workers = house.serving.workers()
     return {
         "workers": [
@@ -260,6 +279,7 @@ def _serving(house: House) -> Mapping[str, object]:
         "open_associations": sum(each.connections for each in workers),
         "journal_lag_seconds": house.serving.lag_seconds(),
         "metrics": house.serving.metrics,
+        "network": house.serving.network.row(),
     }
 
 
@@ -286,6 +306,7 @@ def _amber(house: House) -> Iterator[str]:
     yield from amber_people(house)
     if house.serving is not None:
         yield from house.serving.silent()
+        yield from house.serving.network.amber()
     if house.containment_unreadable():
         yield "the containment state cannot be read: the last known one holds, and only what stores is let in"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from leadglass.doors.command.exits import Exit, Stopped
 from leadglass.policy.proof import differences, prove
 from leadglass.site.document import SiteInvalid
 from leadglass.site.load import load
+from leadglass.site.network import connection_of
 from leadglass.site.write import load_proven
 from leadglass.terms import ChangeKind, Fault
 
@@ -68,7 +70,7 @@ def _apply(context: typer.Context, as_json: JSON = False) -> None:
     call = invocation(context)
     desk = call.desk()
     try:
-        result = desk.change(ChangeKind.SITE_APPLY, "leadglass.toml", {})
+        result = desk.change(ChangeKind.SITE_APPLY, "leadglass.toml", {"connection": connection_of(os.environ)})
     finally:
         desk.close()
     later = result.get("at_restart") or []

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from leadglass.doors.command import zones_apply
 from leadglass.doors.command.application import JSON, Invocation, invocation
 from leadglass.doors.command.desk import stopping
 from leadglass.doors.command.exits import Exit, Stopped
+from leadglass.doors.kernel import nft
 from leadglass.policy.containment import read as read_containment
 from leadglass.policy.firewall.compile import plain, ruleset
 from leadglass.policy.firewall.openings import ROUTER, openings
@@ -27,8 +27,6 @@ from leadglass.terms import Containment, Fault
 if TYPE_CHECKING:
     from leadglass.policy.pivots import Reached
 
-NFT_SECONDS = 30.0
-
 Member = Annotated[
     str, typer.Option("--for", help="Whose host: archive, a device, or router: a host that is nobody else")
 ]
@@ -42,6 +40,7 @@ def register(app: typer.Typer) -> None:
     zones.command("diff")(_diff)
     zones.command("verify")(_verify)
     zones.command("reach")(_reach)
+    zones_apply.register(zones)
     app.add_typer(zones, name="zones")
 
 
@@ -144,15 +143,10 @@ def _with_addresses(site: Site, member: str) -> Site:
 
 def _listing() -> str:
     """Raises Stopped."""
-    nft = shutil.which("nft", path="/usr/sbin:/usr/bin:/sbin:/bin") or ""
-    if not Path(nft).is_file():
-        raise Stopped(Exit.PROBLEMS, "nft is not installed", hint="apt install nftables")
-    told = subprocess.run(  # noqa: S603 - the words are ours
-        [nft, "-j", "list", "ruleset"], capture_output=True, text=True, timeout=NFT_SECONDS, check=False
-    )
-    if told.returncode != 0:
-        raise Stopped(Exit.PROBLEMS, f"nft: {told.stderr.strip()[:200]}", hint="as root, or with CAP_NET_ADMIN")
-    return told.stdout
+    try:
+        return nft.listing()
+    except nft.NftFault as fault:
+        raise Stopped(Exit.PROBLEMS, str(fault), hint="as root, or with CAP_NET_ADMIN; apt install nftables") from fault
 
 
 def _reach(

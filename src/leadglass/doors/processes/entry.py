@@ -53,7 +53,7 @@ def up(site_dir: Path, assemble: Assemble) -> int:
         door, web = site.doors.dimse, site.doors.web
         listeners = {
             "dimse": [_listen("dimse", door.host, door.port)],
-            "keeper": [listen(site_dir, enroller=bool(site.enroller))],
+            "keeper": [listen(site_dir, others=bool(site.enroller or site.filterer))],
         }
         workers = {"dimse": door.workers}
         if web is not None:
@@ -183,7 +183,7 @@ def serve_keeper(site_dir: Path, assemble: Assemble) -> int:
     handover, alone = _handover()
     house = assemble(site_dir)
     handover.tell(writer=house.writer)
-    commands = listen(site_dir, enroller=bool(house.site().enroller)) if alone else handover.socket()
+    commands = _commands(house) if alone else handover.socket()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -194,6 +194,11 @@ def serve_keeper(site_dir: Path, assemble: Assemble) -> int:
         return keeper.serve(house, commands, QUESTIONS, dial, workers, stop, lambda: handover.tell(ready=True))
     finally:
         house.close()
+
+
+def _commands(house: House) -> socket.socket:
+    site = house.site()
+    return listen(house.site_dir, others=bool(site.enroller or site.filterer))
 
 
 def _handover() -> tuple[Handover, bool]:

@@ -23,6 +23,7 @@ from leadglass.doors.dimse.services.commitment import SUCCESS, report_there
 from leadglass.doors.dimse.services.move import Dial
 from leadglass.doors.house import House, Question, Serving, Worker
 from leadglass.doors.processes.metrics import serve_metrics
+from leadglass.doors.processes.network import Network
 from leadglass.doors.processes.sweeps import Sweeps
 from leadglass.identity.doors import renew_doors
 from leadglass.identity.people.seats import JWT
@@ -56,7 +57,7 @@ def serve(
 ) -> int:
     """Until `stop`; 1 where acknowledging had to stop."""
     renewals, searching = Consumer(), Consumer()
-    sweeps = Sweeps(house, partial(_change, house))
+    sweeps, network = Sweeps(house, partial(_change, house)), Network(house)
     told = notices.start(house.site(), house.journal, stop)
     house = replace(
         house,
@@ -64,6 +65,7 @@ def serve(
             workers,
             lambda: {"renewals": renewals.lag_seconds(), "search": searching.lag_seconds(), **told()},
             "",
+            network,
             sweeps.silent,
         ),
     )
@@ -89,7 +91,7 @@ def serve(
         reports.send_due()
         house.containment()
         stepped = tuple(steps.notice(time.time_ns(), time.monotonic_ns()))
-        found = (*stepped, *containment.notice(house.containment_unreadable()))
+        found = (*stepped, *containment.notice(house.containment_unreadable()), *network.notice())
         run(gateway.keep_watch(house.do, found))
         if stepped or time.monotonic() - watched >= WATCH_EVERY_SECONDS:
             watched = time.monotonic()

@@ -62,6 +62,16 @@ def ruleset(
     return Ruleset(tuple(sets), tuple(chains))
 
 
+def closed() -> Ruleset:
+    """The table of a host that knows no site file yet: it hears its own loopback and its neighbours, and nobody else."""
+    nothing = Openings((), (), (), (), ())
+    sets = [*_contained(nothing), *_of_chain("input", ()), *_of_chain("output", ())]
+    missing = Rule((Match("fib saddr . iif oif", "==", ("missing",)),), "drop", "leadglass spoofed ")
+    spoofed = Chain("spoofed", "prerouting", SPOOF_PRIORITY, "accept", (_NEIGHBOURLY, missing))
+    chains = (spoofed, _host("input", "iifname"), _host("output", "oifname"), _forward(False))
+    return Ruleset(tuple(sets), chains)
+
+
 # ---- sets
 
 

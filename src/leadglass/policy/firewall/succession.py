@@ -1,0 +1,61 @@
+"""One table takes the place of another: what is lost by it, what stays contained, and what is open for a time. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from leadglass.policy.firewall.boxes import Box, beyond, canonical
+from leadglass.policy.firewall.readback import contents
+from leadglass.policy.firewall.ruleset import FAMILY, TABLE, AddressSet, FlowSet, Ruleset, element
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What is open for a time: packets of one set, until then (Unix nanoseconds)."""
+
+    set: str
+    box: Box
+    until_ns: int
+
+
+def closes(old: Ruleset, new: Ruleset) -> bool:
+    """Does anything end that was open? What is contained counts for nothing here: that acts whoever loses by it."""
+    before, after = {each.name: each for each in old.sets}, {each.name: each for each in new.sets}
+    return any(
+        beyond(contents(of), contents(after[name]) if name in after else ())
+        for name, of in before.items()
+        if not isinstance(of, AddressSet)
+    )
+
+
+def contained_as(table: Ruleset, other: Ruleset) -> Ruleset:
+    """The flows of the one with the containment of the other: going back to what was open lets nobody in who is contained."""
+    inside = {each.name: each for each in other.sets if isinstance(each, AddressSet)}
+    return replace(table, sets=tuple(inside.get(each.name, each) for each in table.sets))
+
+
+def elements(table: Ruleset, opened: Iterable[Opened], now_ns: int) -> str:
+    """For `nft -f`: the sets of what is open for a time hold just this, from now on, in one transaction. What is over by now is left out."""
+    every = sorted(opened, key=lambda each: (-each.until_ns, each.set, each.box))
+    lines = []
+    for each in table.sets:
+        if not isinstance(each, FlowSet) or not each.timed:
+            continue
+        lines.append(f"flush set {FAMILY} {TABLE} {each.name}")
+        inside = [one for one in every if one.set == each.name]
+        for box, seconds in _apart(inside, now_ns):
+            lines.append(f"add element {FAMILY} {TABLE} {each.name} {{ {element(box)} timeout {seconds}s }}")
+    return "\n".join([*lines, ""])
+
+
+def _apart(opened: Iterable[Opened], now_ns: int) -> Iterator[tuple[Box, int]]:
+    """Disjoint, as a set of ranges must be: of what overlaps, the later end counts."""
+    taken: tuple[Box, ...] = ()
+    for each in opened:
+        seconds = (each.until_ns - now_ns) // 1_000_000_000
+        if seconds < 1:
+            continue
+        for box in beyond((each.box,), taken):
+            yield box, seconds
+        taken = canonical((*taken, each.box))
