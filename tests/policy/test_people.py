@@ -287,7 +287,14 @@ def test_a_vendor_has_only_what_is_approved_and_never_a_study() -> None:
                 may(everything, act, NOW)
         except NotPermitted:
             continue
-        assert act in (Act.ACCESS_REQUEST, Act.BACKUP_RUN, Act.DEVICE_LIST, Act.INDEX_REBUILD, Act.POLICY_READ)
+        assert act in (
+            Act.ACCESS_REQUEST,
+            Act.BACKUP_RUN,
+            Act.DEVICE_LIST,
+            Act.FLOW_OPEN,
+            Act.INDEX_REBUILD,
+            Act.POLICY_READ,
+        )
         if act is not Act.ACCESS_REQUEST:
             with pytest.raises(SecondPersonNeeded):
                 may(caller(VENDOR, fresh=True), act, NOW)

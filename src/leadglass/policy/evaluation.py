@@ -52,13 +52,15 @@ class OfSite:
 class OfMatter:
     """What another decides about: the act it would allow, whether it is the asker's own, and the roles of whose it is.
 
-    `decided`: by the asker.
+    `decided`: by the asker. `approver`: the role that a flow on demand names. `withdrawn`: it is taken back, not given.
     """
 
     act: str
     own: bool
     roles: frozenset[Role] = frozenset()
     decided: bool = False
+    approver: str = ""
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +170,11 @@ def _entities(facts: Facts, about: Matter) -> str:
         case OfStudy(relations, modalities):
             own = {"relations": sorted(relations), "modalities": sorted(modalities)}
             entities.append(_entity("Study", "this", own))
-        case OfMatter(act, own_matter, roles, decided):
+        case OfMatter(act, own_matter, roles, decided, approver, withdrawn):
             entities += _others(own_matter, roles)
             deciders = [{"__entity": _person(True)}] if decided else []
-            matter = {"act": act, "by": {"__entity": _person(own_matter)}, "deciders": deciders}
+            by = {"__entity": _person(own_matter)}
+            matter = {"act": act, "by": by, "deciders": deciders, "approver": approver, "withdrawn": withdrawn}
             entities.append(_entity("Matter", "this", matter))
         case OfAccount(own_account, roles):
             entities += _others(own_account, frozenset())

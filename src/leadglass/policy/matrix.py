@@ -114,7 +114,7 @@ def _relations(abouts: set[Matter]) -> tuple[Relation, ...]:
 
 def _approves_own(role: Role, act: Act) -> bool:
     return any(
-        _allowed(Act.ACCESS_APPROVE, frozenset({role, other}), OfMatter(act, True), approved=approved)
+        _allowed(Act.ACCESS_APPROVE, frozenset({role, other}), OfMatter(act, True, approver=other), approved=approved)
         for other in Role
         for approved in (False, True)
     )

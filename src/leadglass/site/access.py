@@ -162,6 +162,11 @@ class Access:
         where = "person = ? AND state = 'approved' AND from_ns <= ? AND until_ns > ?"
         return self._requests(where, (person, now_ns, now_ns))
 
+    def approved(self, act: Act, now_ns: int) -> list[AccessRequest]:
+        """Every request for this act that is approved and whose time is now, whoever asked."""
+        where = "act = ? AND state = 'approved' AND from_ns <= ? AND until_ns > ?"
+        return self._requests(where, (act, now_ns, now_ns))
+
     def _requests(self, where: str, values: tuple[str | int, ...]) -> list[AccessRequest]:
         statement = (
             "SELECT id, kind, person, act, about, digest, facts, why, from_ns, until_ns, state, asked_ns, settled_ns"  # noqa: S608

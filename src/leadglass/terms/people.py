@@ -37,6 +37,7 @@ class Act(enum.StrEnum):
     DEVICE_ENROLL = "device-enroll"
     DEVICE_LIST = "device-list"
     DEVICE_REVOKE = "device-revoke"
+    FLOW_OPEN = "flow-open"  # a flow on demand, for a time
     GLASS_BREAK = "glass-break"
     GLASS_REVIEW = "glass-review"
     INDEX_REBUILD = "index-rebuild"
