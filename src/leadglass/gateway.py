@@ -96,8 +96,9 @@ async def store(do: Stages, offer: Offer, body: Incoming) -> Settled:
             settled = claimed.settled
             await do.record(events.repeated(claimed, settled))
         else:
-            settled = await do.keep(claimed, events.stored(claimed))
-            do.note(events.stored(claimed, settled))
+            event = events.stored(claimed)
+            settled = await do.keep(claimed, event)
+            do.note(events.settled_as(event, settled))
             await do.publish(settled)
         if settled.standing in (Standing.HELD, Standing.REJECTED):
             raise Conflicting.held(settled)
