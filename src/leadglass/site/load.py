@@ -13,6 +13,9 @@ from typing import Any
 from leadglass.site.document import Document, Reader, SiteInvalid, Values, nearest
 from leadglass.site.fitting import Places, misfits
 from leadglass.site.model import (
+    CONFIRM_SECONDS,
+    CONFIRM_SECONDS_MAX,
+    CONFIRM_SECONDS_MIN,
     DIMSE_SERVICE,
     ConsoleDoor,
     DimseDoor,
@@ -219,7 +222,11 @@ class _Builder(Values):
         addresses = tuple(self.networks("firewall.addresses"))
         if not addresses:
             self.bad("firewall", "the addresses of archive are not said", 'addresses = ["10.20.5.10"]')
-        return Firewall(addresses, self.flag("firewall.forwards"))
+        seconds = self.number("firewall.confirm_seconds", CONFIRM_SECONDS)
+        if not CONFIRM_SECONDS_MIN <= seconds <= CONFIRM_SECONDS_MAX:
+            mend = f"{CONFIRM_SECONDS_MIN} to {CONFIRM_SECONDS_MAX}"
+            self.bad("firewall.confirm_seconds", "a time in which nobody can confirm, or all forget to", mend)
+        return Firewall(addresses, self.flag("firewall.forwards"), seconds)
 
     def _zones(self) -> Iterator[tuple[str, Zone]]:
         count = 0

@@ -284,12 +284,17 @@ class DirectorySettings:
     poll_seconds: int = 60
 
 
+CONFIRM_SECONDS, CONFIRM_SECONDS_MIN, CONFIRM_SECONDS_MAX = 60, 5, 3600
+
+
 @dataclass(frozen=True, slots=True)
 class Firewall:
-    """What the kernel must know. `addresses`: those of archive. `forwards`: its host routes between the zones."""
+    """What the kernel must know. `addresses`: those of archive. `forwards`: its host routes between the zones. `confirm_seconds`: until a table that
+    closes something is taken back, unless confirmed."""
 
     addresses: tuple[Network, ...]
     forwards: bool = False
+    confirm_seconds: int = CONFIRM_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from leadglass.doors.command.exits import Exit, Stopped
 from leadglass.doors.kernel import conntrack, nft
 from leadglass.doors.kernel.listening import Listening
 from leadglass.doors.kernel.netlink import KernelFault
+from leadglass.doors.kernel.news import TableNews
 from leadglass.doors.processes.notify import notify
 from leadglass.policy.firewall.boxes import Box
 from leadglass.policy.firewall.compile import closed
@@ -36,7 +37,6 @@ from leadglass.policy.network import REPORT
 from leadglass.site.write import durably
 
 POLL_SECONDS = 0.5
-CONFIRM_SECONDS = 60.0
 DRIFT_SECONDS = 60.0
 RETRY_SECONDS = 10.0  # after the kernel did not take a table
 DIFFERENCES_TOLD_MAX = 10
@@ -82,6 +82,7 @@ class Enforcer:
         self._waits_for, self._deadline = "", 0.0  # which must be confirmed, until when; 0: none
         self._retry = 0.0
         self._checked = time.monotonic()
+        self._news = TableNews()
         if read(nft.listing()).ours is None:
             nft.load(self._loaded.text())
         else:
@@ -142,7 +143,7 @@ class Enforcer:
         if self._good is None or confirmed or not closes(self._good, wanted):
             self._settle(wanted)
         elif self._waits_for != site:
-            self._waits_for, self._deadline = site, time.monotonic() + CONFIRM_SECONDS
+            self._waits_for, self._deadline = site, time.monotonic() + float(row["confirm_seconds"])
 
     def _settle(self, table: Ruleset) -> None:
         """It is good: what is gone back to, and what is in force at the next start."""
@@ -153,7 +154,7 @@ class Enforcer:
 
     def _exchange(self, table: Ruleset) -> bool:
         try:
-            nft.load(table.text() + elements(table, self._opened, time.time_ns()))
+            self._load(table.text() + elements(table, self._opened, time.time_ns()))
         except nft.NftFault as fault:
             self._retry = time.monotonic() + RETRY_SECONDS
             self._say(f"the kernel did not take it: {fault}")
@@ -162,12 +163,17 @@ class Enforcer:
         log.info("the kernel's table was exchanged", digest=digest(table), ended=self._end_connections())
         return True
 
+    def _load(self, text: str) -> None:
+        """Raises NftFault."""
+        nft.load(text)
+        self._news.heard()  # that was us
+
     def _go_back(self, wanted: Ruleset) -> None:
         """Nobody confirmed: whoever applied it may have cut themselves off."""
         if self._good is not None and self._exchange(contained_as(self._good, wanted)):
             self._decline(
                 self._waits_for,
-                f"nobody confirmed it within {CONFIRM_SECONDS:.0f} s: `leadglass zones confirm` loads it again",
+                "nobody confirmed it in time: `leadglass zones confirm` loads it again",
             )
             self._site, self._deadline, self._waits_for = "", 0.0, ""
 
@@ -196,7 +202,7 @@ class Enforcer:
             return
         shut = set(self._opened) - set(opened)
         try:
-            nft.load(elements(self._loaded, opened, time.time_ns()))
+            self._load(elements(self._loaded, opened, time.time_ns()))
         except nft.NftFault as fault:
             log.error("what is open for a time could not be told to the kernel", reason=str(fault))
             return
@@ -226,7 +232,7 @@ class Enforcer:
         if over:
             self._opened = tuple(each for each in self._opened if each not in over)
             self._end_connections()
-        if time.monotonic() - self._checked >= DRIFT_SECONDS:
+        if self._news.heard() or time.monotonic() - self._checked >= DRIFT_SECONDS:
             self._checked = time.monotonic()
             self._retable()
 
@@ -237,7 +243,7 @@ class Enforcer:
             if found:
                 self._drift = "; ".join(found[:DIFFERENCES_TOLD_MAX])
                 log.error("the kernel's table was another one", differences=found[:DIFFERENCES_TOLD_MAX])
-                nft.load(self._loaded.text() + elements(self._loaded, self._opened, time.time_ns()))
+                self._load(self._loaded.text() + elements(self._loaded, self._opened, time.time_ns()))
                 self._end_connections()
         except nft.NftFault as fault:
             log.error("the kernel's table cannot be read", reason=str(fault))

@@ -59,6 +59,7 @@ class Network:
             "digest": name,
             "site": serving,
             "confirmed": told.confirmed == serving,
+            "confirm_seconds": site.firewall.confirm_seconds,
             "connection": told.connection if told.applied == serving else "",
             "open": list(_opened(site, compiled, approved)),
         }
