@@ -302,6 +302,7 @@ class Site:
     """The whole place. `key`: reference of the site key. `operators`: uids or user names that may change the site.
 
     `enroller`: user name or uid of who signs what people ask for at the console, `filterer`: of who loads the kernel's table; "" for nobody.
+    `digest`: of the proven files it was read from, "" where they were not proven.
     """
 
     path: Path
@@ -327,6 +328,7 @@ class Site:
     firewall: Firewall | None = None
     enroller: str = ""
     filterer: str = ""
+    digest: str = field(default="", compare=False)
 
     def zone_of(self, address: str) -> str:
         """The zone whose networks hold an address, "" where none does."""

@@ -38,6 +38,7 @@ class EventKind(enum.StrEnum):
     JOURNAL_RECOVERED = "journal:recovered"
     NETWORK_DRIFTED = "network:drifted"
     NETWORK_DROPPED = "network:dropped"
+    NETWORK_JOINED = "network:joined"
     NETWORK_LOADED = "network:loaded"
     NETWORK_REFUSED = "network:refused"
     NETWORK_SILENT = "network:silent"

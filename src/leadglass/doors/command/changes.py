@@ -168,12 +168,17 @@ class Changes:
         return {"site": change.about, "read_only": False}
 
     def _apply(self, change: Change, arguments: Arguments) -> Result:
-        applied = apply(self.site_dir, self._prove)
+        connection = str(arguments.get("connection", ""))
+
+        def accept(site: Site) -> None:
+            """Whoever loads the kernel's table knows by which connection somebody applied it before it serves."""
+            self._prove(site)
+            network.write(
+                self.site_dir, replace(network.read(self.site_dir), applied=site.digest, connection=connection)
+            )
+
+        applied = apply(self.site_dir, accept)
         self.register.add_proven(applied.digest, change.operator.name)
-        told = replace(
-            network.read(self.site_dir), applied=applied.digest, connection=str(arguments.get("connection", ""))
-        )
-        network.write(self.site_dir, told)
         self._generation(change, lambda state: state)
         return {"digest": applied.digest, "live": list(applied.live), "at_restart": list(applied.at_restart)}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ from leadglass.doors.command.exits import Exit, Stopped
 from leadglass.policy.proof import differences, prove
 from leadglass.site.document import SiteInvalid
 from leadglass.site.load import load
-from leadglass.site.network import connection_of
+from leadglass.site.network import own_connection
 from leadglass.site.write import load_proven
 from leadglass.terms import ChangeKind, Fault
 
@@ -70,7 +69,7 @@ def _apply(context: typer.Context, as_json: JSON = False) -> None:
     call = invocation(context)
     desk = call.desk()
     try:
-        result = desk.change(ChangeKind.SITE_APPLY, "leadglass.toml", {"connection": connection_of(os.environ)})
+        result = desk.change(ChangeKind.SITE_APPLY, "leadglass.toml", {"connection": own_connection()})
     finally:
         desk.close()
     later = result.get("at_restart") or []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ import typer
 from leadglass.doors.command.application import JSON, invocation
 from leadglass.doors.command.desk import Desk
 from leadglass.doors.command.exits import Exit, Stopped
-from leadglass.site.network import connection_of
+from leadglass.site.network import own_connection
 from leadglass.site.write import load_proven, proven_directory
 from leadglass.terms import ChangeKind
 
@@ -39,7 +38,7 @@ def _apply(
     call = invocation(context)
     desk = call.desk()
     try:
-        result = dict(desk.change(ChangeKind.SITE_APPLY, "leadglass.toml", {"connection": connection_of(os.environ)}))
+        result = dict(desk.change(ChangeKind.SITE_APPLY, "leadglass.toml", {"connection": own_connection()}))
         loads = bool(load_proven(call.site_dir()).filterer) and desk.running
         told = _loaded(desk, str(result["digest"])) if loads else {}
         waits = int(told.get("unconfirmed_seconds", 0))
