@@ -333,7 +333,8 @@ def test_t04_at_a_workstation_each_role_has_what_the_table_says(
 
 PAGES = {
     "/": Act.STUDY_FIND, "/workstation": Act.LEASE_OPEN, "/requests": Act.ACCESS_REQUEST, "/review": Act.GLASS_REVIEW, "/who": Act.AUDIT_READ,
-    "/people": Act.PEOPLE_LIST, "/devices": Act.DEVICE_LIST, "/explain": Act.POLICY_READ,
+    "/people": Act.PEOPLE_LIST, "/devices": Act.DEVICE_LIST, "/containment": Act.CONTAINMENT_BEGIN, "/explain": Act.POLICY_READ,
+    "/explain/site-file": Act.POLICY_READ,
 }  # fmt: skip
 
 
@@ -365,6 +366,13 @@ FORMS: dict[str, tuple[Act, dict[str, str]]] = {
     "/requests": (Act.ACCESS_REQUEST, {"act": "study-read", "reason": REASON}),
     "/requests/{id}": (Act.ACCESS_APPROVE, {"digest": "another", "word": "approve"}),
     "/requests/{id}/cancel": (Act.ACCESS_APPROVE, {}),
+    "/requests/flows": (Act.ACCESS_REQUEST, {"flow": "none", "flow_reason": REASON}),
+    "/containment/{kind}": (Act.CONTAINMENT_BEGIN, {"name": "no zone", "why": "a test"}),
+    "/containment/{kind}/ask": (Act.CONTAINMENT_BEGIN, {"name": "no zone", "why": "a test"}),
+    "/containment/{kind}/end": (Act.CONTAINMENT_BEGIN, {"name": "no zone"}),
+    "/explain/site-file/ask": (Act.ACCESS_REQUEST, {"digest": "another", "reason": REASON}),
+    "/explain/site-file/apply": (Act.POLICY_APPLY, {"digest": "another"}),
+    "/explain/site-file/confirm": (Act.POLICY_CONFIRM, {"digest": "another"}),
     "/people": (Act.PERSON_ADD, {"why": "a test"}),
     "/people/{name}/disable": (Act.PERSON_DISABLE, {"why": "a test"}),
     "/people/{name}/enable": (Act.PERSON_DISABLE, {"why": "a test"}),
@@ -396,7 +404,6 @@ NO_DOOR = {
     Act.CONFLICT_RESOLVE: "`leadglass conflict`, by operators",
     Act.INDEX_REBUILD: "`leadglass index rebuild`, by operators",
     Act.KEY_USE: "no door uses a key for a person",
-    Act.POLICY_APPLY: "`leadglass apply`, by operators",
     Act.RELATIONS_IMPORT: "`leadglass relations import`, by operators",
     Act.STUDY_ERASE: "nothing erases a study yet",
     Act.STUDY_EXPORT: "nothing exports a study yet",

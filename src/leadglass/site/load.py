@@ -39,7 +39,7 @@ from leadglass.site.model import (
 )
 from leadglass.site.schema import DEVICE_KEYS, KEYS, LIMIT_RANGES, RECORD, SESSION_RANGES
 from leadglass.site.sources import directories, providers, reference_to_secret
-from leadglass.terms import Action, Device
+from leadglass.terms import Action, Device, Role
 from leadglass.wire.uids import storage_class_of, uid_problem
 
 SITE_FILE = "leadglass.toml"
@@ -383,6 +383,8 @@ class _Builder(Values):
         approve, record = self.text(f"{where}.approve", ""), self.flag(f"{where}.record")
         if found is None or not approve or not set(table) <= {"approve", "max", "record"}:
             self.bad(where, "not understood", 'on_demand = { approve = "ROLE", max = "4h", record = true }')
+        elif approve not in tuple(Role):
+            self.bad(where, f"{approve[:64]!r} is no role: nobody could approve it", f"one of {', '.join(Role)}")
         seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
         return OnDemand(approve, seconds, record)
 

@@ -163,6 +163,11 @@ def _proven_or_none(site_dir: Path) -> Site | None:
         return None
 
 
+def draft_digest(site_dir: Path) -> str:
+    """Of the files as they lie there, proven or not: the name they would have if they served. Raises Fault."""
+    return _digest(_contents(site_dir))
+
+
 @contextlib.contextmanager
 def _alone(site_dir: Path) -> Iterator[None]:
     """Two that apply at once would take each other's device file back out."""

@@ -11,7 +11,7 @@ from leadglass.terms import Detection, EventKind, Severity
 
 TOLD_EACH_MAX = 5  # of one source within a minute, each by itself
 PAIRS_TOLD_MAX = 20  # and the first to each zone, so many
-TOLD_MAX = 600  # of all sources within a minute; the others are counted
+TOLD_MAX = 1000  # of all sources within a minute; the others are counted
 MINUTE_NS = 60 * 1_000_000_000
 SOURCES_MAX = 1024  # remembered at once; of the others only the number is told
 PEERS_MAX = 16_384  # who tried to reach whom, remembered for as long as this process lives
@@ -132,13 +132,12 @@ def member_of(site: Site, address: IPv4Address | IPv6Address) -> str:
 
 def _dropped(site: Site, drop: Drop, new: bool) -> Detection:
     facts = _facts(site, drop)
-    service = f"{drop.protocol}/{drop.port}" if drop.port else drop.protocol
     first = ", for the first time" if new else ""
     return Detection(
         EventKind.NETWORK_DROPPED,
         Severity.NOTICE,
         str(drop.source),
-        f"{_who(facts, 'from')} to {_who(facts, 'to')} by {service}{first}: {_WHY.get(drop.why, drop.why)}",
+        f"{_who(facts, 'from')} to {_who(facts, 'to')} by {_service(drop)}{first}: {_WHY.get(drop.why, drop.why)}",
         {
             **facts,
             "protocol": drop.protocol,
@@ -156,7 +155,7 @@ def _swept(site: Site, drop: Drop, tried: int) -> Detection:
         EventKind.NETWORK_SWEPT,
         Severity.WARNING,
         str(drop.source),
-        f"{_who(facts, 'from')} tried {tried} addresses and ports that nothing opens, the last of them {drop.target} {drop.protocol}/{drop.port}",
+        f"{_who(facts, 'from')} tried {tried} addresses and ports that nothing opens, the last of them {drop.target} {_service(drop)}",
         {
             "zone_from": facts["zone_from"],
             "member_from": facts["member_from"],
@@ -208,6 +207,10 @@ _WHY = {
     "invalid": "it belongs to no connection",
     "contained": "one of both is contained",
 }
+
+
+def _service(drop: Drop) -> str:
+    return f"{drop.protocol}/{drop.port}" if drop.port else drop.protocol
 
 
 def _who(facts: dict[str, str | int], end: str) -> str:

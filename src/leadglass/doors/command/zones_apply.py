@@ -12,7 +12,7 @@ import typer
 from leadglass.doors.command.application import JSON, invocation
 from leadglass.doors.command.desk import Desk
 from leadglass.doors.command.exits import Exit, Stopped
-from leadglass.site.network import own_connection
+from leadglass.doors.command.site import Ask, Why, apply_draft, ask_for_draft
 from leadglass.site.write import load_proven, proven_directory
 from leadglass.terms import ChangeKind
 
@@ -32,13 +32,18 @@ def _apply(
     confirm: Annotated[
         bool, typer.Option("--confirm", help="Confirm at once, as a script does that cannot be cut off")
     ] = False,
+    ask: Ask = False,
+    why: Why = "",
     as_json: JSON = False,
 ) -> None:
     """As `leadglass apply`, then waits until the kernel has the table, and asks whether you are still there where something closed."""
     call = invocation(context)
     desk = call.desk()
     try:
-        result = dict(desk.change(ChangeKind.SITE_APPLY, "leadglass.toml", {"connection": own_connection()}))
+        if ask:
+            ask_for_draft(desk, call.site_dir(), why, call.output(as_json))
+            return
+        result = dict(apply_draft(desk, call.site_dir()))
         loads = bool(load_proven(call.site_dir()).filterer) and desk.running
         told = _loaded(desk, str(result["digest"])) if loads else {}
         waits = int(told.get("unconfirmed_seconds", 0))
@@ -74,7 +79,7 @@ def _loaded(desk: Desk, digest: str) -> Row:
         told: Row = next(iter(desk.ask("status", {})))["network"]
         if told.get("site") == digest:
             return told
-        if time.monotonic() > end:
+        if told.get("refused_site") == digest or time.monotonic() > end:
             why = str(told.get("refused") or "leadglass serve firewall is not heard")
             hint = "systemctl status leadglass-firewall; the doors act by the new site file already"
             raise Stopped(Exit.PROBLEMS, f"the kernel keeps its former table: {why}", hint=hint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 import structlog
@@ -12,7 +13,8 @@ from leadglass.doors.kernel.netlink import KernelFault, Overrun
 from leadglass.doors.kernel.nflog import Dropped, Drops
 from leadglass.policy.firewall.ruleset import LOG_GROUP
 
-ROWS_MAX = 1000  # between two reports; what comes besides is counted
+ROWS_MAX = 1000  # between two reports; of what comes besides, the port is left out
+PAIRS_MAX = 1000  # of those; what comes besides is counted
 WAIT_SECONDS = 0.5
 RETRY_SECONDS = 5.0
 
@@ -67,6 +69,10 @@ class Listening:
         with self._lock:
             if dropped in self._counted or len(self._counted) < ROWS_MAX:
                 self._counted[dropped] += 1
+                return
+            pair = replace(dropped, port=0)
+            if pair in self._counted or len(self._counted) < ROWS_MAX + PAIRS_MAX:
+                self._counted[pair] += 1
             else:
                 self._lost += 1
 

@@ -101,7 +101,7 @@ class Enforcer:
         self._wanted: Ruleset | None = None
         self._loaded = self._good or closed()
         self._opened: tuple[Opened, ...] = ()
-        self._site = self._refused = self._drift = self._silent = ""
+        self._site = self._refused = self._refused_site = self._drift = self._silent = ""
         self._declined = self._remembered_declined()  # digest of a site file
         self._waits_for, self._deadline = "", 0.0  # which must be confirmed, until when; 0: none
         self._retry = 0.0
@@ -137,6 +137,7 @@ class Enforcer:
             "digest": digest(self._loaded),
             "site": self._site if not self._refused else "",
             "refused": self._refused,
+            "refused_site": self._refused_site,
             "drift": self._drift,
             "deaf": listening.deaf,
             "foreign": list(self._foreign),
@@ -171,9 +172,9 @@ class Enforcer:
         elif not confirmed and self._cuts(table, wanted.connection):
             self._decline(site, WOULD_CUT)
             return
-        if (table != self._loaded and not self._exchange(table)) or not whole:
+        if (table != self._loaded and not self._exchange(table, site)) or not whole:
             return
-        self._site, self._refused = site, ""
+        self._site, self._refused, self._refused_site = site, "", ""
         self._forget_declined()
         if self._good is None or confirmed or not closes(self._good, table):
             self._settle(table)
@@ -190,7 +191,7 @@ class Enforcer:
     def _left_seconds(self) -> int:
         return max(1, math.ceil(self._deadline - time.monotonic())) if self._deadline else 0
 
-    def _exchange(self, table: Ruleset) -> bool:
+    def _exchange(self, table: Ruleset, site: str) -> bool:
         """The table is another one, and the kernel says the same when it is asked; or it is the former one."""
         former = self._loaded
         try:
@@ -200,7 +201,7 @@ class Enforcer:
                 raise nft.NftFault(f"it reads back something else: {'; '.join(found[:DIFFERENCES_TOLD_MAX])}")
         except nft.NftFault as fault:
             self._retry = time.monotonic() + RETRY_SECONDS
-            self._say(f"the kernel did not take it: {fault}")
+            self._say(f"the kernel did not take it: {fault}", site)
             return False
         log.info("the kernel's table was exchanged", digest=digest(table), ended=self._end_connections())
         return True
@@ -213,7 +214,7 @@ class Enforcer:
 
     def _go_back(self, table: Ruleset) -> None:
         """Nobody confirmed: whoever applied it may have cut themselves off."""
-        if self._good is not None and self._exchange(contained_as(self._good, table)):
+        if self._good is not None and self._exchange(contained_as(self._good, table), self._waits_for):
             self._decline(self._waits_for, NOBODY_CONFIRMED)
             self._site, self._deadline, self._waits_for = "", 0.0, ""
 
@@ -221,17 +222,17 @@ class Enforcer:
         if self._declined != site:
             self._declined = site
             self._write(DECLINED, site.encode())
-        self._say(why)
+        self._say(why, site)
 
     def _forget_declined(self) -> None:
         if self._declined:
             self._declined = ""
             self._write(DECLINED, b"")
 
-    def _say(self, why: str) -> None:
+    def _say(self, why: str, site: str) -> None:
         if self._refused != why:
             log.error("the kernel's table is not the one of the site file", reason=why)
-        self._refused = why
+        self._refused, self._refused_site = why, site
 
     def _cuts(self, table: Ruleset, connection: str) -> bool:
         """Would the connection end by which somebody applied it? Whoever is contained is cut off on purpose."""
@@ -328,7 +329,7 @@ class Enforcer:
 
     def _remembered_declined(self) -> str:
         try:
-            return (self._state / DECLINED).read_text(encoding="ascii")
+            return (self._state / DECLINED).read_bytes().decode()
         except (OSError, ValueError):
             return ""
 

@@ -24,10 +24,10 @@ from leadglass.site.model import Site
 from leadglass.terms import Act, Detection, EventKind, NotChanged, Severity
 from leadglass.watch.network import SILENT_SECONDS, Drop, DropWatch
 
-REPORTED_DROPS_MAX = 1000  # rows of one report; whoever tells more is not who we think
+REPORTED_DROPS_MAX = 2000  # rows of one report; whoever tells more is not who we think
 REPORTED_FOREIGN_MAX = 50
 WORDS_CHARACTERS_MAX = 1000
-_TOLD = ("digest", "site", "refused", "drift", "deaf")
+_TOLD = ("digest", "site", "refused", "refused_site", "drift", "deaf")
 _CHAINS = ("input", "output", "forward")
 
 Row = Mapping[str, Any]
@@ -55,8 +55,10 @@ class Network:
         if site.firewall is None:
             raise NotChanged("the site file does not say which addresses archive has: [firewall] addresses")
         compiled, name = self._compile(site)
-        told = network.read(house.site_dir)
-        approved = open_flows(site, house.people.access.approved(Act.FLOW_OPEN, time.time_ns()), time.time_ns())
+        told, now_ns = network.read(house.site_dir), time.time_ns()
+        asked = house.people.access.approved(Act.FLOW_OPEN, now_ns)
+        people = {each.id: each for each in house.people.every()} if asked else {}
+        approved = open_flows(site, asked, people, now_ns)
         wanted = Wanted(
             table=None if known == name else compiled,
             digest=name,
