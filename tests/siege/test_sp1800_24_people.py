@@ -367,12 +367,12 @@ FORMS: dict[str, tuple[Act, dict[str, str]]] = {
     "/requests/{id}": (Act.ACCESS_APPROVE, {"digest": "another", "word": "approve"}),
     "/requests/{id}/cancel": (Act.ACCESS_APPROVE, {}),
     "/requests/flows": (Act.ACCESS_REQUEST, {"flow": "none", "flow_reason": REASON}),
-    "/containment/{kind}": (Act.CONTAINMENT_BEGIN, {"name": "no zone", "why": "a test"}),
-    "/containment/{kind}/ask": (Act.CONTAINMENT_BEGIN, {"name": "no zone", "why": "a test"}),
-    "/containment/{kind}/end": (Act.CONTAINMENT_BEGIN, {"name": "no zone"}),
-    "/explain/site-file/ask": (Act.ACCESS_REQUEST, {"digest": "another", "reason": REASON}),
+    "/containment/{kind}": (Act.CONTAINMENT_BEGIN, {"name": "none", "why": "a test"}),
+    "/containment/{kind}/ask": (Act.CONTAINMENT_BEGIN, {"name": "SHUT", "why": "short"}),
+    "/containment/{kind}/end": (Act.CONTAINMENT_END, {"name": "SHUT"}),
+    "/explain/site-file/ask": (Act.POLICY_PROPOSE, {"digest": "another", "reason": REASON}),
     "/explain/site-file/apply": (Act.POLICY_APPLY, {"digest": "another"}),
-    "/explain/site-file/confirm": (Act.POLICY_CONFIRM, {"digest": "another"}),
+    "/explain/site-file/confirm": (Act.POLICY_PROPOSE, {"digest": "another"}),
     "/people": (Act.PERSON_ADD, {"why": "a test"}),
     "/people/{name}/disable": (Act.PERSON_DISABLE, {"why": "a test"}),
     "/people/{name}/enable": (Act.PERSON_DISABLE, {"why": "a test"}),
@@ -402,6 +402,7 @@ NO_DOOR = {
     Act.AUDIT_REPORT: "`leadglass report`, by operators",
     Act.BACKUP_RUN: "`leadglass backup`, by operators",
     Act.CONFLICT_RESOLVE: "`leadglass conflict`, by operators",
+    Act.FLOW_OPEN: "the kernel opens it, once somebody approved what was asked for under Requests",
     Act.INDEX_REBUILD: "`leadglass index rebuild`, by operators",
     Act.KEY_USE: "no door uses a key for a person",
     Act.RELATIONS_IMPORT: "`leadglass relations import`, by operators",
@@ -431,6 +432,8 @@ def matters(people: Staff, roles: dict[Role, str]) -> dict[Role, dict[str, str]]
         return str(people.do(name, ChangeKind.ACCESS_REQUEST, act, reason=REASON, seconds=600)["request"])
 
     visit, use = asked(vendor, Act.DEVICE_LIST), asked(officer, Act.KEY_USE)
+    people.site.enroll("SHUT", "echo")
+    people.order("SHUT", ChangeKind.DEVICE_DISABLE, reason="somebody else kept it out")
     for role in (Role.SECURITY_OFFICER, Role.PACS_ADMINISTRATOR, Role.BIOMEDICAL_ENGINEER):
         people.site.enroll(f"OLD-{role.value[:8].upper()}", "echo")
     found = {}
@@ -446,7 +449,9 @@ def matters(people: Staff, roles: dict[Role, str]) -> dict[Role, dict[str, str]]
 
 def filled(path: str, matters: dict[str, str]) -> str:
     about = matters.get(path) or matters["/requests/{id}"]
-    return path.format(id=about, name=about if path.startswith("/devices") else "nobody-here", device="WS1")
+    return path.format(
+        id=about, name=about if path.startswith("/devices") else "nobody-here", device="WS1", kind="device"
+    )
 
 
 def ends_a_lease(people: Staff, browser: Reader, where: str) -> bool:
@@ -474,11 +479,16 @@ def test_t04_each_form_of_the_console_is_taken_from_whom_the_table_says(
             if written == "key":
                 assert heard == 401, (path, heard)
                 continue
+            if written == "key 2nd":
+                assert heard == 403, (path, heard)
+                continue
             assert written == "yes" and heard in (200, 404, 409, 422), (path, heard)
         assert browser.step_up()
         for path, (act, fields) in FORMS.items():
             if WRITTEN[act, role] == "key" and "cancel" not in path:
                 assert browser.send(filled(path, matters[role]), **fields) in (200, 404, 409), path
+            elif WRITTEN[act, role] == "key 2nd":
+                assert browser.send(filled(path, matters[role]), **fields) == 403, (path, "nobody else approved it")
             elif WRITTEN[act, role] == "" and not path.endswith("/leave"):
                 assert browser.send(filled(path, matters[role]), **fields) == 403, (path, "a passkey gives no right")
 

@@ -50,7 +50,7 @@ class Act(enum.StrEnum):
     PERSON_DISABLE = "person-disable"
     PERSON_RESET = "person-reset"  # take somebody's factors away, for a new enrolment link
     POLICY_APPLY = "policy-apply"
-    POLICY_CONFIRM = "policy-confirm"  # whoever applied a site file is still there
+    POLICY_PROPOSE = "policy-propose"  # ask that a site file acts; say afterwards that one is still there
     POLICY_READ = "policy-read"
     RELATIONS_IMPORT = "relations-import"
     ROLE_GRANT = "role-grant"

@@ -138,7 +138,7 @@ def deed(row: Mapping[str, object]) -> str:
 def actor(name: str) -> str:
     """Whom an event names: a person by their name, an operator as one."""
     kind, _, rest = name.partition(":")
-    return {"person": rest, "uid": f"an operator at a shell ({rest})"}.get(kind, name)
+    return {"person": rest, "uid": f"an operator at a shell (uid {rest})"}.get(kind, name)
 
 
 def words(name: object) -> str:

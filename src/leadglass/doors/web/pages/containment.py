@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from leadglass.doors.web.pages.page import Page
 from leadglass.doors.web.rendering import page, sentence, to
 from leadglass.doors.web.visit import Visit
-from leadglass.policy.containment import SITE, begun_of, own_and_fresh
+from leadglass.policy.containment import SITE, begun_of, own_and_fresh, read
 from leadglass.policy.separation import window_max_seconds
-from leadglass.terms import Act, Change, ChangeKind, NotChanged
+from leadglass.terms import Act, Change, ChangeKind, Fault, NotChanged
+from leadglass.terms import Containment as State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,7 @@ class Contained:
 
 def containment(visit: Visit, said: str = "", status: int = 200) -> Response:
     visit.look(Act.CONTAINMENT_BEGIN)
-    site, now = visit.house.site(), visit.house.containment()
+    site, now = visit.house.site(), _now(visit)
     may_people = visit.may(Act.PERSON_DISABLE)
     accounts = visit.house.people.accounts() if may_people else []
     facts = {
@@ -76,6 +77,7 @@ def end(visit: Visit) -> Response:
 
 def ask(visit: Visit) -> Response:
     """That somebody else approves that just this is let in again."""
+    visit.look(Act.CONTAINMENT_BEGIN)
     order = _letting_in(visit, visit.parameters["kind"], _about(visit))
     if order is None:
         return containment(visit, "That is not contained.", 409)
@@ -92,12 +94,20 @@ def ask(visit: Visit) -> Response:
     return to("/containment")
 
 
+def _now(visit: Visit) -> State:
+    """As it lies there: what somebody just did is on the page that they see next. Where it cannot be read, the last known."""
+    try:
+        return read(visit.house.site_dir)
+    except Fault:
+        return visit.house.containment()
+
+
 def _about(visit: Visit) -> str:
     return SITE if visit.parameters["kind"] == SITE else visit.field("name")
 
 
 def _contained(visit: Visit) -> Iterator[Contained]:
-    now = visit.house.containment()
+    now = _now(visit)
     every = [("device", name, why) for name, why in sorted(now.disabled.items())]
     every += [("zone", name, why) for name, why in sorted(now.zones.items())]
     every += [(SITE, SITE, now.read_only)] if now.read_only else []
@@ -112,7 +122,7 @@ def _way(visit: Visit, kind: str, name: str) -> str:
     order = _letting_in(visit, kind, name)
     if order is None:
         return ""
-    if own_and_fresh(visit.house.containment(), order, visit.now_ns):
+    if own_and_fresh(_now(visit), order, visit.now_ns):
         return "back"
     if order.digest in visit.who.exactly:
         return "approved"
@@ -122,7 +132,7 @@ def _way(visit: Visit, kind: str, name: str) -> str:
 
 def _letting_in(visit: Visit, kind: str, name: str) -> Change | None:
     """The exact change: of this containment, and of none that comes after it."""
-    now, what = visit.house.containment(), END.get(kind)
+    now, what = _now(visit), END.get(kind)
     there = {"device": now.disabled, "zone": now.zones}.get(kind, {})
     if what is None or not (name in there or (kind == SITE and now.read_only)):
         return None

@@ -13,7 +13,7 @@ from leadglass.site import network
 from leadglass.site.document import SiteInvalid
 from leadglass.site.load import SITE_FILE, load
 from leadglass.site.model import Site, plain_address
-from leadglass.site.write import draft_digest
+from leadglass.site.write import draft_digest, proven_directory
 from leadglass.terms import Act, ChangeKind, Fault, NotChanged, SecondPersonNeeded
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ CHANGES_SHOWN_MAX = 500
 
 def site_file(visit: Visit, said: str = "", status: int = 200) -> Response:
     visit.look(Act.POLICY_READ, SITE_FILE)
-    site = visit.house.site()
+    site, serving = visit.house.site(), proven_directory(visit.house.site_dir).name
     told = network.read(visit.house.site_dir)
     facts = {
         **_draft(visit),
-        "serving": site.digest,
-        "applies": visit.may(Act.POLICY_APPLY),
-        "confirms": bool(site.filterer) and told.applied == site.digest != told.confirmed and visit.may(Act.POLICY_CONFIRM),
+        "serving": serving,
+        "applies": visit.may(Act.POLICY_APPLY) and visit.may(Act.POLICY_PROPOSE),
+        "confirms": bool(site.filterer) and told.applied == serving != told.confirmed and visit.may(Act.POLICY_PROPOSE),
         "confirm_seconds": site.firewall.confirm_seconds if site.firewall else 0,
         "typed": {"reason": visit.field("reason")},
         "said": said,
