@@ -82,9 +82,10 @@ def _table(opened: Openings, apart: tuple[Rule, ...], forwards: bool) -> Ruleset
     return Ruleset(tuple(sets), chains)
 
 
-def _kind(of: Set) -> tuple[type[Set], str, int, bool]:
+def _kind(of: Set) -> tuple[type[Set], str, int, bool, bool]:
     """What an empty one of the same kind has too; a set of what is open for a time must be empty."""
-    return type(of), of.name, of.version, isinstance(of, FlowSet) and of.timed and not of.boxes
+    timed = isinstance(of, FlowSet) and of.timed
+    return type(of), of.name, of.version, timed, timed and of != FlowSet(of.name, of.version, timed=True)
 
 
 # ---- sets
