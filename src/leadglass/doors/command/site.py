@@ -13,6 +13,8 @@ from leadglass.doors.command.desk import Desk
 from leadglass.doors.command.doctor import examine
 from leadglass.doors.command.exits import Exit, Stopped
 from leadglass.doors.command.output import Output
+from leadglass.policy.firewall.compile import ruleset
+from leadglass.policy.firewall.lookup import Lookup
 from leadglass.policy.proof import differences, prove
 from leadglass.site.document import SiteInvalid
 from leadglass.site.load import SITE_FILE, load
@@ -94,6 +96,14 @@ def ask_for_draft(desk: Desk, directory: Path, why: str, output: Output) -> None
     output.object(result, f"asked for site file {str(result['digest'])[:12]}: {words}; then `leadglass apply` again")
 
 
+def cut_off(directory: Path) -> str:
+    """A warning where a kernel's table is loaded here, or soon will be, and no flow opens the connection by which somebody came; "" elsewhere."""
+    site, own = load_proven(directory), own_connection()
+    if not site.filterer or site.firewall is None or Lookup(ruleset(site)).opens_tcp(own) is not False:
+        return ""
+    return f"\nno flow opens your own connection ({own}): the kernel's table ends it where it is not in force yet"
+
+
 def _apply(context: typer.Context, ask: Ask = False, why: Why = "", as_json: JSON = False) -> None:
     """Makes the site file act: proven first, live at once where that is possible."""
     call = invocation(context)
@@ -106,9 +116,8 @@ def _apply(context: typer.Context, ask: Ask = False, why: Why = "", as_json: JSO
     finally:
         desk.close()
     later = result.get("at_restart") or []
-    call.output(as_json).object(
-        result, "applied" + (f"; at the next start: {', '.join(map(str, later))}" if later and desk.running else "")
-    )
+    words = "applied" + (f"; at the next start: {', '.join(map(str, later))}" if later and desk.running else "")
+    call.output(as_json).object(result, words + cut_off(call.site_dir()))
 
 
 def _status(context: typer.Context, as_json: JSON = False) -> None:

@@ -12,11 +12,12 @@ import typer
 from leadglass.doors.command.application import JSON, invocation
 from leadglass.doors.command.desk import Desk
 from leadglass.doors.command.exits import Exit, Stopped
-from leadglass.doors.command.site import Ask, Why, apply_draft, ask_for_draft
+from leadglass.doors.command.site import Ask, Why, apply_draft, ask_for_draft, cut_off
 from leadglass.site.write import load_proven, proven_directory
 from leadglass.terms import ChangeKind
 
 LOADED_SECONDS_MAX = 15.0
+REFUSED_SECONDS = 1.5  # for so long what was refused before may still be told
 POLL_SECONDS = 0.2
 
 Row = Mapping[str, Any]
@@ -55,6 +56,7 @@ def _apply(
     words = "applied, and the kernel has the table" if told else "applied; no process loads the kernel's table here"
     if waits:
         words += f": `leadglass zones confirm` within {waits} s, or the kernel has the former table again"
+    words += cut_off(call.site_dir()) if not told else ""
     call.output(as_json).object({**result, "kernel": bool(told), "unconfirmed_seconds": waits}, words)
 
 
@@ -74,12 +76,13 @@ def _confirm(context: typer.Context, as_json: JSON = False) -> None:
 
 def _loaded(desk: Desk, digest: str) -> Row:
     """What is told of the kernel's table once it is that of the site file. Raises Stopped where it does not become so."""
-    end = time.monotonic() + LOADED_SECONDS_MAX
+    began = time.monotonic()
     while True:
         told: Row = next(iter(desk.ask("status", {})))["network"]
         if told.get("site") == digest:
             return told
-        if told.get("refused_site") == digest or time.monotonic() > end:
+        waited = time.monotonic() - began
+        if waited > LOADED_SECONDS_MAX or (told.get("refused_site") == digest and waited > REFUSED_SECONDS):
             why = str(told.get("refused") or "leadglass serve firewall is not heard")
             hint = "systemctl status leadglass-firewall; the doors act by the new site file already"
             raise Stopped(Exit.PROBLEMS, f"the kernel keeps its former table: {why}", hint=hint)

@@ -17,7 +17,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address
 from pathlib import Path
 
 import structlog
@@ -41,7 +40,7 @@ from leadglass.site.write import durably
 
 POLL_SECONDS = 0.5
 DRIFT_SECONDS = 60.0
-RETRY_SECONDS = 10.0  # after the kernel did not take a table
+RETRY_SECONDS = 5.0  # after the kernel did not take a table
 DIFFERENCES_TOLD_MAX = 10
 FOREIGN_TOLD_MAX = 50
 STATE_DIRECTORY = Path("/var/lib/leadglass-firewall")
@@ -50,6 +49,7 @@ GOOD_TEXT = "good.nft"  # the same, for `nft -f` before any interface is up
 DECLINED = "declined"  # which site file was taken back
 LOCK = "lock"
 NOBODY_CONFIRMED = "nobody confirmed it in time: `leadglass zones confirm` loads it again"
+TAKEN_BACK = "it was taken back, and nobody confirmed it since: `leadglass zones confirm` loads it again"
 WOULD_CUT = "it would cut the connection of whoever applied it: `leadglass zones confirm` does so"
 
 log = structlog.get_logger()
@@ -169,6 +169,8 @@ class Enforcer:
         whole = (confirmed or self._declined != site) and time.monotonic() >= self._retry
         if not whole:
             table = contained_as(self._loaded, table)  # whoever is contained meanwhile, is
+            if not self._refused:
+                self._say(TAKEN_BACK, site)  # before this process began
         elif not confirmed and self._cuts(table, wanted.connection):
             self._decline(site, WOULD_CUT)
             return
@@ -236,16 +238,11 @@ class Enforcer:
 
     def _cuts(self, table: Ruleset, connection: str) -> bool:
         """Would the connection end by which somebody applied it? Whoever is contained is cut off on purpose."""
-        try:
-            source, target, port = connection.split()
-            one, other = ip_address(source), ip_address(target)
-            asked = (one.version, int(one), int(other), "tcp", int(port))
-        except ValueError:
-            return False
         before, after = (
-            Lookup(each, self._boxes()).opens(*asked) for each in (self._loaded, contained_as(table, self._loaded))
+            Lookup(each, self._boxes()).opens_tcp(connection)
+            for each in (self._loaded, contained_as(table, self._loaded))
         )
-        return before and not after
+        return before is True and after is False
 
     # ---- what is open for a time
 
