@@ -3,6 +3,7 @@ whatever happens. T09, T13 and T14 of SP 1800-24."""
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import random
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.xdist_group("firewall")
 PORTS = (22, 23, 53, 80, 104, 123, 135, 139, 443, 445, 636, 2575, 2762, 3389, 5900, 6514, 8042, 11112)
 LISTENING = (SSH, HTTPS, HL7, DICOM)
 WITHIN_SECONDS = 2.0
+AT_DOORS_SECONDS = 1.0 + 0.5  # what is promised, and slack for a busy machine
 CUT_WITHIN_SECONDS = 30.0  # T14's own figure; ours is the one above
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PATIENT = "T09-SECRET-ID"
@@ -97,7 +99,9 @@ def test_t13_every_zone_reaches_what_the_table_says_and_every_denied_pair_is_tol
 ) -> None:
     lab = there.networks.router.removesuffix("-router")
     line = [sys.executable, "-c", _MATRIX, lab]
-    told = json.loads(subprocess.run(line, capture_output=True, text=True, check=True, timeout=120).stdout)
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
     assert told["wrong"] == [] and told["probes"] > 3000 and 0 < told["open"] < told["probes"] / 5
     expected = {
         "CT01": {DICOM}, "US07": {DICOM}, "stranger in modalities": {DICOM}, "WS01": {HTTPS, DICOM}, "ris": {HL7},
@@ -140,8 +144,8 @@ def test_t14_whoever_is_in_the_zone_without_an_identity_sees_nothing_and_a_revok
     there.end(nobody)
     reading = there.says("WS01", programs.FIND, there.address("WS01"), ADDRESSES[4], str(stick))
     there.commands("device", "revoke", "WS01", "--reason", "the host is somebody else's")
-    took = there.last_heard(reading) - there.changed("device-revoke")
-    assert took < WITHIN_SECONDS < CUT_WITHIN_SECONDS
+    took = measured("association of a revoked device", there.last_heard(reading) - there.changed("device-revoke"))
+    assert took < AT_DOORS_SECONDS < CUT_WITHIN_SECONDS
     until(lambda: there.tries("WS01", archive(DICOM), archive(HTTPS)) == ["dropped"] * 2, WITHIN_SECONDS + 3)
     again = there.directory / "stick-again"
     there.commands("device", "renew", "WS01", "--out", str(again))
@@ -266,10 +270,11 @@ def _quarantine_of_a_device(there: Place) -> None:
     there.commands("contain", "device", "CT01", "--reason", "it behaves oddly")
     try:
         at = there.changed("device-disable")
-        assert there.last_heard(storing) - at < WITHIN_SECONDS, "the association"
-        assert there.last_heard(passing) - at < WITHIN_SECONDS, "a connection that only passes by here"
+        assert measured("association in mid-transfer", there.last_heard(storing) - at) < WITHIN_SECONDS
+        assert measured("connection that passes by", there.last_heard(passing) - at) < WITHIN_SECONDS
         rows = there.events("association:ended")[ended:]
-        assert [row["actor"] for row in rows] == ["CT01"] and seconds_of(rows[0]) - at < WITHIN_SECONDS
+        assert [row["actor"] for row in rows] == ["CT01"]
+        assert measured("association at the door", seconds_of(rows[0]) - at) < AT_DOORS_SECONDS
         assert there.tries("CT01", archive(DICOM), (there.address("directory"), 53)) == ["dropped"] * 2
         assert reading.goes_on(), "the treating team keeps reading"
         assert there.rows("status")[0]["instances"] == kept, "half an instance is none"
@@ -289,10 +294,12 @@ def test_quarantine_ends_the_browsers_of_a_zone_and_of_a_person_and_the_others_g
         browsers[name] = there.says(host, programs.BROWSE, NAME, ADDRESSES[4], authority, link)
     there.commands("contain", "zone", "clinical", "--reason", "odd traffic")
     try:
-        assert there.last_heard(browsers["ward"]) - there.changed("zone-contain") < WITHIN_SECONDS
+        took = there.last_heard(browsers["ward"]) - there.changed("zone-contain")
+        assert measured("browser in the zone", took) < AT_DOORS_SECONDS
         assert there.tries("stranger in clinical", archive(HTTPS)) == ["dropped"], "in the kernel too"
         there.commands("contain", "person", "leaver", "--reason", "left in a hurry")
-        assert there.last_heard(browsers["leaver"]) - there.changed("person-disable") < WITHIN_SECONDS
+        took = there.last_heard(browsers["leaver"]) - there.changed("person-disable")
+        assert measured("browser of the person", took) < AT_DOORS_SECONDS
         assert browsers["reader"].goes_on()
     finally:
         there.silence(browsers["reader"])
@@ -300,9 +307,12 @@ def test_quarantine_ends_the_browsers_of_a_zone_and_of_a_person_and_the_others_g
     until(lambda: there.tries("stranger in clinical", archive(HTTPS)) == ["open"], WITHIN_SECONDS + 3)
 
 
-def seconds_of(row: dict[str, str]) -> float:
-    import datetime as dt
+def measured(what: str, seconds: float) -> float:
+    print(f"{what}: {seconds:.2f} s")
+    return seconds
 
+
+def seconds_of(row: dict[str, str]) -> float:
     return dt.datetime.fromisoformat(row["at"]).timestamp()
 
 
@@ -336,7 +346,8 @@ def test_a_flow_that_is_taken_out_ends_its_connections_and_comes_back_unless_con
     with there.edited((there.flow("orders"), "")):
         told = there.rows("zones", "apply")[-1]
         assert told["kernel"] and 0 < told["unconfirmed_seconds"] <= 5
-        assert there.last_heard(talking) - there.changed("site-apply") < WITHIN_SECONDS
+        took = there.last_heard(talking) - there.changed("site-apply")
+        assert measured("connection of a flow taken out", took) < WITHIN_SECONDS
         until(lambda: there.tries("ris", archive(HL7)) == ["open"], 12)
         assert "nobody confirmed" in there.told()["refused"]
         until(lambda: there.events("network:refused"), 5)
@@ -388,13 +399,15 @@ def test_a_flow_on_demand_is_open_from_approval_to_its_end(there: Place, firewal
         assert "timeout" in there.nft("list", "set", "inet", "leadglass", "forward4_on_demand")
         talking = there.says("vendor-jump", programs.TALK, *map(str, target))
         people.withdraw("engineer", request)
-        assert there.last_heard(talking) - there.changed("access-cancel") < WITHIN_SECONDS
+        took = there.last_heard(talking) - there.changed("access-cancel")
+        assert measured("connection of a flow on demand that was withdrawn", took) < WITHIN_SECONDS
         assert there.tries("vendor-jump", target) == ["dropped"]
-        people.ask("vendor", Act.FLOW_OPEN, "engineer", flows=["vendor"], seconds=8)
-        ends = time.time() + 8
+        people.ask("vendor", Act.FLOW_OPEN, "engineer", flows=["vendor"], seconds=6)
+        ends = time.time() + 6
         talking = there.says("vendor-jump", programs.TALK, *map(str, target))
         time.sleep(max(0.0, ends - time.time()))
-        assert there.last_heard(talking) - ends < WITHIN_SECONDS
+        took = there.last_heard(talking) - ends
+        assert measured("connection of a flow on demand that is over", took) < WITHIN_SECONDS
         assert there.tries("vendor-jump", target) == ["dropped"]
 
 

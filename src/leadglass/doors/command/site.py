@@ -117,6 +117,8 @@ def _apply(context: typer.Context, ask: Ask = False, why: Why = "", as_json: JSO
         desk.close()
     later = result.get("at_restart") or []
     words = "applied" + (f"; at the next start: {', '.join(map(str, later))}" if later and desk.running else "")
+    if load_proven(call.site_dir()).filterer and desk.running:
+        words += "; where it closes something in the kernel, `leadglass zones confirm` keeps it"
     call.output(as_json).object(result, words + cut_off(call.site_dir()))
 
 

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ from leadglass.policy.network import REPORT
 from leadglass.site.write import durably
 
 POLL_SECONDS = 0.5
+ANSWER_SECONDS = 10.0
 DRIFT_SECONDS = 60.0
 RETRY_SECONDS = 5.0  # after the kernel did not take a table
 DIFFERENCES_TOLD_MAX = 10
@@ -60,6 +62,7 @@ def serve(site_dir: Path, state: Path) -> int:
     stop = threading.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
+    socket.setdefaulttimeout(ANSWER_SECONDS)  # whoever does not answer keeps nobody from looking at the table
     with _alone(state):
         try:
             enforcer = Enforcer(state)
@@ -100,6 +103,7 @@ class Enforcer:
         self._good = self._remembered()
         self._wanted: Ruleset | None = None
         self._loaded = self._good or closed()
+        self._digests = "", digest(self._loaded)  # of what is wanted, and of what is loaded
         self._opened: tuple[Opened, ...] = ()
         self._site = self._refused = self._refused_site = self._drift = self._silent = ""
         self._declined = self._remembered_declined()  # digest of a site file
@@ -127,14 +131,14 @@ class Enforcer:
 
     def once(self, desk: Desk, listening: Listening) -> None:
         """Asks, acts, tells. Raises Stopped, NotHanded."""
-        known = digest(self._wanted) if self._wanted is not None else ""
+        known = self._digests[0] if self._wanted is not None else ""
         wanted = wanted_from_json(next(iter(desk.ask("network-table", {"known": known}))))
         table = self._taken(wanted)
         self._follow(table, wanted)
         self._open(wanted.opened)
         drops, lost = listening.taken()
         report = {
-            "digest": digest(self._loaded),
+            "digest": self._digests[1],
             "site": self._site if not self._refused else "",
             "refused": self._refused,
             "refused_site": self._refused_site,
@@ -152,13 +156,14 @@ class Enforcer:
 
     def _taken(self, wanted: Wanted) -> Ruleset:
         """Raises NotHanded where it is not what its digest names, or nothing that the compiler could have written."""
-        table = wanted.table or self._wanted
-        self._wanted = None
+        if wanted.table is None and self._wanted is not None and wanted.digest == self._digests[0]:
+            return self._wanted
+        table, self._wanted = wanted.table, None
         if table is None or digest(table) != wanted.digest:
             raise NotHanded("the table is not the one that its digest names")
         if not of_our_form(table):
             raise NotHanded("the table is none that the compiler writes")
-        self._wanted = table
+        self._wanted, self._digests = table, (wanted.digest, self._digests[1])
         return table
 
     def _follow(self, table: Ruleset, wanted: Wanted) -> None:
@@ -178,12 +183,13 @@ class Enforcer:
             return
         self._site, self._refused, self._refused_site = site, "", ""
         self._forget_declined()
-        if self._good is None or confirmed or not closes(self._good, table):
+        good = self._good
+        if good is None or good == table or confirmed or not closes(good, table):
             self._settle(table)
             return
         if self._waits_for != site:
             self._waits_for, self._deadline = site, time.monotonic() + wanted.confirm_seconds
-        self._keep(contained_as(self._good, table))
+        self._keep(contained_as(good, table))
 
     def _settle(self, table: Ruleset) -> None:
         """It is good: what is gone back to, and what is in force at the next start."""
@@ -205,13 +211,13 @@ class Enforcer:
             self._retry = time.monotonic() + RETRY_SECONDS
             self._say(f"the kernel did not take it: {fault}", site)
             return False
-        log.info("the kernel's table was exchanged", digest=digest(table), ended=self._end_connections())
+        log.info("the kernel's table was exchanged", digest=self._digests[1], ended=self._end_connections())
         return True
 
     def _load(self, table: Ruleset) -> None:
         """With what is open for a time, in one transaction. Raises NftFault."""
         nft.load(table.text() + elements(table, self._opened, time.time_ns()))
-        self._loaded = table
+        self._loaded, self._digests = table, (self._digests[0], digest(table))
         self._news.heard()  # that was us
 
     def _go_back(self, table: Ruleset) -> None:

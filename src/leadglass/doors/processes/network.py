@@ -66,7 +66,7 @@ class Network:
             confirmed=told.confirmed == site.digest,
             confirm_seconds=site.firewall.confirm_seconds,
             connection=told.connection if told.applied == site.digest else "",
-            opened=tuple(_opened(site, compiled, approved)),
+            opened=tuple(_opened(site, compiled, approved)) if approved else (),
         )
         return wanted_to_json(wanted)
 
