@@ -103,7 +103,7 @@ class Present:
     """What holds at this moment: the proven site, the containment state, the waivers; read again when the generation rises."""
 
     def __init__(self, site_dir: Path, register: Register, desk: Callable[[], Desk]) -> None:
-        self._site_dir, self._register, self._desk = site_dir, register, desk
+        self.site_dir, self._register, self._desk = site_dir, register, desk
         self._watch = Watch(site_dir)
         self.owner_uid = site_dir.stat().st_uid
         self._lock = threading.Lock()
@@ -145,7 +145,7 @@ class Present:
         if seen is not None and seen[0] == containment.generation:
             return seen
         with self._lock:
-            site = load_proven(self._site_dir)
+            site = load_proven(self.site_dir)
             waivers = {
                 each.fingerprint: (each.id, dt.datetime.fromtimestamp(each.until_ns / 1e9, dt.UTC))
                 for each in self._register.waivers()
@@ -405,7 +405,8 @@ class _Decisions:
         present = self._present
         site, containment = present.site(), present.containment()
         now_ns = time.time_ns()
-        second = second_of(self._people, change, now_ns) if change.kind is ChangeKind.SITE_APPLY else NOBODY
+        applies = change.kind is ChangeKind.SITE_APPLY
+        second = second_of(self._people, present.site_dir, change, now_ns) if applies else NOBODY
         permit = authorise(site, containment, change, present.owner_uid, now_ns, self._asked(change), second)
         if isinstance(change.operator, Caller):
             self._used.note(change.operator, permit.rule)

@@ -184,6 +184,6 @@ def test_somebody_who_never_enrolled_approves_nothing(site: RunningSite, people:
     """Else whoever may add people could make a single approver two."""
     order = Change("1", Operator(0, "root"), ChangeKind.SITE_APPLY, "leadglass.toml", {"digest": edit(site, 11)})
     people.order(f"invited-{uuid.uuid4().hex[:6]}", ChangeKind.PERSON_ADD, roles=[Role.SECURITY_OFFICER], why="a test")
-    assert second_of(people.house.people, order, 0).approvers == 0
+    assert second_of(people.house.people, site.directory, order, 0).approvers == 0
     officers(people, "guard")
-    assert second_of(people.house.people, order, 0).approvers == 1
+    assert second_of(people.house.people, site.directory, order, 0).approvers == 1

@@ -67,11 +67,11 @@ HOUR = 3600 * 1_000_000_000
 def test_an_operator_applies_alone_while_nobody_could_approve_and_else_by_two(
     place: Site, second: Second, now_ns: int, said: str
 ) -> None:
-    serving = replace(place, digest="serves")
+    second = replace(second, serving="serves")
     order = replace(change(0, "root"), arguments={"digest": "edited"})
 
     def decided(order: Change) -> bool:
-        return bool(authorise(serving, Containment(), order, OWNER, now_ns, None, second))
+        return bool(authorise(place, Containment(), order, OWNER, now_ns, None, second))
 
     if said:
         for arguments in ({"digest": "edited"}, {}, {"digest": ""}):

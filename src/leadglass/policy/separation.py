@@ -55,12 +55,13 @@ def approved_window(act: Act, from_ns: int, until_ns: int, now_ns: int, *, other
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """Of one exact change that an operator asks for at a shell: how many people could approve it, whether somebody did and that is in force, and since
-    when it is asked for (Unix nanoseconds, 0: it is not)."""
+    """Of one site file that an operator applies at a shell: how many people could approve it, whether somebody did and that is in force, and since when
+    it is asked for (Unix nanoseconds, 0: it is not). `serving`: digest of the one that serves at this moment, which needs nobody."""
 
     approvers: int
     approved: bool = False
     asked_ns: int = 0
+    serving: str = ""
 
 
 def at_a_shell(second: Second, digest: str, now_ns: int) -> None:
@@ -68,6 +69,8 @@ def at_a_shell(second: Second, digest: str, now_ns: int) -> None:
 
     Raises SecondPersonNeeded.
     """
+    if digest and digest == second.serving:
+        return
     acts_ns = second.asked_ns + ALONE_WAITS_SECONDS * SECOND_NS
     if second.approvers == 0 or second.approved or (second.approvers == 1 and second.asked_ns and now_ns >= acts_ns):
         return

@@ -14,7 +14,7 @@ from leadglass.site.access import AccessRequest
 from leadglass.site.load import SITE_FILE, load
 from leadglass.site.model import Site
 from leadglass.site.people import People
-from leadglass.site.write import draft_digest, load_proven
+from leadglass.site.write import draft_digest, load_proven, proven_directory
 from leadglass.terms import Act, Caller, Change, Fault, NotChanged, Operator, Person
 
 CHANGES_SHOWN_MAX = 200
@@ -84,7 +84,7 @@ def asker(people: People, request: AccessRequest) -> Person:
     return people.get(request.person) or Person(request.person, request.person, request.person, frozenset())
 
 
-def second_of(people: People, change: Change, now_ns: int) -> Second:
+def second_of(people: People, site_dir: Path, change: Change, now_ns: int) -> Second:
     """Who could approve the site file that an operator would apply, whether somebody did, and since when it is asked for."""
     digest = str(change.arguments.get("digest", ""))
     unasked = AccessRequest(
@@ -95,7 +95,16 @@ def second_of(people: People, change: Change, now_ns: int) -> Second:
         approvers=len(approvers(people, unasked, now_ns)),
         approved=any(_approved(people, each, now_ns) for each in found),
         asked_ns=min((each.asked_ns for each in found), default=0),
+        serving=_serving(site_dir),
     )
+
+
+def _serving(site_dir: Path) -> str:
+    """Read now: what a process knows of the site may be a moment old."""
+    try:
+        return proven_directory(site_dir).name
+    except Fault:
+        return ""
 
 
 def _actor(change: Change) -> str:
