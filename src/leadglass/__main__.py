@@ -36,6 +36,7 @@ from leadglass.audit.search import AuditAnswer, AuditSearch
 from leadglass.audit.transcript import Transcript
 from leadglass.doors.blocking import run
 from leadglass.doors.command.application import run_application
+from leadglass.doors.command.applying import second_of
 from leadglass.doors.command.changes import Changes, raise_generation
 from leadglass.doors.command.desk import ordered
 from leadglass.doors.command.enrolling import EnrolmentParts
@@ -49,10 +50,11 @@ from leadglass.identity.people.sources import Sources
 from leadglass.identity.people.use import RightsUsed
 from leadglass.inspection.structure import inspect
 from leadglass.lab import command as lab
-from leadglass.policy.authorise import authorise, decide_operator, inquire
+from leadglass.policy.authorise import NOBODY, authorise, decide_operator, inquire
 from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide, outside_containment
 from leadglass.policy.enrolment import Asked
+from leadglass.policy.on_demand import on_demand
 from leadglass.policy.people import Recheck, decide_person, rechecker
 from leadglass.site.enrolments import Enrolments
 from leadglass.site.format import migrate
@@ -101,7 +103,7 @@ class Present:
     """What holds at this moment: the proven site, the containment state, the waivers; read again when the generation rises."""
 
     def __init__(self, site_dir: Path, register: Register, desk: Callable[[], Desk]) -> None:
-        self._site_dir, self._register, self._desk = site_dir, register, desk
+        self.site_dir, self._register, self._desk = site_dir, register, desk
         self._watch = Watch(site_dir)
         self.owner_uid = site_dir.stat().st_uid
         self._lock = threading.Lock()
@@ -143,7 +145,7 @@ class Present:
         if seen is not None and seen[0] == containment.generation:
             return seen
         with self._lock:
-            site = load_proven(self._site_dir)
+            site = load_proven(self.site_dir)
             waivers = {
                 each.fingerprint: (each.id, dt.datetime.fromtimestamp(each.until_ns / 1e9, dt.UTC))
                 for each in self._register.waivers()
@@ -228,7 +230,13 @@ def _persons(
     desk = Desk(
         people, site_key.derive("people"), site.name, vouching=(sources, order), limits=lambda: present.site().sessions
     )
-    return PeopleParts(people, desk, lambda: web_address(present.site()), partial(raise_generation, site_dir))
+    return PeopleParts(
+        people,
+        desk,
+        lambda: web_address(present.site()),
+        partial(raise_generation, site_dir),
+        on_demand=lambda: on_demand(present.site()),
+    )
 
 
 def _close(
@@ -396,7 +404,10 @@ class _Decisions:
     def authorise(self, change: Change) -> ChangePermit:
         present = self._present
         site, containment = present.site(), present.containment()
-        permit = authorise(site, containment, change, present.owner_uid, time.time_ns(), self._asked(change))
+        now_ns = time.time_ns()
+        applies = change.kind is ChangeKind.SITE_APPLY
+        second = second_of(self._people, present.site_dir, change, now_ns) if applies else NOBODY
+        permit = authorise(site, containment, change, present.owner_uid, now_ns, self._asked(change), second)
         if isinstance(change.operator, Caller):
             self._used.note(change.operator, permit.rule)
         return permit
