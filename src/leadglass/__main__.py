@@ -142,6 +142,8 @@ def assemble(site_dir: Path) -> House:
         fatal=fatal,
         site=present.site,
         containment=present.containment,
+        opened=present.opened,
+        opened_to=present.opened_to,
         still_welcome=present.still_welcome,
         accepts=lambda device, der: presents(device, der, present.containment()),
         containment_unreadable=present.unreadable,

@@ -17,7 +17,7 @@ from leadglass.site.enrolments import Enrolments
 from leadglass.site.model import Site
 from leadglass.site.people import People
 from leadglass.site.register import Register
-from leadglass.terms import Containment, Device, Operator, Subject
+from leadglass.terms import Containment, Device, OpenFlow, Operator, Subject
 
 
 class Worker(Protocol):
@@ -73,6 +73,7 @@ class Backups(Protocol):
 class House:
     """`site()` and `containment()` give what holds now; `fatal` is set where acknowledging must stop.
 
+    `opened()`: the flows on demand that are open now, `opened_to()`: those that grant this device something at the DIMSE door. Both raise StoreFault.
     `search()` opens the audit search for feeding it, which is the keeper's.
     `answers()`: the rule by which an operator has a question answered; raises NotPermitted.
     `web_address()`: what links for people begin with, `https://NAME[:PORT]`, on a loopback site `http://localhost:PORT`; "" without a web door.
@@ -92,6 +93,8 @@ class House:
     fatal: threading.Event
     site: Callable[[], Site]
     containment: Callable[[], Containment]
+    opened: Callable[[], tuple[OpenFlow, ...]]
+    opened_to: Callable[[str], tuple[OpenFlow, ...]]
     still_welcome: Callable[[Subject], None]
     accepts: Callable[[Device, bytes | None], bool]
     containment_unreadable: Callable[[], bool]

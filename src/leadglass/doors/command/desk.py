@@ -93,7 +93,7 @@ class RemoteDesk:
         with sock, sock.makefile("rwb") as stream:
             stream.write(json.dumps(request).encode() + b"\n")
             stream.flush()
-            while line := stream.readline(LINE_LENGTH_MAX_BYTES):
+            while (line := stream.readline(LINE_LENGTH_MAX_BYTES)).endswith(b"\n"):
                 answer = json.loads(line)
                 if "row" in answer:
                     yield answer["row"]

@@ -142,6 +142,7 @@ def serve_dimse(site_dir: Path, assemble: Assemble) -> int:
             handover,
             zone_of=partial(_zone_of, house),
             generation=lambda: house.containment().generation,
+            opened_to=house.opened_to,
             still_welcome=house.still_welcome,
             upkeep=house.upkeep,
             fatal=house.fatal,

@@ -101,6 +101,8 @@ def serve(
             _lapse_enrolments(house)
     if metrics is not None:
         metrics.shutdown()
+    if not house.fatal.is_set():
+        run(gateway.keep_watch(house.do, network.notice(last=True)))
     stop.set()
     answering.join()
     feeding.join()
