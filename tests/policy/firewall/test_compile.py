@@ -55,6 +55,24 @@ def test_archives_own_host_lets_in_and_out_what_its_flows_say() -> None:
     assert forward.policy == "drop" and [each.verdict for each in forward.rules] == ["drop"]
 
 
+def test_a_connection_that_begins_by_a_flow_on_demand_is_told_before_it_passes() -> None:
+    """New ones alone, to a group of their own; what is always open is told to nobody."""
+    for rules, chains in (
+        (ruleset(lab()), {"input", "output"}),
+        (ruleset(lab(), forwards=True), {"input", "output", "forward"}),
+    ):
+        for chain in rules.chains:
+            words = [str(rule) for rule in chain.rules]
+            told = [n for n, each in enumerate(words) if "leadglass passed" in each]
+            assert len(told) == (2 if chain.name in chains else 0), chain.name
+            for n, ip in zip(told, ("ip", "ip6"), strict=False):
+                waiting = f"@{chain.name}{4 if ip == 'ip' else 6}_on_demand"
+                key = f"{ip} saddr . {ip} daddr . meta l4proto . th dport {waiting}"
+                assert words[n] == f'ct state new {key} log prefix "leadglass passed " group 93 counter accept'
+                assert words[n + 1] == f"{key} accept"
+                assert words[n - 1] == f"{key.removesuffix('_on_demand')} accept"
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_elements_are_disjoint_and_add_up_to_the_openings(tmp_path: Path, seed: int) -> None:
     site = generated(tmp_path, seed)

@@ -87,6 +87,7 @@ def serve(site_dir: Path, state: Path) -> int:
             enforcer.until(stop, lambda: RemoteDesk(site_dir), ears)
         finally:
             ears.close()
+            enforcer.close()
         notify("STOPPING=1")
     return 0
 
@@ -145,6 +146,10 @@ class Enforcer:
             self._news.heard()
         else:
             self._load(self._loaded)
+
+    def close(self) -> None:
+        """The table stays in force."""
+        self._news.close()
 
     def until(self, stop: threading.Event, connect: Callable[[], Desk], ears: Ears) -> None:
         while not stop.is_set():
