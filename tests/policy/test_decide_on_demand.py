@@ -241,6 +241,9 @@ def test_who_comes_to_the_web_door_comes_by_a_flow(tmp_path: Path) -> None:
     )
     for address in ("10.2.3.4", "::ffff:10.2.3.4", "10.9.0.1", "127.0.0.1", "::1", ""):
         assert coming(place, address) == () == coming(place, address, VENDOR), address
+    at_home = replace(place, loopback=True)  # every address of such a site is this host's
+    with pytest.raises(NotPermitted):
+        coming(at_home, "127.0.0.1")
     for address in ("10.7.0.9", "fd07::9"):
         with pytest.raises(NotPermitted, match="vendor is on demand, and not open now: ask for it") as caught:
             coming(place, address)

@@ -154,12 +154,20 @@ def kept_out(site: Site, containment: Containment, peer: Peer) -> str:
     return ""
 
 
+def cuts_off(site: Site, kind: str, name: str, peer: Peer) -> bool:
+    """Whether somebody would be kept out themselves by keeping out this device, or zone."""
+    alone = Containment(zones={name: ""}) if kind == "zone" else Containment(disabled={name: ""})
+    return kind in ("device", "zone") and bool(kept_out(site, alone, peer))
+
+
 def by_web(site: Site, peer: Peer, opened: Iterable[OpenFlow]) -> Peer:
     """Who comes to the web door, with the flows on demand by which they do. Where no flow leads there nobody is held to one; archive's own host is
     held to none. Raises NotPermitted."""
     ways, address = compiled(site).web, plain_address(peer.address)
     own = site.firewall.addresses if site.firewall is not None else ()
     if not ways or address is None or any(address in network for network in own):
+        return peer
+    if address.is_loopback and not site.loopback:
         return peer
     here = [way for way in ways if any(address in network for network in way.networks)]
     if any(way.on_demand is None for way in here):
@@ -171,8 +179,6 @@ def by_web(site: Site, peer: Peer, opened: Iterable[OpenFlow]) -> Peer:
         if way.on_demand is not None:
             raise NotPermitted(f"from {address}: {not_open(way.rule, way.on_demand)}", rule=way.rule)
     zone = site.zone_of(peer.address)
-    if address.is_loopback and not zone:
-        return peer
     where = f"{address} in zone {zone}" if zone else f"{address}, which is in no zone"
     raise NotPermitted(
         f"no flow leads from {where} to the web door; from elsewhere: {', '.join(way.rule for way in ways)}"

@@ -23,6 +23,7 @@ from leadglass.site import network
 from leadglass.site.model import Site
 from leadglass.site.register import Register
 from leadglass.site.write import (
+    alone,
     apply,
     apply_device,
     device_file,
@@ -32,7 +33,7 @@ from leadglass.site.write import (
     repin_device,
     write_device,
 )
-from leadglass.terms import Caller, Change, ChangeKind, Containment, NotChanged
+from leadglass.terms import Caller, Change, ChangeKind, Containment, NotChanged, StoreFault
 
 Result = Mapping[str, object]
 Arguments = Mapping[str, Any]
@@ -62,6 +63,12 @@ class Changes:
                 result = ENROLMENT_KINDS[change.kind](self.enrolments, change, change.arguments)
             else:
                 result = _KINDS[change.kind](self, change, change.arguments)
+        except OSError as error:
+            self.register.change_settled(change.id, "abandoned")
+            raise StoreFault(
+                f"{change.kind} could not be done: {error}",
+                hint="make room on that disk, look at its permissions; then again",
+            ) from error
         except BaseException:
             self.register.change_settled(change.id, "abandoned")
             raise
@@ -202,10 +209,11 @@ class Changes:
 
     def _confirm_network(self, change: Change, arguments: Arguments) -> Result:
         """`about`: the digest of the site file that serves."""
-        serving = proven_directory(self.site_dir).name
-        if change.about != serving:
-            raise NotChanged(f"another site file serves by now, {serving[:12]}: look at it, then confirm that")
-        network.write(self.site_dir, replace(network.read(self.site_dir), confirmed=serving))
+        with alone(self.site_dir):  # or somebody applies in between, and from where is forgotten
+            serving = proven_directory(self.site_dir).name
+            if change.about != serving:
+                raise NotChanged(f"another site file serves by now, {serving[:12]}: look at it, then confirm that")
+            network.write(self.site_dir, replace(network.read(self.site_dir), confirmed=serving))
         return {"confirmed": serving}
 
     def _bump(self, change: Change, arguments: Arguments) -> Result:
