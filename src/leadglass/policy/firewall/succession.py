@@ -9,6 +9,8 @@ from leadglass.policy.firewall.boxes import Box, beyond, canonical
 from leadglass.policy.firewall.readback import contents
 from leadglass.policy.firewall.ruleset import FAMILY, TABLE, AddressSet, FlowSet, Ruleset, element
 
+LEFT_MIN_MILLISECONDS = 50  # what is less is left out: to a kernel that rounds it down, no time is for ever
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -37,8 +39,7 @@ def contained_as(table: Ruleset, other: Ruleset) -> Ruleset:
 
 
 def elements(table: Ruleset, left: Mapping[Opened, float]) -> str:
-    """For `nft -f`: the sets of what is open for a time hold just this, from now on, in one transaction. `left`: for how many seconds; for less than one
-    it is left out."""
+    """For `nft -f`: the sets of what is open for a time hold just this, from now on, in one transaction. `left`: for how many seconds."""
     every = sorted(left, key=lambda each: (-left[each], each.set, each.box))
     lines = []
     for each in table.sets:
@@ -46,8 +47,9 @@ def elements(table: Ruleset, left: Mapping[Opened, float]) -> str:
             continue
         lines.append(f"flush set {FAMILY} {TABLE} {each.name}")
         inside = [one for one in every if one.set == each.name]
-        for box, seconds in _apart(inside, left):
-            lines.append(f"add element {FAMILY} {TABLE} {each.name} {{ {element(box)} timeout {seconds}s }}")
+        for box, milliseconds in _apart(inside, left):
+            time = "{}s{}ms".format(*divmod(milliseconds, 1000))
+            lines.append(f"add element {FAMILY} {TABLE} {each.name} {{ {element(box)} timeout {time} }}")
     return "\n".join([*lines, ""])
 
 
@@ -55,9 +57,9 @@ def _apart(opened: Iterable[Opened], left: Mapping[Opened, float]) -> Iterator[t
     """Disjoint, as a set of ranges must be: of what overlaps, the later end counts."""
     taken: tuple[Box, ...] = ()
     for each in opened:
-        seconds = int(left[each])
-        if seconds < 1:
+        milliseconds = int(left[each] * 1000)
+        if milliseconds < LEFT_MIN_MILLISECONDS:
             continue
         for box in beyond((each.box,), taken):
-            yield box, seconds
+            yield box, milliseconds
         taken = canonical((*taken, each.box))
