@@ -19,10 +19,11 @@ from rich.table import Table
 from leadglass.lab import namespaces, network
 from leadglass.lab.probing import probe
 from leadglass.lab.probing import table as truth_table
+from leadglass.policy.cuts import Chokes, fix
 from leadglass.policy.firewall.compile import ruleset
 from leadglass.policy.firewall.openings import ROUTER
 from leadglass.policy.firewall.readback import drift, read
-from leadglass.policy.pivots import members, radius
+from leadglass.policy.pivots import Terrain, members
 from leadglass.site.load import SP1800_24, load
 from leadglass.site.model import Site
 
@@ -78,9 +79,15 @@ def _zoned(site: Site) -> Zoned:
     loaded, listing = _timed(lambda: _listed(rules.text()))
     equality, found = _timed(lambda: list(drift(rules, read(listing))))
     starts = members(site)[:: max(1, len(members(site)) // STARTS)]
-    reach = [_timed(lambda member=each: radius(site, member))[0] for each in starts]  # type: ignore[misc]
+    reach = [_timed(lambda member=each: _reached(site, member))[0] for each in starts]  # type: ignore[misc]
     sizes = len(site.zones), len(site.devices), len(site.flows)
     return Zoned(*sizes, compiled, loaded, equality, len(found), statistics.median(reach), max(reach))
+
+
+def _reached(site: Site, member: str) -> None:
+    """The whole answer about one member, from the site file on."""
+    terrain = Terrain(site)
+    terrain.radius(member), fix(terrain, member), Chokes(terrain).of(member)
 
 
 def _timed(do: Callable[[], T]) -> tuple[float, T]:

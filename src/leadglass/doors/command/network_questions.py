@@ -1,0 +1,20 @@
+"""What can be asked of a site about its network?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from leadglass.doors.house import House, Question
+
+Row = Mapping[str, object]
+
+
+def studies(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
+    """How many studies there are; with `sop_classes`, how many with an instance of any of these."""
+    classes = arguments.get("sop_classes")
+    found = house.index.statistics()["studies"] if classes is None else house.index.studies_with(map(str, classes))
+    yield {"studies": found}
+
+
+NETWORK_QUESTIONS: Mapping[str, Question] = {"studies": studies}
