@@ -17,4 +17,10 @@ def studies(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
     yield {"studies": found}
 
 
-NETWORK_QUESTIONS: Mapping[str, Question] = {"studies": studies}
+def traffic(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
+    """What passes the kernel's table, by flow; no row where nobody could have heard of it."""
+    if house.serving is not None and house.site().filterer:
+        yield house.serving.network.traffic()
+
+
+NETWORK_QUESTIONS: Mapping[str, Question] = {"network-traffic": traffic, "studies": studies}

@@ -24,6 +24,7 @@ from leadglass.doors.command.exits import Exit, Stopped
 from leadglass.doors.kernel import conntrack, nft
 from leadglass.doors.kernel.listening import Listening
 from leadglass.doors.kernel.netlink import KernelFault
+from leadglass.doors.kernel.traffic import Traffic
 from leadglass.doors.processes.notify import notify
 from leadglass.policy.firewall.boxes import Box
 from leadglass.policy.firewall.compile import closed
@@ -81,6 +82,7 @@ class Enforcer:
         self._declined = ""  # digest of a site file that nobody confirmed in time, or that would cut who applied it
         self._waits_for, self._deadline = "", 0.0  # which must be confirmed, until when; 0: none
         self._retry = 0.0
+        self._traffic = Traffic()
         self._checked = time.monotonic()
         if read(nft.listing()).ours is None:
             nft.load(self._loaded.text())
@@ -119,6 +121,7 @@ class Enforcer:
             "unconfirmed_seconds": max(0, int(self._deadline - time.monotonic())) if self._deadline else 0,
             "drops": drops,
             "lost": lost,
+            "traffic": self._traffic.taken(),
         }
         list(desk.ask(REPORT, report))
         self._drift = ""
