@@ -184,6 +184,11 @@ def _contents(source: Path) -> dict[str, bytes]:
     return files
 
 
+def texts(source: Path) -> dict[str, str]:
+    """Every file of a policy that was proven, by name. Raises Fault."""
+    return {name: content.decode() for name, content in _contents(source).items()}
+
+
 def _bounded(path: Path) -> bytes:
     try:
         with path.open("rb") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from leadglass.doors.command.tightening import tightened
 from leadglass.doors.house import House, Question
 
 Row = Mapping[str, object]
@@ -23,4 +24,4 @@ def traffic(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
         yield house.serving.network.traffic()
 
 
-NETWORK_QUESTIONS: Mapping[str, Question] = {"network-traffic": traffic, "studies": studies}
+NETWORK_QUESTIONS: Mapping[str, Question] = {"network-traffic": traffic, "studies": studies, "tighten": tightened}

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from leadglass.doors.command import zones_apply, zones_reach
+from leadglass.doors.command import zones_apply, zones_reach, zones_tighten
 from leadglass.doors.command.application import JSON, Invocation, invocation
 from leadglass.doors.command.desk import stopping
 from leadglass.doors.command.exits import Exit, Stopped
+from leadglass.doors.command.reaching import ways
 from leadglass.doors.kernel import nft
 from leadglass.policy.containment import read as read_containment
 from leadglass.policy.firewall.compile import plain, ruleset
@@ -33,6 +34,7 @@ def register(app: typer.Typer) -> None:
     zones.command("verify")(_verify)
     zones_apply.register(zones)
     zones_reach.register(zones)
+    zones_tighten.register(zones)
     app.add_typer(zones, name="zones")
 
 
@@ -83,7 +85,7 @@ def _diff(context: typer.Context, as_json: JSON = False) -> None:
         output.object({"opens": line.startswith("+"), "flow": line[2:]}, line)
     if not lines and not as_json:
         output.object({}, "the same packets pass")
-    for row, told in zones_reach.ways(old, new):
+    for row, told in ways(old, new):
         output.object(row, told)
 
 

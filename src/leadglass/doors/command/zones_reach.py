@@ -20,7 +20,6 @@ from leadglass.terms import Fault
 if TYPE_CHECKING:  # graphs are for this command: the others start sooner
     from leadglass.policy.pivots import Radius, Reached, Reader, Terrain
 
-WAYS_TOLD_MAX = 50
 EXPOSURE_TOLD_MAX = 10
 
 Row = Mapping[str, Any]
@@ -222,24 +221,6 @@ def _member_told(row: Row) -> str:
     if row["path"]:
         text += f"; archive by {_flaws(row['unknown_flaws'])}: {', '.join(row['path'])}"
     return text + (f"; crown: {', '.join(row['crown'])}" if row["crown"] != [ARCHIVE] else "")
-
-
-# ---- of a draft
-
-
-def ways(old: Site, new: Site) -> Iterator[tuple[Row, str]]:
-    """Rows and lines: which ways to archive and the crown a draft opens and closes, from wherever somebody begins."""
-    from leadglass.policy.pivots import ways_to_crowns
-
-    gained, lost = ways_to_crowns(old, new)
-    for each in gained[:WAYS_TOLD_MAX]:
-        row = {"opens": True, "way": list(map(str, each.steps)), "from": each.start, "to": each.crown}
-        yield row, f"+ a way from {each.start} to {each.crown}: {each}"
-    for start, crown in lost[:WAYS_TOLD_MAX]:
-        yield {"opens": False, "way": [], "from": start, "to": crown}, f"- no way from {start} to {crown} any more"
-    for many, what in ((len(gained), "ways are opened"), (len(lost), "ways are closed")):
-        if many > WAYS_TOLD_MAX:
-            yield {"more": many - WAYS_TOLD_MAX}, f"  and {many - WAYS_TOLD_MAX} more {what}"
 
 
 def read(directory: Path) -> Site:
