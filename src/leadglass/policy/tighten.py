@@ -11,13 +11,12 @@ import enum
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
 
 from leadglass.policy.firewall.seen import visible
-from leadglass.policy.flows import compiled, members, zones_of
+from leadglass.policy.flows import compiled, members
+from leadglass.policy.observers import at_dimse, at_web, comes_from
 from leadglass.policy.proof import prove
 from leadglass.site.draft import Disable, Drop, Edit, Rewrite, edited
-from leadglass.site.fitting import dimse_services
 from leadglass.site.model import ARCHIVE, DIMSE_SERVICE, Flow, Site, name_problem
 from leadglass.site.since import DEVICE, FLOW
 from leadglass.terms import Action, Device
@@ -119,7 +118,11 @@ class _Look:
         for flow in self.site.flows:
             if self._used(flow):
                 finding = (
-                    self._narrowed(flow) if self._at_dimse(flow) else self._fewer(flow) if self._at_web(flow) else None
+                    self._narrowed(flow)
+                    if at_dimse(self.site, flow)
+                    else self._fewer(flow)
+                    if at_web(self.site, flow)
+                    else None
                 )
                 if finding is not None:
                     yield finding
@@ -130,7 +133,7 @@ class _Look:
 
     def _used(self, flow: Flow) -> bool:
         known = self.evidence
-        by_people = self._at_web(flow) and any(self._in(flow.sources, address) for address in known.addresses)
+        by_people = at_web(self.site, flow) and any(self._in(flow.sources, address) for address in known.addresses)
         return bool(known.rights.get(flow.id)) or by_people or flow.id in known.packets
 
     def _unseen(self, flow: Flow) -> str:
@@ -140,39 +143,18 @@ class _Look:
             return "it has not stood for so long as it stands now"
         if flow.on_demand is not None and flow.id not in known.opened:
             return ""  # it was shut all the time
-        if not 0 < known.journal_ns <= known.from_ns and (self._at_dimse(flow) or self._at_web(flow)):
+        if not 0 < known.journal_ns <= known.from_ns and (at_dimse(self.site, flow) or at_web(self.site, flow)):
             return "the journal does not reach back so far"
-        if self._at_dimse(flow):
+        if at_dimse(self.site, flow):
             return ""
-        if self._at_web(flow):
+        if at_web(self.site, flow):
             return "machines that read metrics there are in no event" if known.machines else ""
         if flow.id in visible(site):
             return "" if known.watched else "the kernel's counters were not heard on every one of these days"
         return "it does not pass archive's host: nobody who tells us sees it"
 
-    def _at_dimse(self, flow: Flow) -> bool:
-        """Whatever is done by it stands in the journal with its name."""
-        ours = flow.service in dimse_services(self.site) and flow.auth == "mtls"
-        return ours and bool(flow.may) and set(flow.targets) == {ARCHIVE}
-
-    def _at_web(self, flow: Flow) -> bool:
-        web, service = self.site.doors.web, self.site.services[flow.service]
-        at_door = web is not None and (service.protocol, service.port) == ("tcp", web.port)
-        return at_door and set(flow.targets) == {ARCHIVE}
-
     def _in(self, names: Sequence[str], address: str) -> bool:
-        try:
-            found = ip_address(address)
-        except ValueError:
-            return False
-        zone = self.site.zone_of(address)
-        for name in names:
-            device = self.site.devices.get(name)
-            if device is not None and any(found in network for network in device.networks):
-                return True
-            if device is None and zone in zones_of(self.site, name):
-                return True
-        return False
+        return comes_from(self.site, names, address)
 
     def _stands(self, kind: str, name: str) -> int:
         """Since when; what is not known stands since now."""
@@ -291,12 +273,12 @@ class _Look:
         known = self.evidence
         rights = known.rights.get(flow.id, {})
         moved = any((Action.MOVE, title) in done for done in rights.values() for title in device.ae_titles)
-        came = self._at_web(flow) and any(self._in([device.name], address) for address in known.addresses)
+        came = at_web(self.site, flow) and any(self._in([device.name], address) for address in known.addresses)
         return bool(rights.get(device.name)) or moved or came
 
     def _would_tell(self, flow: Flow) -> bool:
         """Of each device by itself: the kernel's counters do not, the doors do."""
-        return (self._at_dimse(flow) or self._at_web(flow)) and not self._unseen(flow)
+        return (at_dimse(self.site, flow) or at_web(self.site, flow)) and not self._unseen(flow)
 
 
 def _grouped(kept: Mapping[str, _Rights]) -> dict[_Rights, list[str]]:
