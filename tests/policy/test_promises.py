@@ -14,7 +14,7 @@ from tests.policy.firewall.sites import lab
 HERE = Origin("leadglass.toml", 1)
 
 
-def tested() -> Site:
+def promising() -> Site:
     return replace(
         lab(),
         tests=(
@@ -37,7 +37,7 @@ def told(site: Site, name: str) -> list[tuple[str, str, bool, bool]]:
 
 
 def test_what_is_about_a_flow() -> None:
-    site = tested()
+    site = promising()
     assert told(site, "modalities-store") == [
         ("CT01", "archive:store CTImageStorage", True, True),
         ("CT01", "archive:find", False, False),
@@ -48,7 +48,7 @@ def test_what_is_about_a_flow() -> None:
 
 
 def test_whatever_fails_without_a_flow_is_about_it(tmp_path: Path) -> None:
-    site = tested()
+    site = promising()
     for flow in site.flows:
         without = replace(site, flows=tuple(each for each in site.flows if each.id != flow.id))
         failing = [each.what for each in prove(without) if "expected ALLOWED" in each.what]
