@@ -12,7 +12,7 @@ from leadglass.doors.processes.enroll import Enroller
 from leadglass.site.layout import anchors
 from leadglass.terms import ChangeKind
 from tests.web.browser import NARROW, WIDE, Screen
-from tests.web.people import World, world
+from tests.web.people import World, lab_network, world
 
 ANYBODY = {"sign-in": "/sign-in", "link-over": "/enrol/none"}
 PAGES = {
@@ -23,6 +23,8 @@ PAGES = {
     "guard": {
         "people": "/people", "person": "/people/reader", "devices": "/devices", "review": "/review", "who": "/who", "who-patient": "/who?patient=P1001",
         "who-person": "/who?person=reader", "explain": "/explain?who=reader&action=study-read&what=P2002", "requests-waiting": "/requests",
+        "network": "/network", "network-flow": "/network?flow=modalities-store", "network-zone": "/network?zone=modalities",
+        "network-traffic": "/network?layer=traffic", "network-attack": "/network?layer=attack&from=vendor-jump",
     },
     "keeper": {"devices-form": "/devices"},
 }  # fmt: skip
@@ -111,7 +113,7 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as place,
-        world(Path(place), '\n[enrolment]\nuser = "leadglass-enroll"\n') as made,
+        world(Path(place), '\n[enrolment]\nuser = "leadglass-enroll"\n' + lab_network()) as made,
     ):
         link = _prepared(made)
         for width in (WIDE, NARROW):

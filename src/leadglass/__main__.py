@@ -34,6 +34,7 @@ from leadglass.audit.journal.append import JournalWriter
 from leadglass.audit.journal.read import JournalReader, RecoveredJournal
 from leadglass.audit.search import AuditAnswer, AuditSearch
 from leadglass.audit.transcript import Transcript
+from leadglass.audit.usage import Usage
 from leadglass.doors.blocking import run
 from leadglass.doors.command.application import run_application
 from leadglass.doors.command.changes import Changes, raise_generation
@@ -208,6 +209,7 @@ def assemble(site_dir: Path) -> House:
         recover_all=archive.recover_all,
         upkeep=archive.segments.seal_if_due,
         anchors=lambda: _anchors(site_dir, register),
+        usage=archive.usage,
         search=lambda: AuditSearch.open(site_dir, keyring, feeds=True),
         web_address=persons.web_address,
         answers=decisions.inquire,
@@ -293,13 +295,22 @@ class _Archive:
         self.standings = Standings(conflicts, rebuild)
 
     def asked(self, request: AuditQuestion, permit: Permit) -> AuditAnswer:
-        """Opens the audit search at the first question. Raises StoreFault."""
+        """Raises StoreFault."""
+        search = self._audit_search()
+        if request.grant is not None:
+            return Transcript(request, permit, search, search.lacks(self._reader, KEEPER_TAKES_SECONDS_MAX))
+        studies = self.index.studies_of(request.patient) if request.patient is not None else []
+        return AuditAnswer(request, permit, search, studies)
+
+    def usage(self, from_ns: int) -> Usage:
+        """What was used and refused since then, as far as the keeper has counted it. Raises StoreFault."""
+        return self._audit_search().usage(from_ns)
+
+    def _audit_search(self) -> AuditSearch:
+        """Opened at the first question."""
         if self._search is None:
             self._search = AuditSearch.open(self._site_dir, self._keyring)
-        if request.grant is not None:
-            return Transcript(request, permit, self._search, self._search.lacks(self._reader, KEEPER_TAKES_SECONDS_MAX))
-        studies = self.index.studies_of(request.patient) if request.patient is not None else []
-        return AuditAnswer(request, permit, self._search, studies)
+        return self._search
 
     def recover_all(self) -> int:
         """How many writers were dead, or unheard of by the index."""

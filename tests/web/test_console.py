@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.interop.test_people import rows
 from tests.running import until
 from tests.web.browser import Screen
-from tests.web.people import PEOPLE, World, world
+from tests.web.people import PEOPLE, World, lab_network, world
 
 UID = "1.2.840.113619.2.1.1"
 NO = "That did not work"
@@ -28,7 +28,9 @@ pytestmark = pytest.mark.xdist_group("console")  # one site is enough
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with world(tmp_path_factory.mktemp("console"), '\n[enrolment]\nuser = "leadglass-enroll"\n') as made:
+    with world(
+        tmp_path_factory.mktemp("console"), '\n[enrolment]\nuser = "leadglass-enroll"\n' + lab_network()
+    ) as made:
         yield made
 
 
@@ -375,7 +377,17 @@ def test_pages_have_one_heading_labels_for_every_field_and_fit_a_narrow_window(m
         "/me",
         *(
             f"/{each}"
-            for each in ("requests", "review", "who", "people", "people/reader", "devices", "explain", "glass")
+            for each in (
+                "requests",
+                "review",
+                "who",
+                "people",
+                "people/reader",
+                "devices",
+                "network",
+                "explain",
+                "glass",
+            )
         ),
     ]
     for path in paths:
@@ -421,6 +433,62 @@ def test_a_device_is_asked_for_by_keyboard_with_the_request_it_wrote(made: World
     assert "asked" in row.inner_text() and "with a key of its own" in row.inner_text()
     made.leave("keeper", screen)
     assert screen.broken == []
+
+
+# ---- the map
+
+
+def test_a_flow_on_the_map_is_one_click_from_its_rule_tests_counters_and_last_use(guard: Screen) -> None:
+    page = guard.page
+    guard.open("/network")
+    page.locator("a.flow[aria-label^='flow CT1-enrolled:'] path.hit").first.click(force=True)
+    page.wait_for_url("**flow=CT1-enrolled#chosen")
+    card = page.get_by_role("article", name="Flow CT1-enrolled")
+    told = card.inner_text()
+    assert "echo, store" in told and "devices.d/CT1.toml:" in told and "CT1: store CTImageStorage" in told
+    assert "the DIMSE door's journal" in told and "not known: it passes no kernel that tells" in told
+    guard.open("/network?flow=modalities-store")
+    rows = page.get_by_role("article", name="Flow modalities-store").locator("tbody tr").all_inner_texts()
+    assert any("archive:store CTImageStorage" in row and "by this flow alone" in row for row in rows)
+    assert any("archive:find" in row and "may not" in row for row in rows)
+
+
+def test_the_map_is_walked_by_keyboard_in_three_layers(guard: Screen) -> None:
+    page = guard.page
+    guard.open("/network?layer=traffic")
+    states = {
+        each.get_attribute("aria-label") or "": each.get_attribute("class") or ""
+        for each in page.locator("a.flow").all()
+    }
+    by_id = {
+        label.removeprefix("flow ").partition(":")[0]: look.removeprefix("flow ") for label, look in states.items()
+    }
+    assert (
+        by_id["CT1-enrolled"] == "used" and by_id["modalities-store"] == "quiet" and by_id["maintenance"] == "unknown"
+    )
+    page.locator("a.zone").first.focus()
+    for _ in range(len(states) + 20):
+        page.keyboard.press("Tab")
+        if "flow vendor:" in (page.evaluate("document.activeElement.getAttribute('aria-label')") or ""):
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_url("**layer=traffic&flow=vendor#chosen")
+    assert "nobody who tells us" in page.get_by_role("article", name="Flow vendor").inner_text()
+    guard.open("/network?layer=attack")
+    page.get_by_label("Somebody holds").select_option("vendor-jump")
+    page.get_by_role("button", name="Show how far they get").click()
+    page.wait_for_selector("text=From vendor-jump: 9 hosts, 3 studies")
+    assert "close or guard vendor" in page.locator("main").inner_text()
+    assert page.locator("a.flow.way").count() == 3 and page.locator("a.flow.cut").count() == 1
+    assert page.locator(".map circle.fallen").count() == 8 and page.locator("g.archive.fallen").count() == 1
+
+
+def test_whoever_may_not_read_the_policy_sees_no_map(made: World, reader: Screen, guard: Screen) -> None:
+    reader.open("/network")
+    assert reader.heading() == "That is not yours to do" and reader.page.locator("svg.network").count() == 0
+    guard.open("/network")
+    told = [row for row in made.site.events("release:started") if row.get("action") == "policy-read"]
+    assert any(row["actor"] == "person:guard" and row["details"]["about"] == "network" for row in told)
 
 
 def test_pictures_can_be_made_of_every_page() -> None:

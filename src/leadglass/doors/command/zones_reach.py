@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from leadglass.doors.command.application import JSON, Invocation, invocation
 from leadglass.doors.command.exits import Exit, Stopped
 from leadglass.doors.command.output import Output
+from leadglass.doors.command.reaching import Count, counting, reach_row
+from leadglass.policy.pivots import Radius, Reached, Terrain, crowns, members, opened
 from leadglass.site.document import SiteInvalid
 from leadglass.site.load import SP1800_24, load
 from leadglass.site.model import ARCHIVE, Site
 from leadglass.site.write import load_proven
 from leadglass.terms import Fault
 
-if TYPE_CHECKING:  # graphs are for this command: the others start sooner
-    from leadglass.policy.pivots import Radius, Reached, Reader, Terrain
-
 EXPOSURE_TOLD_MAX = 10
 
 Row = Mapping[str, Any]
-Count = Callable[[Iterable["Reader"]], int | None]
-"""Of how many studies these give instances; None where that is not known: every study of an archive that is not here."""
 
 
 def register(zones: typer.Typer) -> None:
@@ -41,12 +39,10 @@ def _reach(
     as_json: JSON = False,
 ) -> None:
     """What somebody holds who holds this member: hosts, the ways there, who then reads studies, and the smallest fix."""
-    from leadglass.policy.pivots import Terrain
-
     call = invocation(context)
     site = read(SP1800_24 if lab else call.site_dir())
     terrain, output = Terrain(site), call.output(as_json)
-    count = (lambda readers: None if list(readers) else 0) if lab else _counting(call)
+    count = counting(lambda sop_classes: None) if lab else _counting(call)
     if not member:
         _every(terrain, output, count)
         return
@@ -59,7 +55,7 @@ def _reach(
         output.object(_host(each), _host_told(each))
     for line in _draft(call, site, member) if not lab else []:
         output.object({"draft": line}, line)
-    row = _row(terrain, found, count, weak=weak)
+    row = reach_row(terrain, found, count, weak=weak)
     output.object(row, _summary(site, found, row))
 
 
@@ -75,44 +71,6 @@ def _host_told(each: Reached) -> str:
     known = sorted({word for step in each.steps for word in step.weak})
     text = f"{each.host}: {_flaws(each.flaws)}: {', '.join(map(str, each.steps))}"
     return text + (f" ({', '.join(known)})" if known else "")
-
-
-def _row(terrain: Terrain, found: Radius, count: Count, *, weak: bool) -> Row:
-    """The three modes: by any pivot, by what is known to be weak, and what is missing for the way to archive."""
-    from leadglass.policy.cuts import Chokes, fix
-    from leadglass.policy.pivots import crowns, told
-
-    site, archive = terrain.site, found.of(ARCHIVE)
-    by_any, by_weakness = ({found.member, *(each.host for each in hosts)} for hosts in (found.hosts, found.weak_only()))
-    modes = {
-        "any_pivot": _mode(terrain, by_any, count, archive.shortest if archive else ()),
-        "weak_pivots": _mode(terrain, by_weakness, count, archive.steps if archive and not archive.flaws else ()),
-    }
-    mode, held = (modes["weak_pivots"], by_weakness) if weak else (modes["any_pivot"], by_any)
-    cut = fix(terrain, found.member)
-    return {
-        "member": found.member,
-        **mode,
-        "in_words": told(site, archive.shortest) if archive and mode["path"] else "",
-        "reads": [each.host for each in terrain.readers(held)],
-        "reads_with_somebody": [each for each in found.with_somebody if each in held],
-        "crown": sorted(crowns(site) & (held - {found.member})),
-        "choke_points": list(Chokes(terrain).of(found.member)),
-        "smallest_fix": {"close": list(cut.flows), "isolate": list(cut.zones)},
-        "modes": {
-            **modes,
-            "fewest_unknown_flaws": {
-                "flaws": archive.flaws if archive else None,
-                "path": list(map(str, archive.steps)) if archive else [],
-                "in_words": told(site, archive.steps) if archive else "",
-            },
-        },
-    }
-
-
-def _mode(terrain: Terrain, held: set[str], count: Count, path: Iterable[object]) -> dict[str, Any]:
-    """`held`: whoever falls, and the one that it begins with."""
-    return {"hosts": len(held) - 1, "studies": count(terrain.readers(held)), "path": list(map(str, path))}
 
 
 def _summary(site: Site, found: Radius, row: Row) -> str:
@@ -148,8 +106,6 @@ def _flaws(count: int) -> str:
 
 def _draft(call: Invocation, site: Site, member: str) -> Iterator[str]:
     """What the working copy changes against the file that serves."""
-    from leadglass.policy.pivots import opened
-
     try:
         gained, lost = opened(load_proven(call.site_dir()), site, member)
     except Fault:
@@ -159,25 +115,17 @@ def _draft(call: Invocation, site: Site, member: str) -> Iterator[str]:
 
 
 def _counting(call: Invocation) -> Count:
-    """Asks the site once for each set of SOP classes. Raises Stopped."""
-    known: dict[frozenset[str] | None, int] = {}
+    """Asks the site once for each set of SOP classes."""
 
-    def count(readers: Iterable[Reader]) -> int:
-        found = list(readers)
-        if not found:
-            return 0
-        confined = [each.sop_classes for each in found if each.sop_classes is not None]
-        classes = frozenset().union(*confined) if len(confined) == len(found) else None
-        if classes not in known:
-            desk = call.desk()
-            try:
-                arguments = {} if classes is None else {"sop_classes": sorted(classes)}
-                known[classes] = int(next(iter(desk.ask("studies", arguments)))["studies"])
-            finally:
-                desk.close()
-        return known[classes]
+    def count(sop_classes: frozenset[str] | None) -> int:
+        desk = call.desk()
+        try:
+            arguments = {} if sop_classes is None else {"sop_classes": sorted(sop_classes)}
+            return int(next(iter(desk.ask("studies", arguments)))["studies"])
+        finally:
+            desk.close()
 
-    return count
+    return counting(cache(count))
 
 
 # ---- of everybody
@@ -186,7 +134,6 @@ def _counting(call: Invocation) -> Count:
 def _every(terrain: Terrain, output: Output, count: Count) -> None:
     """A row for each member and zone, the worst first; then which flows the ways to archive depend on."""
     from leadglass.policy.cuts import Chokes
-    from leadglass.policy.pivots import crowns, members
 
     site = terrain.site
     rows = []

@@ -10,6 +10,7 @@ from leadglass.doors.web.pages import (
     enrolment,
     me,
     metrics,
+    network,
     people,
     sign_in,
     studies,
@@ -30,5 +31,6 @@ PAGES: tuple[Page, ...] = (
     *transcripts.PAGES,
     *audit.PAGES,
     *metrics.PAGES,
+    *network.PAGES,
     *workstation.PAGES,
 )
