@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from leadglass.doors.command import zones_apply, zones_reach, zones_tighten
+from leadglass.doors.command import zones_apply, zones_probe, zones_reach, zones_tighten
 from leadglass.doors.command.application import JSON, Invocation, invocation
 from leadglass.doors.command.desk import stopping
 from leadglass.doors.command.exits import Exit, Stopped
@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
     zones.command("diff")(_diff)
     zones.command("verify")(_verify)
     zones_apply.register(zones)
+    zones_probe.register(zones)
     zones_reach.register(zones)
     zones_tighten.register(zones)
     app.add_typer(zones, name="zones")
