@@ -21,6 +21,7 @@ PACKAGES = {
     "sysctl": "procps",
     "systemd-analyze": "systemd",
     "exim4": "exim4-daemon-light",
+    "patch": "patch",
 }
 
 

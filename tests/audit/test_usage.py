@@ -143,17 +143,19 @@ def test_two_who_feed_count_once(site: Site) -> None:
         journalled(site, *(admitted(),) * 200)
     follower = AuditSearch.open(site.path, site.keyring, feeds=True)
     stop, seen = threading.Event(), threading.Event()
-    thread = threading.Thread(target=follower.follow, args=(site.reader, 0.01, stop, seen.set))
+    thread = threading.Thread(target=follower.follow, args=(site.reader, 0.01, stop, seen.set), daemon=True)
     thread.start()
-    others = [fed(site) for _ in range(3)]
-    journalled(site, *(admitted(),) * 200)
-    for each in others:
-        each.catch_up(site.reader)
-        each.close()
-    seen.clear()
-    assert seen.wait(20)
-    stop.set()
-    thread.join()
+    try:
+        others = [fed(site) for _ in range(3)]
+        journalled(site, *(admitted(),) * 200)
+        for each in others:
+            each.catch_up(site.reader)
+            each.close()
+        seen.clear()
+        assert seen.wait(20)
+    finally:
+        stop.set()
+        thread.join(20)
     assert [each.times for each in follower.usage(0).used] == [1200]
     follower.close()
 

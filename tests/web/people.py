@@ -62,6 +62,7 @@ def lab_network() -> str:
     """Zones, devices and flows of the lab's site file, and promises about them, for the map to have something to show."""
     text = (SP1800_24 / "leadglass.toml").read_text()
     text = text[text.index("[firewall]") :].replace("[services]", '[services]\ntelnet = "tcp/23"')
+    text = text.replace("[firewall]", '[firewall]\nuser = "leadglass-firewall"')
     zones = [*load(SP1800_24).zones, "loopback"]
     for zone in zones:
         denied = [f"{other}:telnet" for other in (*zones, "archive") if other != zone]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from leadglass.doors.command.desk import RemoteDesk
+from leadglass.policy.firewall.handed import box_json
+from leadglass.policy.firewall.openings import openings
+from leadglass.policy.network import REPORT
 from tests.interop.test_people import rows
+from tests.policy.firewall.sites import lab
 from tests.running import until
 from tests.web.browser import Screen
 from tests.web.people import PEOPLE, World, lab_network, world
@@ -481,6 +487,31 @@ def test_the_map_is_walked_by_keyboard_in_three_layers(guard: Screen) -> None:
     assert "close or guard vendor" in page.locator("main").inner_text()
     assert page.locator("a.flow.way").count() == 3 and page.locator("a.flow.cut").count() == 1
     assert page.locator(".map circle.fallen").count() == 8 and page.locator("g.archive.fallen").count() == 1
+
+
+def test_what_passes_the_kernel_is_on_the_map_once_somebody_tells(made: World, guard: Screen) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root, and who loads the table, may tell what passes it")
+    guard.open("/network?layer=traffic")
+    assert "Nobody tells of the kernel's table here" in guard.page.locator("main").inner_text()
+    assert "unknown" in (guard.page.locator("a.flow[aria-label^='flow orders:']").get_attribute("class") or "")
+    (opened,) = (each for each in openings(lab()).input if each.flow == "orders" and each.box.source.version == 4)
+    spoken = [4, opened.box.source.first, opened.box.target.first, "tcp", 2575, 3]
+    dropped = {"why": "input", "source": "10.20.9.9", "target": "10.20.5.10", "protocol": "tcp", "port": 22, "count": 5}
+    traffic = {"counters": [["input4", box_json(opened.box), 1234]], "connections": [spoken], "more": 0}
+    report = {"digest": "x", "site": "", "refused": "", "drift": "", "drops": [dropped], "lost": 0, "traffic": traffic}
+    list(RemoteDesk(made.site.directory).ask(REPORT, report))
+    guard.open("/network?layer=traffic&flow=orders")
+    told = guard.page.get_by_role("article", name="Flow orders").inner_text()
+    assert "1,234" in told and "the kernel's counters" in told and "Connections now\n3" in told
+    assert "used" in (guard.page.locator("a.flow[aria-label^='flow orders:']").get_attribute("class") or "").split()
+    assert "heard" in guard.page.locator("section[aria-labelledby='passing']").inner_text()
+
+    def drawn() -> bool:
+        guard.open("/network?layer=traffic")
+        return guard.page.locator("g.flow.dropped").count() == 1
+
+    until(drawn)  # the keeper counts what it told
 
 
 def test_whoever_may_not_read_the_policy_sees_no_map(made: World, reader: Screen, guard: Screen) -> None:

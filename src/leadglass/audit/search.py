@@ -13,6 +13,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -187,8 +188,8 @@ class AuditSearch:
     def _take(self, batch: Sequence[Recorded]) -> None:
         """Each event once, whoever else feeds it meanwhile: how far everybody is stands in the same transaction."""
         try:
-            with self._lock, self._connection as db:
-                known = _cursors(db.execute("SELECT cursors FROM place").fetchone())
+            with self._lock, _alone(self._connection) as db:
+                known = _cursors(next(iter(db.execute("SELECT cursors FROM place").fetchall()), None))
                 fresh = [
                     each for each in batch if each.writer not in known or each.sequence > known[each.writer].sequence
                 ]
@@ -325,6 +326,19 @@ class AuditSearch:
         return next(iter(self._all(statement)), None)
 
 
+@contextmanager
+def _alone(connection: apsw.Connection) -> Iterator[apsw.Connection]:
+    """A transaction that nobody else writes beside from its first statement on. Said in words: apsw's own blocks wait for the lock with the GIL held."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
 def _cursors(row: tuple | None) -> Cursors:  # type: ignore[type-arg]
     return Cursors.from_json(json.loads(row[0])) if row else Cursors()
 
@@ -424,7 +438,6 @@ def _connected(path: Path, key: bytes, *, make: bool) -> apsw.Connection:
         connection.execute("PRAGMA synchronous=NORMAL")
         version = int(connection.pragma("user_version") or 0)
         if make:
-            connection.transaction_mode = "IMMEDIATE"  # whoever reads how far it is, and then writes, is alone
             connection.execute(f"PRAGMA cache_size = -{FEEDING_CACHE_KIB}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {FEEDING_LOG_PAGES}")
         if not tables and make:

@@ -189,8 +189,7 @@ def _refusal(event: Event) -> tuple[str, str, str, str, str, str, str] | None:
         return event.actor, event.address, "", event.action, str(details.get("calling", "")), event.rule, why
     if event.kind is EventKind.REQUEST_REFUSED:
         what = str(details.get("sop_class", details.get("destination", "")))
-        who = str(details.get("person", event.actor)) if event.actor.startswith(_PERSON) else event.actor
-        return who, "", "", event.action, what, event.rule, why
+        return event.actor, "", "", event.action, what, event.rule, why
     return None
 
 

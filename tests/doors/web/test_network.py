@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from leadglass.audit.usage import PACKETS, PEOPLE, Usage, Used
-from leadglass.doors.web.pages.network import _seen
+from leadglass.doors.web.pages.network import _all_seen
 from leadglass.doors.web.picture import ARROW, Box, Drawn, of_flow, picture, places_of
 from leadglass.site.model import ARCHIVE, Site
 from tests.policy.firewall.sites import generated, lab, written
@@ -21,8 +21,7 @@ HEARD: dict[str, Any] = {"heard_seconds_ago": 2.0, "flows": {}, "visible": [], "
 
 
 def told(site: Site, name: str, usage: Usage | None = EMPTY, live: Any = None) -> Any:
-    (flow,) = (each for each in site.flows if each.id == name)
-    return _seen(site, flow, usage, live)
+    return _all_seen(site, usage, live)[name]
 
 
 def told_by_kernel() -> Site:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -80,12 +81,11 @@ def network(visit: Visit) -> Response:
     visit.look(Act.POLICY_READ, "network")
     site = visit.house.site()
     layer = visit.asked("layer") if visit.asked("layer") in LAYERS else "policy"
-    usage, live = _usage(visit), _live(visit)
-    seen = {flow.id: _seen(site, flow, usage, live) for flow in site.flows}
+    usage, live = _usage(visit), _live(visit, site)
+    seen = _all_seen(site, usage, live)
     start = visit.asked("from")[:NAME_ASKED_CHARACTERS_MAX]
     weak = visit.asked("by") == "weak"
-    terrain = Terrain(site)
-    attack = _attack(visit, terrain, start, weak=weak) if layer == "attack" else None
+    attack = _attack(visit, Terrain(site), start, weak=weak) if layer == "attack" else None
     drawn = {
         "policy": lambda: _policy(site),
         "traffic": lambda: _traffic(site, usage, seen),
@@ -133,38 +133,48 @@ def _usage(visit: Visit) -> Usage | None:
         return None  # the keeper makes it anew: nothing is known until then
 
 
-def _live(visit: Visit) -> Mapping[str, Any] | None:
+def _live(visit: Visit, site: Site) -> Mapping[str, Any] | None:
     """What passes the kernel now, from the keeper; None where nobody tells it, or the keeper is down."""
+    if not site.filterer:
+        return None
     try:
         return next(iter(RemoteDesk(visit.house.site_dir).ask("network-traffic", {})), None)
     except (OSError, Stopped):
         return None
 
 
-def _seen(site: Site, flow: Flow, usage: Usage | None, live: Mapping[str, Any] | None) -> Seen:
+def _all_seen(site: Site, usage: Usage | None, live: Mapping[str, Any] | None) -> Mapping[str, Seen]:
+    """By flow."""
+    by_rule: dict[str, list[Used]] = defaultdict(list)
+    people: list[Used] = []
+    for each in usage.used if usage is not None else ():
+        (people if each.action == PEOPLE else by_rule[each.rule]).append(each)
+    found = {}
+    for flow in site.flows:
+        by = observers(site, flow)
+        came = [each for each in people if comes_from(site, flow.sources, each.what)] if Observer.WEB in by else []
+        found[flow.id] = _seen(flow, by, [*by_rule[flow.id], *came], live, counted=usage is not None)
+    return found
+
+
+def _seen(
+    flow: Flow, observing: Sequence[Observer], uses: Sequence[Used], live: Mapping[str, Any] | None, *, counted: bool
+) -> Seen:
+    """`counted`: the journal's uses are known; without that nobody at a door saw anything either."""
     heard = live is not None and live["heard_seconds_ago"] is not None
-    by = [each for each in observers(site, flow) if (heard if each is Observer.KERNEL else usage is not None)]
+    by = [each for each in observing if (heard if each is Observer.KERNEL else counted)]
     passed = live["flows"].get(flow.id, {}) if live is not None and heard else {}
-    uses = list(_uses(site, flow, usage))
     last = max(uses, key=lambda each: each.last_ns, default=None)
-    used = bool(uses) or bool(passed)
-    counted = Observer.KERNEL in by
+    kernel = Observer.KERNEL in by
     return Seen(
-        "used" if used else "quiet" if by else "unknown",
+        "used" if uses or passed else "quiet" if by else "unknown",
         tuple(SEEN_BY[each] for each in by),
         sum(each.times for each in uses),
         last.last_ns if last else 0,
         _told(last) if last else "",
-        passed.get("packets", 0) if counted else None,
-        passed.get("connections", 0) if counted else None,
+        passed.get("packets", 0) if kernel else None,
+        passed.get("connections", 0) if kernel else None,
     )
-
-
-def _uses(site: Site, flow: Flow, usage: Usage | None) -> Iterator[Used]:
-    for each in usage.used if usage is not None else ():
-        by_people = each.action == PEOPLE and Observer.WEB in observers(site, flow)
-        if each.rule == flow.id or (by_people and comes_from(site, flow.sources, each.what)):
-            yield each
 
 
 def _told(use: Used) -> str:
