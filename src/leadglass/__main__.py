@@ -185,7 +185,6 @@ def assemble(site_dir: Path) -> House:
     )
     do = _stages(present, archive, journal, changes, decisions)
     told.append(do)
-
     return House(
         site_dir=site_dir,
         do=do,
