@@ -111,6 +111,12 @@ class _Look:
     site: Site
     evidence: Evidence
     unknown: list[Unknown] = field(default_factory=list)
+    _visible: frozenset[str] = frozenset()
+    _concerned: dict[str, set[str]] = field(default_factory=dict)  # devices by flow
+
+    def __post_init__(self) -> None:
+        self._visible = visible(self.site)
+        self._concerned = {flow.id: set(self._concerns(flow)) for flow in self.site.flows}
 
     # ---- flows
 
@@ -138,7 +144,7 @@ class _Look:
 
     def _unseen(self, flow: Flow) -> str:
         """Why silence is no evidence here; "" where it is."""
-        known, site = self.evidence, self.site
+        known = self.evidence
         if self._stands(FLOW, flow.id) > known.from_ns:
             return "it has not stood for so long as it stands now"
         if flow.on_demand is not None and flow.id not in known.opened:
@@ -149,7 +155,7 @@ class _Look:
             return ""
         if at_web(self.site, flow):
             return "machines that read metrics there are in no event" if known.machines else ""
-        if flow.id in visible(site):
+        if flow.id in self._visible:
             return "" if known.watched else "the kernel's counters were not heard on every one of these days"
         return "it does not pass archive's host: nobody who tells us sees it"
 
@@ -247,7 +253,9 @@ class _Look:
         for device in self.site.devices.values():
             if not device.enabled:
                 continue
-            concerned = [flow for flow in self.site.flows if flow.id not in going and self._concerns(flow, device)]
+            concerned = [
+                flow for flow in self.site.flows if flow.id not in going and device.name in self._concerned[flow.id]
+            ]
             unheard = [flow.id for flow in concerned if not self._would_tell(flow)]
             if any(self._tells(flow, device) for flow in concerned):
                 continue
@@ -261,12 +269,12 @@ class _Look:
                 what = f"it did nothing by {', '.join(flow.id for flow in concerned)}" if concerned else "no flow that is used concerns it"  # fmt: skip
                 yield Finding(Part.DEVICE, device.name, (what,), Disable(device.name))
 
-    def _concerns(self, flow: Flow, device: Device) -> bool:
-        """It is named at one of its ends, or images could be moved to it."""
-        moved_to = Action.MOVE in flow.may and bool(device.address)
-        if moved_to and (flow.destinations is None or device.name in members(self.site, flow.destinations)):
-            return True
-        return device.name in members(self.site, (*flow.sources, *flow.targets))
+    def _concerns(self, flow: Flow) -> Iterator[str]:
+        """The devices that are named at one of its ends, or to which images could be moved by it."""
+        yield from members(self.site, (*flow.sources, *flow.targets))
+        if Action.MOVE in flow.may:
+            ends = self.site.devices if flow.destinations is None else members(self.site, flow.destinations)
+            yield from (name for name in ends if self.site.devices[name].address)
 
     def _tells(self, flow: Flow, device: Device) -> bool:
         """Of this device."""

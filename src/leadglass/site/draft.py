@@ -18,6 +18,10 @@ from leadglass.site.model import Flow, Site
 from leadglass.wire.uids import keyword_of_class
 
 LINE_CHARACTERS_MAX = 120
+_WORD = r'"[^"\\\n]*"'
+_WHOLE = re.compile(  # an assignment that ends where its line does: most do, and need no parser
+    rf"""\s*[A-Za-z0-9_-]+\s*=\s*(?:{_WORD}|true|false|\d+|\[\s*(?:{_WORD}\s*(?:,\s*)?)*\])\s*(?:\#.*)?"""
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,31 +69,32 @@ def edited(site: Site, edits: Iterable[Edit]) -> Site:
 def draft(files: Mapping[str, str], site: Site, edits: Sequence[Edit]) -> tuple[dict[str, str], tuple[Edit, ...]]:
     """`files`: text by name, as `site` was read from them. The texts with the edits, and which edits are left to a person."""
     texts, left = dict(files), list[Edit]()
+    said = {name: tomllib.loads(text) for name, text in texts.items()}
     for edit in edits:
         try:
-            name = _where(texts, site, edit)
-            texts[name] = _with(texts[name], site, edit)
+            name = _where(said, site, edit)
+            texts[name], said[name] = _with(texts[name], said[name], site, edit)
         except ByHand:
             left.append(edit)
     return texts, tuple(left)
 
 
-def _where(texts: Mapping[str, str], site: Site, edit: Edit) -> str:
+def _where(said: Mapping[str, Mapping[str, Any]], site: Site, edit: Edit) -> str:
     """The file that an edit is about. Raises ByHand."""
     if isinstance(edit, Rewrite):
         found = [flow.origin.file for flow in site.flows if flow.id == edit.flow]
     elif isinstance(edit, Disable):
-        found = [name for name, text in texts.items() if edit.device in tomllib.loads(text).get("devices", {})]
+        found = [name for name, content in said.items() if edit.device in content.get("devices", {})]
     else:
-        found = [name for name, text in texts.items() if edit.service in tomllib.loads(text).get("services", {})]
-    if len(found) != 1 or found[0] not in texts:
+        found = [name for name, content in said.items() if edit.service in content.get("services", {})]
+    if len(found) != 1 or found[0] not in said:
         raise ByHand
     return found[0]
 
 
-def _with(text: str, site: Site, edit: Edit) -> str:
-    """Raises ByHand."""
-    wanted = copy.deepcopy(tomllib.loads(text))
+def _with(text: str, said: Mapping[str, Any], site: Site, edit: Edit) -> tuple[str, dict[str, Any]]:
+    """The text, and what it says. `said`: what it said before. Raises ByHand."""
+    wanted = copy.deepcopy(dict(said))
     lines = text.split("\n")
     if isinstance(edit, Rewrite):
         (flow,) = (each for each in site.flows if each.id == edit.flow)
@@ -115,7 +120,7 @@ def _with(text: str, site: Site, edit: Edit) -> str:
         exact = False
     if not exact:
         raise ByHand
-    return after
+    return after, wanted
 
 
 def _changes(old: Flow, new: Flow) -> dict[str, Any]:
@@ -179,7 +184,7 @@ def _tables(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 def _past(lines: Sequence[str], at: int) -> int:
     """The line after the assignment, blank or comment that begins here. Raises ByHand."""
-    if not lines[at].strip() or lines[at].lstrip().startswith("#"):
+    if not lines[at].strip() or lines[at].lstrip().startswith("#") or _WHOLE.fullmatch(lines[at]):
         return at + 1
     for end in range(at + 1, len(lines) + 1):
         try:
