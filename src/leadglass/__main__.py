@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import structlog
@@ -34,9 +34,9 @@ from leadglass.audit.journal.append import JournalWriter
 from leadglass.audit.journal.read import JournalReader, RecoveredJournal
 from leadglass.audit.search import AuditAnswer, AuditSearch
 from leadglass.audit.transcript import Transcript
-from leadglass.audit.usage import Usage
 from leadglass.doors.blocking import run
 from leadglass.doors.command.application import run_application
+from leadglass.doors.command.applying import second_of
 from leadglass.doors.command.changes import Changes, raise_generation
 from leadglass.doors.command.desk import ordered
 from leadglass.doors.command.enrolling import EnrolmentParts
@@ -50,10 +50,11 @@ from leadglass.identity.people.sources import Sources
 from leadglass.identity.people.use import RightsUsed
 from leadglass.inspection.structure import inspect
 from leadglass.lab import command as lab
-from leadglass.policy.authorise import authorise, decide_operator, inquire
+from leadglass.policy.authorise import NOBODY, authorise, decide_operator, inquire
 from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide, outside_containment
 from leadglass.policy.enrolment import Asked
+from leadglass.policy.on_demand import on_demand
 from leadglass.policy.people import Recheck, decide_person, rechecker
 from leadglass.site.enrolments import Enrolments
 from leadglass.site.format import migrate
@@ -102,7 +103,7 @@ class Present:
     """What holds at this moment: the proven site, the containment state, the waivers; read again when the generation rises."""
 
     def __init__(self, site_dir: Path, register: Register, desk: Callable[[], Desk]) -> None:
-        self._site_dir, self._register, self._desk = site_dir, register, desk
+        self.site_dir, self._register, self._desk = site_dir, register, desk
         self._watch = Watch(site_dir)
         self.owner_uid = site_dir.stat().st_uid
         self._lock = threading.Lock()
@@ -144,7 +145,7 @@ class Present:
         if seen is not None and seen[0] == containment.generation:
             return seen
         with self._lock:
-            site = load_proven(self._site_dir)
+            site = load_proven(self.site_dir)
             waivers = {
                 each.fingerprint: (each.id, dt.datetime.fromtimestamp(each.until_ns / 1e9, dt.UTC))
                 for each in self._register.waivers()
@@ -208,7 +209,7 @@ def assemble(site_dir: Path) -> House:
         recover_all=archive.recover_all,
         upkeep=archive.segments.seal_if_due,
         anchors=lambda: _anchors(site_dir, register),
-        usage=archive.usage,
+        usage=lambda from_ns: archive.search.usage(from_ns),
         search=lambda: AuditSearch.open(site_dir, keyring, feeds=True),
         web_address=persons.web_address,
         answers=decisions.inquire,
@@ -229,7 +230,13 @@ def _persons(
     desk = Desk(
         people, site_key.derive("people"), site.name, vouching=(sources, order), limits=lambda: present.site().sessions
     )
-    return PeopleParts(people, desk, lambda: web_address(present.site()), partial(raise_generation, site_dir))
+    return PeopleParts(
+        people,
+        desk,
+        lambda: web_address(present.site()),
+        partial(raise_generation, site_dir),
+        on_demand=lambda: on_demand(present.site()),
+    )
 
 
 def _close(
@@ -288,28 +295,22 @@ class _Archive:
         )
         self.release = Release(index, self.reader, rechecker)
         self.index, self._site_dir, self._keyring, self._reader = index, site_dir, keyring, journals.reader
-        self._search: AuditSearch | None = None
         conflicts = Conflicts(index, self.commit.claims, self.segments, keyring, self.barrier)
         rebuild = Rebuild(site_dir, store, index, keyring, self.barrier, journals.settled)
         self.standings = Standings(conflicts, rebuild)
 
     def asked(self, request: AuditQuestion, permit: Permit) -> AuditAnswer:
         """Raises StoreFault."""
-        search = self._audit_search()
+        search = self.search
         if request.grant is not None:
             return Transcript(request, permit, search, search.lacks(self._reader, KEEPER_TAKES_SECONDS_MAX))
         studies = self.index.studies_of(request.patient) if request.patient is not None else []
         return AuditAnswer(request, permit, search, studies)
 
-    def usage(self, from_ns: int) -> Usage:
-        """What was used and refused since then, as far as the keeper has counted it. Raises StoreFault."""
-        return self._audit_search().usage(from_ns)
-
-    def _audit_search(self) -> AuditSearch:
-        """Opened at the first question."""
-        if self._search is None:
-            self._search = AuditSearch.open(self._site_dir, self._keyring)
-        return self._search
+    @cached_property
+    def search(self) -> AuditSearch:
+        """Opened at the first question. Raises StoreFault."""
+        return AuditSearch.open(self._site_dir, self._keyring)
 
     def recover_all(self) -> int:
         """How many writers were dead, or unheard of by the index."""
@@ -320,8 +321,8 @@ class _Archive:
         self.commit.close()
         self.segments.close()
         self.barrier.close()
-        if self._search is not None:
-            self._search.close()
+        if "search" in self.__dict__:
+            self.search.close()
 
 
 class _Journals:
@@ -406,7 +407,10 @@ class _Decisions:
     def authorise(self, change: Change) -> ChangePermit:
         present = self._present
         site, containment = present.site(), present.containment()
-        permit = authorise(site, containment, change, present.owner_uid, time.time_ns(), self._asked(change))
+        now_ns = time.time_ns()
+        applies = change.kind is ChangeKind.SITE_APPLY
+        second = second_of(self._people, present.site_dir, change, now_ns) if applies else NOBODY
+        permit = authorise(site, containment, change, present.owner_uid, now_ns, self._asked(change), second)
         if isinstance(change.operator, Caller):
             self._used.note(change.operator, permit.rule)
         return permit

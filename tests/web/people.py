@@ -58,12 +58,12 @@ class World:
         screen.close()
 
 
-def lab_network() -> str:
-    """Zones, devices and flows of the lab's site file, and promises about them, for the map to have something to show."""
+def lab_network(*more: str) -> str:
+    """Zones, devices and flows of the lab's site file, and promises about them, for the map to have something to show. `more`: zones besides."""
     text = (SP1800_24 / "leadglass.toml").read_text()
     text = text[text.index("[firewall]") :].replace("[services]", '[services]\ntelnet = "tcp/23"')
     text = text.replace("[firewall]", '[firewall]\nuser = "leadglass-firewall"')
-    zones = [*load(SP1800_24).zones, "loopback"]
+    zones = [*load(SP1800_24).zones, "loopback", *more]
     for zone in zones:
         denied = [f"{other}:telnet" for other in (*zones, "archive") if other != zone]
         text += f"[[tests]]\nwho = {json.dumps(zone)}\ndeny = {json.dumps(denied)}\n"

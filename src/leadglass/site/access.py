@@ -48,6 +48,11 @@ class AccessRequest:
     settled_ns: int
     decisions: tuple[Decision, ...] = ()
 
+    @property
+    def approver(self) -> str:
+        """The role that must approve it, "" where policy alone says who may: of flows on demand the one that they name."""
+        return str(self.facts.get("approver", ""))
+
 
 @dataclass(frozen=True, slots=True)
 class Glass:

@@ -186,7 +186,7 @@ class SessionBook:
         found = []
         for request in self._people.access.in_window(person.id, now_ns):
             approvers = [self._people.get(each.person) for each in request.decisions if each.decision == "approved"]
-            if any(each and still_approves(each, request.act, person, now_ns) for each in approvers):
+            if any(each and still_approves(each, request.act, person, now_ns, request.approver) for each in approvers):
                 found.append(request)
         return found
 

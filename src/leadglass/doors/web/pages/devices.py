@@ -28,6 +28,7 @@ def devices(visit: Visit, said: str = "", status: int = 200, wrong: Mapping[str,
     facts = {
         "devices": [each for each in rows if each["name"]],
         "strangers": [each for each in rows if not each["name"]],
+        "may_contain": visit.may(Act.CONTAINMENT_BEGIN),
         "may_revoke": visit.may(Act.DEVICE_REVOKE),
         "may_enroll": (may_enroll := visit.may(Act.DEVICE_ENROLL)),
         "asks": may_enroll and bool(visit.house.site().enroller),
