@@ -28,6 +28,7 @@ from leadglass.doors.kernel import conntrack, nft
 from leadglass.doors.kernel.listening import Listening
 from leadglass.doors.kernel.netlink import KernelFault
 from leadglass.doors.kernel.news import TableNews
+from leadglass.doors.kernel.traffic import Traffic
 from leadglass.doors.processes.notify import notify
 from leadglass.policy.firewall.boxes import Box
 from leadglass.policy.firewall.compile import closed, of_our_form
@@ -109,6 +110,7 @@ class Enforcer:
         self._declined = self._remembered_declined()  # digest of a site file
         self._waits_for, self._deadline = "", 0.0  # which must be confirmed, until when; 0: none
         self._retry = 0.0
+        self._traffic = Traffic()
         self._checked = time.monotonic()
         self._foreign: tuple[str, ...] = ()
         self._news = TableNews()
@@ -148,6 +150,7 @@ class Enforcer:
             "unconfirmed_seconds": self._left_seconds(),
             "drops": drops,
             "lost": lost,
+            "traffic": self._traffic.taken(),
         }
         list(desk.ask(REPORT, report))
         self._drift = ""

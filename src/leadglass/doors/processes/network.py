@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from leadglass.doors.house import House
+from leadglass.doors.processes.traffic import Traffic
 from leadglass.policy.firewall.compile import ruleset
 from leadglass.policy.firewall.handed import Wanted, digest, wanted_to_json
 from leadglass.policy.firewall.openings import openings
@@ -42,6 +43,7 @@ class Network:
         self._compiled: tuple[tuple[int, str], Ruleset, str] | None = None
         self._found: list[Detection] = []
         self._drops = DropWatch()
+        self._traffic = Traffic()
         self._heard = time.monotonic()
         self._told_silent = False
         self._state: dict[str, object] = {}
@@ -89,15 +91,26 @@ class Network:
             state["unconfirmed_seconds"] = int(report.get("unconfirmed_seconds", 0))
             state["foreign"] = [_words(each) for each in report.get("foreign", ())[:REPORTED_FOREIGN_MAX]]
             lost = int(report.get("lost", 0))
+            passed = report.get("traffic")
+            news = self._pass(state["digest"], passed) if passed else []
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise NotChanged(f"that is no report of a table: {error!r}") from error
         with self._lock:
             self._heard, self._told_silent = time.monotonic(), False
             before, self._state = self._state, state
-            self._found += _changed(before, state)
+            self._found += [*_changed(before, state), *news]
             self._found += self._drops.notice(self._house.site(), drops, time.time_ns())
             if lost:
                 self._found.append(_lost(lost))
+
+    def _pass(self, digest: object, passed: Row) -> list[Detection]:
+        with self._lock:
+            return self._traffic.hear(self._house.site(), str(digest), passed, time.time_ns())
+
+    def traffic(self) -> Row:
+        """What passes the kernel's table, by flow."""
+        with self._lock:
+            return self._traffic.row()
 
     def notice(self) -> list[Detection]:
         """What was found since the last look."""
