@@ -15,7 +15,9 @@ from pathlib import Path
 from rich.table import Table
 
 from bench import peers
+from bench.corpus import write_corpus
 from bench.ingest import Run, corpora, measure, send
+from bench.reading import read
 from leadglass.lab.corpus import Image
 from leadglass.lab.peers import Archive, Identity, associated, storing
 from leadglass.wire.part10 import read_part10
@@ -24,6 +26,7 @@ CONTROLS = ("tls", "policy", "encryption", "digest", "event")
 ROWS = ("", *CONTROLS, ",".join(CONTROLS), "durability")
 PACE_SECONDS = 1 / 20  # between two images of a modality
 PACED_IMAGES = 500
+READS, READ_PDU_BYTES = 9, 131_072
 
 
 def runs(scratch: Path, *, rounds: int, instances: int, associations: Sequence[int]) -> Iterator[Run]:
@@ -61,20 +64,23 @@ def table(found: Sequence[Run]) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class Paced:
-    """Seconds until the last of `PACED_IMAGES` was acknowledged, and the answers' mean and 99th percentile in milliseconds."""
+    """Seconds until the last of `PACED_IMAGES` was acknowledged, the answers' mean and 99th percentile in milliseconds, and how long a workstation
+    waits for the study after that: the median of `READS` C-GETs, seconds."""
 
     without: str
     seconds: float
     mean_ms: float
     p99_ms: float
+    get_seconds: float
 
 
 def paced(scratch: Path) -> Iterator[Paced]:
     """A modality that makes 20 images a second and waits for each answer."""
-    places, _ = corpora(scratch, "ct", 400)
-    images = [_image(path) for path in sorted(places[0].iterdir())]
-    for without in ("", ",".join(each for each in CONTROLS if each != "tls")):
-        place = scratch / f"paced-{without or 'none'}"
+    place = scratch / "paced"
+    write_corpus(place, count=100, side=512, seed=5, per_study=100)
+    images = [_image(path) for path in sorted(place.iterdir())]
+    for number, without in enumerate(("", ",".join(each for each in CONTROLS if each != "tls"))):
+        place = scratch / f"paced-{number}"  # a comma in a path means something to the relay
         place.mkdir()
         with peers.leadglass(place, without=without) as peer:
             yield _send_paced(peer, place, images, without)
@@ -92,7 +98,15 @@ def _send_paced(peer: peers.Peer, place: Path, images: list[Image], without: str
             session.store(_renamed(images[number % len(images)], number))
             answers.append(1000 * (time.perf_counter() - sent))
         seconds = time.perf_counter() - begun
-    return Paced(without, seconds, statistics.mean(answers), statistics.quantiles(answers, n=100)[98])
+    with peers.relayed(peer, place) as port:
+        reads = [read(peer, port, READ_PDU_BYTES, number, PACED_IMAGES) for number in range(READS)]
+    return Paced(
+        without,
+        seconds,
+        statistics.mean(answers),
+        statistics.quantiles(answers, n=100)[98],
+        statistics.median(PACED_IMAGES / each.per_second for each in reads),
+    )
 
 
 def _image(path: Path) -> Image:

@@ -20,6 +20,7 @@ from bench.ingest import send
 from bench.measure import cost
 
 IMAGES = 300
+STUDY = f"{ROOT}.5.0"
 READS = 4
 PDU_LENGTHS_BYTES = (16_384, 131_072)
 GET_SECONDS_MAX = 300
@@ -56,14 +57,15 @@ def reads(scratch: Path, *, rounds: int, only: Sequence[str]) -> Iterator[Read]:
                 with peers.relayed(peer, place) as port:
                     for length in PDU_LENGTHS_BYTES:
                         for number in range(READS):
-                            yield _read(peer, port, length, number)
+                            yield read(peer, port, length, number)
             subprocess.run(["rm", "-rf", str(place)], check=True)
 
 
-def _read(peer: peers.Peer, port: int, pdu_length_bytes: int, turn: int) -> Read:
+def read(peer: peers.Peer, port: int, pdu_length_bytes: int, turn: int, images: int = IMAGES) -> Read:
+    """A study of so many images."""
     line = [
         peers.program("getscu"), "-S", "--ignore", "-pdu", str(pdu_length_bytes), "-aet", "BENCH", "-aec", peer.called_ae_title,
-        "-k", "0008,0052=STUDY", "-k", f"0020,000D={ROOT}.5.0", "127.0.0.1", str(port),
+        "-k", "0008,0052=STUDY", "-k", f"0020,000D={STUDY}", "127.0.0.1", str(port),
     ]  # fmt: skip
     before, begun = cost(peer.pid).cpu_seconds, time.perf_counter()
     done = subprocess.run(
@@ -72,9 +74,8 @@ def _read(peer: peers.Peer, port: int, pdu_length_bytes: int, turn: int) -> Read
     seconds = time.perf_counter() - begun
     if done.returncode:
         raise RuntimeError(f"getscu from {peer.name}: {done.stderr[-500:]}")
-    return Read(
-        peer.name, pdu_length_bytes, turn, IMAGES / seconds, 1000 * (cost(peer.pid).cpu_seconds - before) / IMAGES
-    )
+    cpu_ms = 1000 * (cost(peer.pid).cpu_seconds - before) / images
+    return Read(peer.name, pdu_length_bytes, turn, images / seconds, cpu_ms)
 
 
 def table(found: Sequence[Read]) -> Table:

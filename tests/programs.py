@@ -23,6 +23,7 @@ PACKAGES = {
     "systemctl": "systemd",
     "tshark": "tshark",
     "exim4": "exim4-daemon-light",
+    "patch": "patch",
 }
 
 

@@ -12,15 +12,13 @@ from leadglass.doors.processes.enroll import Enroller
 from leadglass.site.layout import anchors
 from leadglass.terms import ChangeKind
 from tests.web.browser import NARROW, WIDE, Screen
-from tests.web.people import World, world
+from tests.web.people import World, lab_network, world
 
 MORE = """
 [enrolment]
 user = "leadglass-enroll"
 [zones.basement]
 networks = ["10.77.0.0/24"]
-[services]
-https = "tcp/443"
 [[flows]]
 id = "visit"
 from = ["basement"]
@@ -39,6 +37,8 @@ PAGES = {
     "guard": {
         "people": "/people", "person": "/people/reader", "devices": "/devices", "review": "/review", "who": "/who", "who-patient": "/who?patient=P1001",
         "who-person": "/who?person=reader", "explain": "/explain?who=reader&action=study-read&what=P2002", "requests-waiting": "/requests",
+        "network": "/network", "network-flow": "/network?flow=modalities-store", "network-zone": "/network?zone=modalities",
+        "network-traffic": "/network?layer=traffic", "network-attack": "/network?layer=attack&from=vendor-jump",
         "containment": "/containment",
     },
     "keeper": {"devices-form": "/devices", "containment-another": "/containment", "site-file": "/explain/site-file"},
@@ -138,7 +138,7 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as place,
-        world(Path(place), MORE) as made,
+        world(Path(place), MORE + lab_network("basement")) as made,
     ):
         link = _prepared(made)
         for width in (WIDE, NARROW):

@@ -1,7 +1,7 @@
 """What does each control cost? Loaded by the bench's own Leadglass processes alone, it takes out what BENCH_WITHOUT names.
 
-The product has no such switch. `tls`, `policy`, `encryption`, `digest`, `event`, `durability`; what is kept without one of the first five cannot
-be read back, and nothing else is asked of it.
+The product has no such switch. `tls`, `policy`, `encryption`, `digest`, `event`, `durability`; what is kept without one of the first five can be
+read back without it alone.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 _WITHOUT = frozenset(filter(None, os.environ.get("BENCH_WITHOUT", "").split(",")))
@@ -89,11 +90,17 @@ def _encryption() -> None:
         into[seal.FRAME_HEAD_LENGTH_BYTES : seal.FRAME_HEAD_LENGTH_BYTES + length] = plaintext
         return seal.FRAME_HEAD_LENGTH_BYTES + length + seal.TAG_LENGTH_BYTES
 
+    def open_chunk(self: Any, index: int, sealed: memoryview, into: memoryview, *, final: bool) -> int:
+        length = len(sealed) - seal.TAG_LENGTH_BYTES
+        into[:length] = sealed[:length]
+        return length
+
     _replace(seal.InstanceSeal, "seal_chunk", seal_chunk)
+    _replace(seal.InstanceSeal, "open_chunk", open_chunk)
 
 
 def _digest() -> None:
-    from leadglass.archive import arrival
+    from leadglass.archive import arrival, read
 
     class Nothing:
         def __init__(self) -> None:
@@ -108,7 +115,12 @@ def _digest() -> None:
     class Hashes:
         sha256 = Nothing
 
+    def pieces(self: Any, settled: Any) -> Iterator[memoryview]:
+        for piece, _ in self._verified(settled, read.PIECE_CHUNKS):
+            yield piece
+
     _replace(arrival, "hashlib", Hashes)
+    _replace(read.Reader, "pieces", pieces)
 
 
 def _event() -> None:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import structlog
@@ -126,7 +126,6 @@ def assemble(site_dir: Path) -> House:
     )
     do = _stages(present, archive, journal, changes, decisions)
     told.append(do)
-
     return House(
         site_dir=site_dir,
         do=do,
@@ -152,6 +151,7 @@ def assemble(site_dir: Path) -> House:
         recover_all=archive.recover_all,
         upkeep=archive.segments.seal_if_due,
         anchors=lambda: _anchors(site_dir, register),
+        usage=lambda from_ns: archive.search.usage(from_ns),
         search=lambda: AuditSearch.open(site_dir, keyring, feeds=True),
         web_address=persons.web_address,
         answers=decisions.inquire,
@@ -237,19 +237,22 @@ class _Archive:
         )
         self.release = Release(index, self.reader, rechecker)
         self.index, self._site_dir, self._keyring, self._reader = index, site_dir, keyring, journals.reader
-        self._search: AuditSearch | None = None
         conflicts = Conflicts(index, self.commit.claims, self.segments, keyring, self.barrier)
         rebuild = Rebuild(site_dir, store, index, keyring, self.barrier, journals.settled)
         self.standings = Standings(conflicts, rebuild)
 
     def asked(self, request: AuditQuestion, permit: Permit) -> AuditAnswer:
-        """Opens the audit search at the first question. Raises StoreFault."""
-        if self._search is None:
-            self._search = AuditSearch.open(self._site_dir, self._keyring)
+        """Raises StoreFault."""
+        search = self.search
         if request.grant is not None:
-            return Transcript(request, permit, self._search, self._search.lacks(self._reader, KEEPER_TAKES_SECONDS_MAX))
+            return Transcript(request, permit, search, search.lacks(self._reader, KEEPER_TAKES_SECONDS_MAX))
         studies = self.index.studies_of(request.patient) if request.patient is not None else []
-        return AuditAnswer(request, permit, self._search, studies)
+        return AuditAnswer(request, permit, search, studies)
+
+    @cached_property
+    def search(self) -> AuditSearch:
+        """Opened at the first question. Raises StoreFault."""
+        return AuditSearch.open(self._site_dir, self._keyring)
 
     def recover_all(self) -> int:
         """How many writers were dead, or unheard of by the index."""
@@ -260,8 +263,8 @@ class _Archive:
         self.commit.close()
         self.segments.close()
         self.barrier.close()
-        if self._search is not None:
-            self._search.close()
+        if "search" in self.__dict__:
+            self.search.close()
 
 
 class _Journals:

@@ -51,8 +51,10 @@ def test_a_flow_is_told_before_it_acts_and_compiled_as_it_stands(site: Path) -> 
     with (site / "leadglass.toml").open("a") as file:
         file.write(FLOW)
     assert "+ desks to archive by https (tcp/443)" in leadglass(site, "zones", "diff").stdout
-    row = json.loads(leadglass(site, "zones", "diff", "--json").stdout)
-    assert row == {"opens": True, "flow": "desks to archive by https (tcp/443)"}
+    packets, way = (json.loads(line) for line in leadglass(site, "zones", "diff", "--json").stdout.splitlines())
+    assert packets == {"opens": True, "flow": "desks to archive by https (tcp/443)"}
+    steps = ["anyone in desks -[console]-> archive"]
+    assert way == {"opens": True, "way": steps, "from": "desks", "to": "archive"}, "by pivots"
     assert "10.8.0.0/24 . 10.9.0.10 . tcp . 443" in leadglass(site, "zones", "compile").stdout
     rows = [json.loads(line) for line in leadglass(site, "zones", "compile", "--plain", "--json").stdout.splitlines()]
     assert {
@@ -99,10 +101,23 @@ def test_what_falls_with_a_member_is_told_with_the_way_and_the_fix(site: Path) -
     assert any(each.get("draft", "").startswith("+ the draft opens archive") for each in hosts), "not applied yet"
     assert told["hosts"] == 1 and told["studies"] == 0 and told["reads"] == ["archive"], "of an archive that is empty"
     assert told["path"] == ["anyone in desks -[console]-> archive"]
-    assert told["smallest_fix"] == {"close": ["console"], "isolate": []}
+    assert told["smallest_fix"] == {"close": ["console"], "isolate": []} and told["choke_points"] == ["console"]
+    assert told["modes"]["any_pivot"] == {"hosts": 1, "studies": 0, "path": told["path"]}
+    assert told["modes"]["weak_pivots"] == {"hosts": 0, "studies": 0, "path": []}
+    assert told["modes"]["fewest_unknown_flaws"]["flaws"] == 1
     of_the_lab = leadglass(site, "zones", "reach", "vendor-jump", "--lab").stdout
     assert "every study can be read from: archive" in of_the_lab and "smallest fix: close or guard vendor" in of_the_lab
     assert leadglass(site, "zones", "reach", "nobody").returncode == 2
+
+
+def test_of_every_member_it_is_told_how_far_it_leads(site: Path) -> None:
+    *rows, last = [
+        json.loads(line) for line in leadglass(site, "zones", "reach", "--lab", "--json").stdout.splitlines()
+    ]
+    by_name = {row["member"]: row for row in rows}
+    assert by_name.keys() >= {"archive", "vendor-jump", "guest", "US07"} and by_name["guest"]["hosts"] == 0
+    assert by_name["vendor-jump"]["unknown_flaws"] == 2 and by_name["vendor-jump"]["crown"] == ["archive", "replica"]
+    assert {"by": "vendor", "hosts": 2, "percent": 10.0} in last["choke_points"] and last["of_hosts"] == 20
 
 
 def test_the_kernel_is_held_against_the_site_file_that_serves(site: Path) -> None:

@@ -24,7 +24,7 @@ def rights(told: list[str]) -> list[str]:
     [
         (("echo,store", ""), ("echo,find", ""), ["+ CT1 may find", "- CT1 may no longer store"]),
         (("find", CT_ONLY), ("find", ""), ["+ CT1 may find"]),
-        (("find", ""), ("find", CT_ONLY), ["- CT1 may no longer find"]),
+        (("find", ""), ("find", CT_ONLY), ["- CT1 may no longer find anything but CTImageStorage"]),
         (("find", CT_ONLY), ("find", 'sop_classes = ["MRImageStorage"]'), ["+ CT1 may find MRImageStorage", "- CT1 may no longer find CTImageStorage"]),
         (("move", 'destinations = ["WS1"]'), ("move", ""), ["+ CT1 may move"]),
         (("move", 'destinations = ["WS1"]'), ("move", 'destinations = ["clinical"]'), ["+ CT1 may move to WS2"]),

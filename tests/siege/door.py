@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 
 from leadglass.doors.dimse.supported import supported_by
 from leadglass.wire.association import (
@@ -47,14 +48,20 @@ class Heard:
 
 
 class Door:
-    """One association and its local user. `script`: position in the peer's stream -> what our user does there."""
+    """One association and its local user. `script`: position in the peer's stream -> what our user does there. `taken`: how many bytes of a data
+    set it would take at once, for one who does not wait for them to be told."""
 
     def __init__(
-        self, role: Role, limits: AssociationLimits, rq: AssociateRQ | None, script: Mapping[int, str] | None = None
+        self,
+        role: Role,
+        limits: AssociationLimits,
+        rq: AssociateRQ | None,
+        script: Mapping[int, str] | None = None,
+        taken: Iterator[int] | None = None,
     ) -> None:
         self.association, self.reader = Association(role, limits, 0.0), MessageReader(limits)
         self.heard, self.over = Heard(), False
-        self._limits, self._position, self._script = limits, 0, dict(script or {})
+        self._limits, self._position, self._script, self._taken = limits, 0, dict(script or {}), taken or repeat(0)
         if rq is not None:
             self.association.send(rq, 0.0)
             self._write()
@@ -94,6 +101,7 @@ class Door:
 
     def _listen(self) -> None:
         while True:
+            self._take()
             try:
                 event = self.association.next_event()
             except RemoteProtocolError as error:
@@ -108,6 +116,15 @@ class Door:
                 self.association.abort_for(error, 0.0)
                 self._refuse(error)
                 return
+
+    def _take(self) -> None:
+        """Of a data set that passes, and to which nothing can be said any more."""
+        while size := self.reader.passing and next(self._taken):
+            into = memoryview(bytearray(size))
+            count = self.association.take_data(self.reader.passing, into)
+            if not count:
+                return
+            self._hear_fragment(DataFragment(self.reader.passing, False, False, into[:count]))
 
     def _refuse(self, error: RemoteProtocolError) -> None:
         self.over = True

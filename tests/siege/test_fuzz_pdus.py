@@ -25,6 +25,7 @@ pytestmark = pytest.mark.xdist_group("fuzzed-pdus")  # one recording is enough
 MUTANTS_A_SEED = 5_000
 PAST_HEADER_MIN = 0.30
 BYTE_BY_BYTE_MAX_BYTES = 800
+TAKEN_AT_ONCE_MAX_BYTES = 3_000
 LONG_REQUEST_BYTES = 2_000  # such a request is mutated itself, and seldom read only to come to what follows it
 # Reads split a command set too, and this compares reads of one byte: their number is not what is asked here.
 LIMITS = AssociationLimits(command_fragments_max=1 << 20)
@@ -158,7 +159,8 @@ def at_once(mutant: Mutant) -> Heard:
 
 def in_pieces(mutant: Mutant, rng: random.Random, entrances: Entrances) -> tuple[Heard, bool]:
     """And whether the mutated PDU was entered."""
-    door = Door(mutant.side.role, LIMITS, mutant.side.rq, mutant.script)
+    taken = repeat(0) if rng.random() < 0.5 else iter(lambda: rng.randint(1, TAKEN_AT_ONCE_MAX_BYTES), 0)
+    door = Door(mutant.side.role, LIMITS, mutant.side.rq, mutant.script, taken)
     sizes = pieces(rng, len(mutant.pdu))
     door.feed(mutant.before, repeat(WHOLE))
     entrances.entered, entrances.armed = 0, True

@@ -11,6 +11,7 @@ from typing import Any
 
 from playwright.sync_api import Browser
 
+from leadglass.site.load import SP1800_24, load
 from tests.interop.test_pacs import fresh, store
 from tests.interop.test_people import rows
 from tests.running import RunningSite, running
@@ -55,6 +56,19 @@ class World:
         """What the passkey counted meanwhile is known to the next browser too."""
         self.keys[name] = screen.credentials()
         screen.close()
+
+
+def lab_network(*more: str) -> str:
+    """Zones, devices and flows of the lab's site file, and promises about them, for the map to have something to show. `more`: zones besides."""
+    text = (SP1800_24 / "leadglass.toml").read_text()
+    text = text[text.index("[firewall]") :].replace("[services]", '[services]\ntelnet = "tcp/23"')
+    text = text.replace("[firewall]", '[firewall]\nuser = "leadglass-firewall"')
+    zones = [*load(SP1800_24).zones, "loopback", *more]
+    for zone in zones:
+        denied = [f"{other}:telnet" for other in (*zones, "archive") if other != zone]
+        text += f"[[tests]]\nwho = {json.dumps(zone)}\ndeny = {json.dumps(denied)}\n"
+    text += '[[tests]]\nwho = "CT01"\naccept = ["archive:store CTImageStorage"]\ndeny = ["archive:find"]\nwhy = "a scanner"\n'
+    return f"\n{text}"
 
 
 @contextmanager

@@ -13,10 +13,10 @@ from leadglass.doors.web import rendering
 from tests.running import free_port
 from tests.web.axe import source, violations
 from tests.web.browser import Screen
-from tests.web.people import World, world
+from tests.web.people import World, lab_network, world
 
 pytestmark = pytest.mark.xdist_group("accessibility")
-FRAMES = {"frame.html", "forms.html", "again.html"}  # what pages are made of
+FRAMES = {"frame.html", "forms.html", "again.html", "network_picture.html"}  # what pages are made of
 FROM_ELSEWHERE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 # On the sign-in page; both answer nowhere, and the page asks neither.
 VOUCHING = """
@@ -37,8 +37,6 @@ password = "credential:ad"
 [directories.staff.roles]
 "CN=Readers,DC=hospital,DC=example" = "radiologist"
 
-[services]
-https = "tcp/443"
 [[flows]]
 id = "visit"
 from = ["loopback"]
@@ -68,7 +66,7 @@ class Looked:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     source()
-    with world(tmp_path_factory.mktemp("axe"), VOUCHING.format(port=free_port())) as made:
+    with world(tmp_path_factory.mktemp("axe"), VOUCHING.format(port=free_port()) + lab_network()) as made:
         yield made
 
 
@@ -183,6 +181,12 @@ def _pages_of_a_security_officer(made: World, looked: Looked) -> None:
         ("/who", "who.html", "Who saw what", ""),
         ("/who?patient=P1001", "who.html", "Who saw what", "of a patient"),
         ("/who?person=reader", "who.html", "Who saw what", "of a person"),
+        ("/network", "network.html", "Network", ""),
+        ("/network?flow=modalities-store", "network.html", "Network", "a flow"),
+        ("/network?zone=modalities", "network.html", "Network", "a zone"),
+        ("/network?layer=traffic", "network.html", "Network", "traffic"),
+        ("/network?layer=attack&from=vendor-jump", "network.html", "Network", "attack paths"),
+        ("/network?layer=attack&from=nobody", "network.html", "Network", "attack paths of nobody"),
         ("/explain", "explain.html", "Who may do what", ""),
         ("/explain?who=reader&action=study-read&what=P2002", "explain.html", "Who may do what", "answered"),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from leadglass.doors.command.desk import RemoteDesk
+from leadglass.policy.firewall.handed import box_json
+from leadglass.policy.firewall.openings import openings
+from leadglass.policy.network import REPORT
 from tests.interop.test_people import rows
+from tests.policy.firewall.sites import lab
 from tests.running import until
 from tests.web.browser import Screen
-from tests.web.people import PEOPLE, World, world
+from tests.web.people import PEOPLE, World, lab_network, world
 
 UID = "1.2.840.113619.2.1.1"
 NO = "That did not work"
@@ -27,8 +33,6 @@ pytestmark = pytest.mark.xdist_group("console")  # one site is enough
 MORE = """
 [enrolment]
 user = "leadglass-enroll"
-[services]
-https = "tcp/443"
 [[flows]]
 id = "visit"
 from = ["loopback"]
@@ -42,7 +46,7 @@ why = "a visit"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with world(tmp_path_factory.mktemp("console"), MORE) as made:
+    with world(tmp_path_factory.mktemp("console"), MORE + lab_network()) as made:
         yield made
 
 
@@ -521,6 +525,7 @@ def test_pages_have_one_heading_labels_for_every_field_and_fit_a_narrow_window(m
                 "people/reader",
                 "devices",
                 "containment",
+                "network",
                 "explain",
                 "explain/site-file",
                 "glass",
@@ -570,6 +575,95 @@ def test_a_device_is_asked_for_by_keyboard_with_the_request_it_wrote(made: World
     assert "asked" in row.inner_text() and "with a key of its own" in row.inner_text()
     made.leave("keeper", screen)
     assert screen.broken == []
+
+
+# ---- the map
+
+HALF_WAY = """(line) => {
+    const point = line.getPointAtLength(line.getTotalLength() / 2).matrixTransform(line.getScreenCTM());
+    return [point.x, point.y];
+}"""
+
+
+def test_a_flow_on_the_map_is_one_click_from_its_rule_tests_counters_and_last_use(guard: Screen) -> None:
+    page = guard.page
+    guard.open("/network")
+    line = page.locator("a.flow[aria-label^='flow CT1-enrolled:'] path.hit").first
+    line.scroll_into_view_if_needed()
+    x, y = line.evaluate(HALF_WAY)
+    page.mouse.click(x, y)
+    page.wait_for_url("**flow=CT1-enrolled#chosen")
+    card = page.get_by_role("article", name="Flow CT1-enrolled")
+    told = card.inner_text()
+    assert "echo, store" in told and "devices.d/CT1.toml:" in told and "CT1: store CTImageStorage" in told
+    assert "the DIMSE door's journal" in told and "not known: it passes no kernel that tells" in told
+    guard.open("/network?flow=modalities-store")
+    rows = page.get_by_role("article", name="Flow modalities-store").locator("tbody tr").all_inner_texts()
+    assert any("archive:store CTImageStorage" in row and "by this flow alone" in row for row in rows)
+    assert any("archive:find" in row and "may not" in row for row in rows)
+
+
+def test_the_map_is_walked_by_keyboard_in_three_layers(guard: Screen) -> None:
+    page = guard.page
+    guard.open("/network?layer=traffic")
+    states = {
+        each.get_attribute("aria-label") or "": each.get_attribute("class") or ""
+        for each in page.locator("a.flow").all()
+    }
+    by_id = {
+        label.removeprefix("flow ").partition(":")[0]: look.removeprefix("flow ") for label, look in states.items()
+    }
+    assert (
+        by_id["CT1-enrolled"] == "used" and by_id["modalities-store"] == "quiet" and by_id["maintenance"] == "unknown"
+    )
+    page.locator("a.zone").first.focus()
+    for _ in range(len(states) + 20):
+        page.keyboard.press("Tab")
+        if "flow vendor:" in (page.evaluate("document.activeElement.getAttribute('aria-label')") or ""):
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_url("**layer=traffic&flow=vendor#chosen")
+    assert "nobody who tells us" in page.get_by_role("article", name="Flow vendor").inner_text()
+    guard.open("/network?layer=attack")
+    page.get_by_label("Somebody holds").select_option("vendor-jump")
+    page.get_by_role("button", name="Show how far they get").click()
+    page.wait_for_selector("text=From vendor-jump: 9 hosts, 3 studies")
+    assert "close or guard vendor" in page.locator("main").inner_text()
+    assert page.locator("a.flow.way").count() == 3 and page.locator("a.flow.cut").count() == 1
+    assert page.locator(".map circle.fallen").count() == 8 and page.locator("g.archive.fallen").count() == 1
+
+
+def test_what_passes_the_kernel_is_on_the_map_once_somebody_tells(made: World, guard: Screen) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root, and who loads the table, may tell what passes it")
+    guard.open("/network?layer=traffic")
+    assert "Nobody tells of the kernel's table here" in guard.page.locator("main").inner_text()
+    assert "unknown" in (guard.page.locator("a.flow[aria-label^='flow orders:']").get_attribute("class") or "")
+    (opened,) = (each for each in openings(lab()).input if each.flow == "orders" and each.box.source.version == 4)
+    spoken = [4, opened.box.source.first, opened.box.target.first, "tcp", 2575, 3]
+    dropped = {"why": "input", "source": "10.20.9.9", "target": "10.20.5.10", "protocol": "tcp", "port": 22, "count": 5}
+    traffic = {"counters": [["input4", box_json(opened.box), 1234]], "connections": [spoken], "more": 0}
+    report = {"digest": "x", "site": "", "refused": "", "drift": "", "drops": [dropped], "lost": 0, "traffic": traffic}
+    list(RemoteDesk(made.site.directory).ask(REPORT, report))
+    guard.open("/network?layer=traffic&flow=orders")
+    told = guard.page.get_by_role("article", name="Flow orders").inner_text()
+    assert "1,234" in told and "the kernel's counters" in told and "Connections now\n3" in told
+    assert "used" in (guard.page.locator("a.flow[aria-label^='flow orders:']").get_attribute("class") or "").split()
+    assert "heard" in guard.page.locator("section[aria-labelledby='passing']").inner_text()
+
+    def drawn() -> bool:
+        guard.open("/network?layer=traffic")
+        return guard.page.locator("g.flow.dropped").count() == 1
+
+    until(drawn)  # the keeper counts what it told
+
+
+def test_whoever_may_not_read_the_policy_sees_no_map(made: World, reader: Screen, guard: Screen) -> None:
+    reader.open("/network")
+    assert reader.heading() == "That is not yours to do" and reader.page.locator("svg.network").count() == 0
+    guard.open("/network")
+    told = [row for row in made.site.events("release:started") if row.get("action") == "policy-read"]
+    assert any(row["actor"] == "person:guard" and row["details"]["about"] == "network" for row in told)
 
 
 def test_pictures_can_be_made_of_every_page() -> None:

@@ -277,6 +277,15 @@ class Index:
         statement = "SELECT study FROM studies WHERE raw_id = ?1 AND (?2 = '' OR issuer = ?2) ORDER BY study"
         return [row[0] for row in self._all(statement, (patient.patient_id, patient.issuer))]
 
+    def studies_with(self, sop_classes: Iterable[str]) -> int:
+        """How many studies have a current instance of any of these SOP classes."""
+        classes = sorted(sop_classes)
+        marks = ",".join("?" * len(classes))
+        row = self._one(
+            f"SELECT count(DISTINCT study) FROM counts WHERE instances > 0 AND sop_class IN ({marks})", classes
+        )
+        return int(row[0]) if row else 0
+
     def patient_of(self, study_instance_uid: str) -> PatientIdentity | None:
         """Whose study it is; None where none of it is current."""
         row = self._one("SELECT raw_id, issuer FROM studies WHERE study = ?", (study_instance_uid,))

@@ -137,6 +137,16 @@ CATALOGUE: Mapping[EventKind, Entry] = {
         "Somebody tried many addresses or ports that no flow opens, within a minute.",
         "Look at the device; `leadglass contain device NAME --reason WORDS` keeps it out where nobody there knows of a scan.",
     ),
+    EventKind.NETWORK_USED: Entry(
+        Severity.NOTICE,
+        "The kernel let packets of a flow pass; told once a day and flow, from its table's counters.",
+        _NOTHING,
+    ),
+    EventKind.NETWORK_WATCHED: Entry(
+        Severity.NOTICE,
+        "The counters of the kernel's table were heard; told once a day: what no counter saw that day was not used.",
+        _NOTHING,
+    ),
     EventKind.PERSON_RECOGNISED: Entry(
         Severity.NOTICE,
         "A person proved who they are, at a sign-in, a step-up or an unlock; or a machine by its certificate, and was given a token.",

@@ -182,7 +182,7 @@ def repeated(claimed: Claimed, settled: Settled) -> Event:
         claimed.permit.rule,
         study=instance.study_instance_uid,
         uids=(instance.sop_instance_uid,),
-        details={"version": settled.version, "standing": settled.standing},
+        details={"version": settled.version, "standing": settled.standing, "sop_class": instance.sop_class_uid},
         patient=instance.patient,
         opened=claimed.permit.opened,
     )

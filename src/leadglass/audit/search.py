@@ -13,6 +13,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +32,8 @@ from leadglass.audit.codec import (
 from leadglass.audit.events import ON_DEMAND
 from leadglass.audit.journal.cursors import Cursors
 from leadglass.audit.journal.read import JournalReader
+from leadglass.audit.usage import TABLES as USAGE_TABLES
+from leadglass.audit.usage import Tally, Usage, usage
 from leadglass.site.keyring import Keyring
 from leadglass.site.people import fold_name
 from leadglass.terms import (
@@ -48,7 +51,7 @@ from leadglass.terms import (
 )
 
 FILE = Path("state") / "search.db"
-FORMAT = 2
+FORMAT = 3
 BATCH_EVENTS_MAX = 20_000  # a transaction: a page that many of them touch is written once
 FEEDING_LOG_PAGES = 50_000  # written to the log, 200 MB, before they go to their places: most of them come again
 FEEDING_CACHE_KIB = (
@@ -161,63 +164,65 @@ class AuditSearch:
 
     def catch_up(self, journal: Source) -> int:
         """Takes what the journal has beyond the cursor, a batch at a time; how many events were read."""
-        taken, batch, since = 0, list[Recorded](), self._place()
-        for recorded in journal.read(since):
+        taken, batch = 0, list[Recorded]()
+        for recorded in journal.read(self._place()):
             batch.append(recorded)
             if len(batch) == BATCH_EVENTS_MAX:
-                since = self._take(batch, since)
+                self._take(batch)
                 taken, batch = taken + len(batch), []
         if batch:
-            self._take(batch, since)
+            self._take(batch)
         return taken + len(batch)
 
     def follow(
         self, journal: JournalReader, poll_seconds: float, stop: threading.Event, caught_up: Callable[[], None]
     ) -> None:
         """As `catch_up`, then what comes next, until `stop`; `caught_up` is called whenever all was taken. Past writers are not asked again."""
-        batch, since = list[Recorded](), self._place()
+        batch = list[Recorded]()
 
         def taken() -> None:
-            nonlocal since
             if batch:
-                since = self._take(batch, since)
+                self._take(batch)
                 batch.clear()
             caught_up()
 
-        for recorded in journal.follow(poll_seconds, stop, since, taken):
+        for recorded in journal.follow(poll_seconds, stop, self._place(), taken):
             batch.append(recorded)
             if len(batch) == BATCH_EVENTS_MAX:
-                since = self._take(batch, since)
+                self._take(batch)
                 batch.clear()
 
     def _place(self) -> Cursors:
-        row = self._one("SELECT cursors FROM place")
-        return Cursors.from_json(json.loads(row[0])) if row else Cursors()
+        return _cursors(self._one("SELECT cursors FROM place"))
 
-    def _take(self, batch: Sequence[Recorded], since: Cursors) -> Cursors:
-        after = since.after(batch)
+    def _take(self, batch: Sequence[Recorded]) -> None:
+        """Each event once, whoever else feeds it meanwhile: how far everybody is stands in the same transaction."""
         try:
-            with self._lock, self._connection:
-                about = list[tuple[bytes, int, int, str, str]]()
-                for recorded in batch:
+            with self._lock, _alone(self._connection) as db:
+                known = _cursors(next(iter(db.execute("SELECT cursors FROM place").fetchall()), None))
+                fresh = [
+                    each for each in batch if each.writer not in known or each.sequence > known[each.writer].sequence
+                ]
+                about, tally = list[tuple[bytes, int, int, str, str]](), Tally()
+                for recorded in fresh:
+                    tally.note(recorded.event, recorded.at_ns)
                     if _searched(recorded.event):
                         about += self._inserted(recorded)
                 about.sort()  # so that each page of the tree is come to once
-                self._connection.executemany("INSERT INTO about VALUES(?,?,?,?,?)", about)
-                self._connection.execute("INSERT OR REPLACE INTO place VALUES(1, ?)", (json.dumps(after.to_json()),))
+                db.executemany("INSERT INTO about VALUES(?,?,?,?,?)", about)
+                tally.write(db)
+                place = json.dumps(known.after(fresh).to_json())
+                db.execute("INSERT OR REPLACE INTO place VALUES(1, ?)", (place,))
         except apsw.Error as error:
             raise StoreFault(f"the audit search cannot be written: {error}", hint="look at the disk") from error
-        return after
 
     def _inserted(self, recorded: Recorded) -> Iterator[tuple[bytes, int, int, str, str]]:
-        """Puts an event in; its rows of `about`, none where it was read before."""
+        """Puts an event in; its rows of `about`."""
         event, db = recorded.event, self._connection
         actor = actor_of(event)
         what = (actor, event.kind, event.action, event.outcome)
         row = (recorded.at_ns, *what, recorded.writer, recorded.sequence, recorded.body)
-        db.execute("INSERT OR IGNORE INTO events VALUES(NULL,?,?,?,?,?,?,?,?)", row)
-        if not db.changes():  # read before
-            return
+        db.execute("INSERT INTO events VALUES(NULL,?,?,?,?,?,?,?,?)", row)
         number = db.last_insert_rowid()
         tokens = tokens_in(recorded.body) if event.kind in SEARCHED else frozenset()
         for token in tokens | _matters(event, self._keyring) | self.passing(requests_in(event)):
@@ -288,6 +293,10 @@ class AuditSearch:
         )
         return {action: count for action, count in rows if count > 0}
 
+    def usage(self, from_ns: int) -> Usage:
+        """What was used and refused since then."""
+        return usage(self._all, from_ns)
+
     def matters(self, names: Iterable[str]) -> tuple[bytes, ...]:
         """What changes are searched by that are about these people or requests: names, and ids of requests."""
         return tuple(matter_token(self._keyring, fold_name(each)) for each in names)
@@ -329,6 +338,23 @@ class AuditSearch:
 
     def _one(self, statement: str) -> tuple | None:  # type: ignore[type-arg]
         return next(iter(self._all(statement)), None)
+
+
+@contextmanager
+def _alone(connection: apsw.Connection) -> Iterator[apsw.Connection]:
+    """A transaction that nobody else writes beside from its first statement on. Said in words: apsw's own blocks wait for the lock with the GIL held."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _cursors(row: tuple | None) -> Cursors:  # type: ignore[type-arg]
+    return Cursors.from_json(json.loads(row[0])) if row else Cursors()
 
 
 def _searched(event: Event) -> bool:
@@ -435,7 +461,7 @@ def _connected(path: Path, key: bytes, *, make: bool) -> apsw.Connection:
             connection.execute(f"PRAGMA wal_autocheckpoint = {FEEDING_LOG_PAGES}")
         if not tables and make:
             with connection:
-                connection.execute(_TABLES)
+                connection.execute(_TABLES + USAGE_TABLES)
                 connection.execute(f"PRAGMA user_version = {FORMAT}")
         elif version != FORMAT:
             raise _OtherFormat

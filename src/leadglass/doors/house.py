@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from leadglass.archive.index import Index
 from leadglass.audit.journal.read import JournalReader
 from leadglass.audit.search import AuditSearch
+from leadglass.audit.usage import Usage
 from leadglass.gateway import Stages
 from leadglass.identity.people.desk import Desk
 from leadglass.site.enrolments import Enrolments
@@ -32,10 +33,14 @@ class Worker(Protocol):
 
 
 class Network(Protocol):
-    """The kernel's table: what whoever loads it asks and tells. `row`: as `status` shows it; `amber`: in words an operator can act on."""
+    """The kernel's table: what whoever loads it asks and tells. `row`: as `status` shows it; `amber`: in words an operator can act on.
+
+    `traffic`: what passes it, by flow.
+    """
 
     def table(self, known: str) -> Mapping[str, object]: ...
     def hear(self, report: Mapping[str, Any]) -> None: ...
+    def traffic(self) -> Mapping[str, object]: ...
     def row(self) -> Mapping[str, object]: ...
     def amber(self) -> Iterator[str]: ...
 
@@ -74,7 +79,7 @@ class House:
     """`site()` and `containment()` give what holds now; `fatal` is set where acknowledging must stop.
 
     `opened()`: the flows on demand that are open now, `opened_to()`: those that grant this device something at the DIMSE door. Both raise StoreFault.
-    `search()` opens the audit search for feeding it, which is the keeper's.
+    `search()` opens the audit search for feeding it, which is the keeper's; `usage()` says what it counted since then (Unix nanoseconds).
     `answers()`: the rule by which an operator has a question answered; raises NotPermitted.
     `web_address()`: what links for people begin with, `https://NAME[:PORT]`, on a loopback site `http://localhost:PORT`; "" without a web door.
     """
@@ -103,6 +108,7 @@ class House:
     recover_all: Callable[[], int]
     upkeep: Callable[[], None]
     anchors: Callable[[], list[str]]
+    usage: Callable[[int], Usage]
     search: Callable[[], AuditSearch]
     web_address: Callable[[], str]
     answers: Callable[[Operator, str], str]

@@ -1,30 +1,40 @@
-"""`leadglass lab`: the networks of a site in namespaces of this machine, and a packet for every cell of its truth table."""
+"""`leadglass lab`: the networks of a site in namespaces of this machine, and a packet for every cell of its truth table. Without root the same site on
+loopback networks, and a knock at every door."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from leadglass.doors.command.application import JSON, invocation
 from leadglass.doors.command.exits import Exit, Stopped
+from leadglass.doors.command.output import Output
 from leadglass.lab import namespaces
 from leadglass.lab.namespaces import LabFault
-from leadglass.lab.network import Networks, down, planned, up
+from leadglass.lab.network import down, planned, up
 from leadglass.lab.probing import Probed, probe, table
+from leadglass.lab.site import LabFailed
 from leadglass.site.document import SiteInvalid
 from leadglass.site.load import SP1800_24, load
 from leadglass.site.model import Site
+
+if TYPE_CHECKING:
+    from leadglass.lab.loopback import Knocked
 
 STANDING = "lab"  # begins the names of its namespaces; a lab that a probe brings along has a name of its own
 MISMATCHES_TOLD_MAX = 50
 
 Directory = Annotated[Path, typer.Option("--of", help="Directory of another site file; without it the lab's own")]
+OnLoopback = Annotated[
+    bool, typer.Option("--loopback", help="On loopback networks, where the doors enforce; always so without root")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,9 +45,15 @@ def register(app: typer.Typer) -> None:
     app.add_typer(lab, name="lab")
 
 
-def _up(context: typer.Context, of: Directory = SP1800_24, as_json: JSON = False) -> None:
+def _up(
+    context: typer.Context, of: Directory = SP1800_24, on_loopback: OnLoopback = False, as_json: JSON = False
+) -> None:
     """Zones, router and hosts, with the tables of the site file in force; stays until `lab down`."""
-    networks = _planned(of, STANDING)
+    output = invocation(context).output(as_json)
+    if _without_root(output, on_loopback):
+        _up_on_loopback(_addressed(of), output)
+        return
+    networks = planned(_addressed(of), STANDING)
     began = time.monotonic()
     with _explained():
         down(networks)
@@ -46,7 +62,6 @@ def _up(context: typer.Context, of: Directory = SP1800_24, as_json: JSON = False
         {"host": each.name, "zone": each.zone.name, "namespace": namespaces.full(each.namespace)}
         for each in networks.hosts
     ]
-    output = invocation(context).output(as_json)
     for row in hosts:
         output.object(row, f"{row['namespace']:<24} {row['zone']:<14} {row['host']}")
     seconds = round(time.monotonic() - began, 2)
@@ -56,17 +71,27 @@ def _up(context: typer.Context, of: Directory = SP1800_24, as_json: JSON = False
 
 
 def _down(context: typer.Context, as_json: JSON = False) -> None:
-    """Takes away what `lab up` made."""
+    """Takes away what `lab up` made, in namespaces and on loopback."""
+    from leadglass.lab import loopback
+
     with _explained():
         names = namespaces.made(STANDING)
         for name in names:
             namespaces.remove(name)
-    invocation(context).output(as_json).object({"removed": len(names)}, f"{len(names)} namespaces removed")
+        site = loopback.end(loopback.standing())
+    row = {"removed": len(names), "loopback": site}
+    text = f"{len(names)} namespaces removed" + (", and the site on loopback" if site else "")
+    invocation(context).output(as_json).object(row, text)
 
 
-def _probe(context: typer.Context, of: Directory = SP1800_24, as_json: JSON = False) -> None:
+def _probe(
+    context: typer.Context, of: Directory = SP1800_24, on_loopback: OnLoopback = False, as_json: JSON = False
+) -> None:
     """Brings the lab up, sends a packet for every cell of the truth table, compares, and takes it down."""
-    networks = _planned(of, f"probe{os.getpid()}")
+    if _without_root(invocation(context).output(as_json), on_loopback):
+        _probe_on_loopback(_addressed(of), invocation(context).output(as_json))
+        return
+    networks = planned(_addressed(of), f"probe{os.getpid()}")
     with _explained():
         down(networks)
         try:
@@ -83,7 +108,7 @@ def _probe(context: typer.Context, of: Directory = SP1800_24, as_json: JSON = Fa
         raise Stopped(Exit.PROBLEMS, "the kernel and the site file disagree: each difference is named above")
 
 
-def _row(found: Probed) -> dict[str, object]:
+def _row(found: Probed | Knocked) -> dict[str, object]:
     return {
         "probes": found.probes,
         "open": found.open,
@@ -92,22 +117,17 @@ def _row(found: Probed) -> dict[str, object]:
     }
 
 
-def _told(found: Probed) -> str:
+def _told(found: Probed | Knocked) -> str:
     return f"{found.probes} probes, {found.open} got through, {len(found.mismatches)} mismatches, {found.seconds:.1f} s"
 
 
-def _planned(directory: Path, lab: str) -> Networks:
+def _addressed(directory: Path) -> Site:
     """Raises Stopped."""
-    if why := namespaces.unable():
-        raise Stopped(
-            Exit.PROBLEMS, f"no lab here: {why}", hint="as root; the doors' own refusals are tried by `make demo`"
-        )
     site = _site(directory)
     if site.firewall is None:
-        raise Stopped(
-            Exit.PROBLEMS, "the site file does not say which addresses archive has", hint="[firewall] addresses"
-        )
-    return planned(site, lab)
+        hint = "[firewall] addresses"
+        raise Stopped(Exit.PROBLEMS, "the site file does not say which addresses archive has", hint=hint)
+    return site
 
 
 def _site(directory: Path) -> Site:
@@ -122,5 +142,68 @@ def _site(directory: Path) -> Site:
 def _explained() -> Iterator[None]:
     try:
         yield
-    except LabFault as fault:
+    except (LabFault, LabFailed, FileExistsError) as fault:
         raise Stopped(Exit.PROBLEMS, f"the lab: {fault}", hint="`leadglass lab down`, then again") from fault
+
+
+# ---- without root
+
+
+def _without_root(output: Output, on_loopback: bool) -> bool:
+    why = namespaces.unable()
+    if why and not on_loopback:
+        output.problem(f"{why}: on loopback instead, where the doors enforce and no kernel does")
+    return bool(why) or on_loopback
+
+
+def _up_on_loopback(site: Site, output: Output) -> None:
+    from leadglass.lab import loopback
+
+    began, directory = time.monotonic(), loopback.standing()
+    with _explained():
+        loopback.end(directory)
+        directory.mkdir(mode=0o700)  # nobody else's, even in a directory that everybody writes in
+        lab = loopback.Loopback(site, directory)
+        lab.make()
+        loopback.stay_up(lab)
+        rows = [
+            {
+                "host": each.name,
+                "zone": each.zone.name,
+                "address": lab.address(each.name),
+                "stick": lab.stick(each.name),
+            }
+            for each in lab.hosts
+        ]
+    for row in rows:
+        output.object(row, f"{row['address']:<16} {row['zone']:<14} {row['host']:<24} {row['stick']}")
+    seconds = round(time.monotonic() - began, 2)
+    told = {"zones": len(site.zones), "hosts": len(rows), "site": str(directory), "seconds": seconds}
+    text = (
+        f"{len(site.zones)} zones, {len(rows)} hosts on loopback in {seconds} s; `leadglass --site {directory} status`"
+    )
+    output.object({**told, "cannot_show": list(loopback.CANNOT_SHOW)}, f"{text}\n{_cannot_show(loopback.CANNOT_SHOW)}")
+
+
+def _probe_on_loopback(site: Site, output: Output) -> None:
+    from leadglass.lab import loopback  # devices and doors, which other commands need not load
+
+    with tempfile.TemporaryDirectory(prefix="leadglass-lab-") as place, _explained():
+        lab = loopback.Loopback(site, Path(place) / "site")
+        lab.make()
+        try:
+            lab.lab.up()
+            found = loopback.knock(lab)
+        finally:
+            lab.lab.down()
+    for each, let_in in found.mismatches[:MISMATCHES_TOLD_MAX]:
+        said = "was let in" if let_in else "was refused"
+        output.object({"mismatch": str(each), "through": let_in}, f"{each}: {said}, against the site file")
+    row = {**_row(found), "cannot_show": list(loopback.CANNOT_SHOW)}
+    output.object(row, f"{_told(found)}\n{_cannot_show(loopback.CANNOT_SHOW)}")
+    if found.mismatches:
+        raise Stopped(Exit.PROBLEMS, "the doors and the site file disagree: each difference is named above")
+
+
+def _cannot_show(said: Sequence[str]) -> str:
+    return "\n".join(["on loopback this cannot be shown:", *(f"  - {each}" for each in said)])

@@ -22,7 +22,7 @@ def differences(old: Site, new: Site) -> Iterator[str]:
         yield from _device(old.devices.get(name), new.devices.get(name))
         before, after = _rights(old, name), _rights(new, name)
         yield from (f"+ {name} may {right}" for right in sorted(_beyond(after, before)))
-        yield from (f"- {name} may no longer {right}" for right in sorted(_beyond(before, after)))
+        yield from (f"- {name} may no longer {right}" for right in sorted(_lost(before, after)))
     yield from _listed("flow", map(_route, old.flows), map(_route, new.flows))
     yield from _listed("operator", old.operators, new.operators)
     yield from _listed("service", _services(old), _services(new))
@@ -88,7 +88,16 @@ def _of(grant: Grant) -> Iterator[tuple[Action, str, str, str]]:
 
 def _beyond(rights: _Rights, others: _Rights) -> set[str]:
     """What the first holds and the second does not already, in words: who has every SOP class gains nothing with one of them."""
-    return {_right(each) for each in rights if not any(other in others for other in _wider(each))}
+    return {_right(each) for each in _narrower(rights, others)}
+
+
+def _lost(rights: _Rights, others: _Rights) -> set[str]:
+    """As `_beyond`, and what is left of it."""
+    return {_right(each) + _but(each, others) for each in _narrower(rights, others)}
+
+
+def _narrower(rights: _Rights, others: _Rights) -> Iterator[tuple[Action, str, str, str]]:
+    return (each for each in rights if not any(other in others for other in _wider(each)))
 
 
 def _wider(right: tuple[Action, str, str, str]) -> Iterator[tuple[Action, str, str, str]]:
@@ -101,6 +110,16 @@ def _wider(right: tuple[Action, str, str, str]) -> Iterator[tuple[Action, str, s
 def _looser(condition: str) -> set[str]:
     somebody, mark, how = condition.partition(_ON_DEMAND)
     return {"", somebody, mark + how, condition}
+
+
+def _but(right: tuple[Action, str, str, str], others: _Rights) -> str:
+    """What the second still holds of it, where that is narrower: who loses storing anything may go on storing something."""
+    action, sop_class, end, _ = right
+    same = [each for each in others if each[0] is action]
+    classes = {each[1] for each in same} - {_ALL} if sop_class == _ALL else set()
+    ends = {each[2] for each in same} - {""} if not end else set()
+    kept = [*sorted(map(keyword_of_class, classes)), *(f"to {each}" for each in sorted(ends))]
+    return f" anything but {', '.join(kept)}" if kept else ""
 
 
 def _right(right: tuple[Action, str, str, str]) -> str:

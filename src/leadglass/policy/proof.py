@@ -59,6 +59,11 @@ def prove(site: Site) -> tuple[Failure, ...]:
     return (*_tests(site), *_nevers(site), *_uncovered(site))
 
 
+def holds(site: Site, test: Test) -> bool:
+    """One test by itself, whether it stands in the site file or not."""
+    return not any(_tests(replace(site, tests=(test,))))
+
+
 # ---- tests
 
 

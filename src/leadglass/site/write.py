@@ -9,11 +9,13 @@ import json
 import os
 import re
 import shutil
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from leadglass.site import since
 from leadglass.site.document import FILE_LENGTH_MAX_BYTES
 from leadglass.site.load import DEVICES_DIRECTORY, SITE_FILE, load_from
 from leadglass.site.model import Site, name_problem
@@ -123,6 +125,7 @@ def apply(site_dir: Path, accept: Accept = lambda site: None) -> Applied:
     with alone(site_dir):
         old = _proven_or_none(site_dir)
         target, new = _prepared(site_dir, _contents(site_dir), accept)
+        _since(site_dir, new)
         _switch(site_dir, target)
     return Applied(target.name, *_effects(old, new))
 
@@ -135,7 +138,8 @@ def apply_device(site_dir: Path, name: str, accept: Accept = lambda site: None) 
     path = device_file(site_dir, name)
     with alone(site_dir):
         files = {**_contents(proven_directory(site_dir)), f"{DEVICES_DIRECTORY}/{path.name}": _bounded(path)}
-        target, _ = _prepared(site_dir, files, accept)
+        target, new = _prepared(site_dir, files, accept)
+        _since(site_dir, new)
         _switch(site_dir, target)
     return target.name
 
@@ -184,6 +188,11 @@ def _contents(source: Path) -> dict[str, bytes]:
     for path in sorted((source / DEVICES_DIRECTORY).glob("*.toml")):
         files[f"{DEVICES_DIRECTORY}/{path.name}"] = _bounded(path)
     return files
+
+
+def texts(source: Path) -> dict[str, str]:
+    """Every file of a policy that was proven, by name. Raises Fault."""
+    return {name: content.decode() for name, content in _contents(source).items()}
 
 
 def _bounded(path: Path) -> bytes:
@@ -243,6 +252,14 @@ def _holds(target: Path, files: Mapping[str, bytes]) -> bool:
         return _contents(target) == files
     except Fault:
         return False
+
+
+def _since(site_dir: Path, new: Site) -> None:
+    """Before the switch: a crash in between makes something younger than it is, never older."""
+    old, applied_ns = None, 0
+    if not (site_dir / since.FILE).exists() and (old := _proven_or_none(site_dir)) is not None:
+        applied_ns = proven_directory(site_dir).stat().st_mtime_ns
+    durably(site_dir / since.FILE, since.remembered(site_dir, old, applied_ns, new, time.time_ns()))
 
 
 def _switch(site_dir: Path, target: Path) -> None:

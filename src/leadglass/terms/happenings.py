@@ -44,6 +44,8 @@ class EventKind(enum.StrEnum):
     NETWORK_REFUSED = "network:refused"
     NETWORK_SILENT = "network:silent"
     NETWORK_SWEPT = "network:swept"
+    NETWORK_USED = "network:used"
+    NETWORK_WATCHED = "network:watched"
     PERSON_RECOGNISED = "person:recognised"
     PERSON_REFUSED = "person:refused"
     PROCESS_ENDED = "process:ended"

@@ -13,6 +13,7 @@ from leadglass.audit.codec import to_json
 from leadglass.doors.command.audit_questions import breach, disclosures, transcript
 from leadglass.doors.command.enrolling import enrolments
 from leadglass.doors.command.explaining import explain
+from leadglass.doors.command.network_questions import NETWORK_QUESTIONS
 from leadglass.doors.command.people_questions import PEOPLE_QUESTIONS, amber_people
 from leadglass.doors.house import House, Network, Question
 from leadglass.identity.doors import web_certificate_ends
@@ -227,6 +228,7 @@ QUESTIONS: Mapping[str, Question] = {
     "status": status,
     "transcript": transcript,
     "versions": versions,
+    **NETWORK_QUESTIONS,
     **PEOPLE_QUESTIONS,
 }
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from leadglass.doors.command import zones_apply
+from leadglass.doors.command import zones_apply, zones_probe, zones_reach, zones_tighten
 from leadglass.doors.command.application import JSON, Invocation, invocation
 from leadglass.doors.command.desk import stopping
 from leadglass.doors.command.exits import Exit, Stopped
+from leadglass.doors.command.reaching import ways
 from leadglass.doors.command.site import proven_draft
 from leadglass.doors.kernel import nft
 from leadglass.policy.containment import read as read_containment
@@ -19,19 +18,13 @@ from leadglass.policy.firewall.compile import plain, ruleset
 from leadglass.policy.firewall.openings import ROUTER, openings
 from leadglass.policy.firewall.readback import NotUnderstood, drift, read
 from leadglass.policy.firewall.words import gains_and_losses, named
-from leadglass.site.document import SiteInvalid
-from leadglass.site.load import SP1800_24, load
 from leadglass.site.model import ARCHIVE, Site
 from leadglass.site.write import load_proven
-from leadglass.terms import Containment, Fault
-
-if TYPE_CHECKING:
-    from leadglass.policy.pivots import Reached
+from leadglass.terms import Containment
 
 Member = Annotated[
     str, typer.Option("--for", help="Whose host: archive, a device, or router: a host that is nobody else")
 ]
-Opened = Callable[[Site, Site, str], tuple[tuple["Reached", ...], tuple[str, ...]]]
 Forwards = Annotated[bool, typer.Option("--forwards", help="That host routes between the zones")]
 
 
@@ -40,8 +33,10 @@ def register(app: typer.Typer) -> None:
     zones.command("compile")(_compile)
     zones.command("diff")(_diff)
     zones.command("verify")(_verify)
-    zones.command("reach")(_reach)
     zones_apply.register(zones)
+    zones_probe.register(zones)
+    zones_reach.register(zones)
+    zones_tighten.register(zones)
     app.add_typer(zones, name="zones")
 
 
@@ -83,7 +78,7 @@ def _compile(
 
 
 def _diff(context: typer.Context, as_json: JSON = False) -> None:
-    """As `leadglass check`, then says in packets who gains and who loses what when the site file is applied."""
+    """As `leadglass check`, then says in packets who gains and who loses what, and which ways to archive and the crown that opens by pivots."""
     call = invocation(context)
     output = call.output(as_json)
     new, old = _with_addresses(proven_draft(call.site_dir(), output), ARCHIVE), load_proven(call.site_dir())
@@ -92,6 +87,8 @@ def _diff(context: typer.Context, as_json: JSON = False) -> None:
         output.object({"opens": line.startswith("+"), "flow": line[2:]}, line)
     if not lines and not as_json:
         output.object({}, "the same packets pass")
+    for row, told in ways(old, new):
+        output.object(row, told)
 
 
 def _verify(
@@ -121,15 +118,7 @@ def _contained(call: Invocation) -> Containment:
 
 
 def _site(call: Invocation, member: str = ARCHIVE) -> Site:
-    return _with_addresses(_read(call.site_dir()), member)
-
-
-def _read(directory: Path) -> Site:
-    try:
-        return load(directory)
-    except SiteInvalid as invalid:
-        first = invalid.problems[0]
-        raise Stopped(Exit.PROBLEMS, f"{first.file}:{first.line}: {first.message}", hint="leadglass check") from invalid
+    return _with_addresses(zones_reach.read(call.site_dir()), member)
 
 
 def _with_addresses(site: Site, member: str) -> Site:
@@ -148,95 +137,3 @@ def _listing() -> str:
         return nft.listing()
     except nft.NftFault as fault:
         raise Stopped(Exit.PROBLEMS, str(fault), hint="as root, or with CAP_NET_ADMIN; apt install nftables") from fault
-
-
-def _reach(
-    context: typer.Context,
-    member: Annotated[str, typer.Argument(help="A device, archive, or a zone: then whoever else is there")],
-    lab: Annotated[bool, typer.Option("--lab", help="In the SP 1800-24 lab's site file, not in this site's")] = False,
-    weak: Annotated[bool, typer.Option("--weak", help="By known weaknesses alone, not by any pivot")] = False,
-    as_json: JSON = False,
-) -> None:
-    """What somebody holds who holds this member: hosts, the ways there, who then reads studies, and the smallest fix."""
-    from leadglass.policy.pivots import opened, radius  # graphs are for this command: the others start sooner
-
-    call = invocation(context)
-    site = _read(SP1800_24 if lab else call.site_dir())
-    try:
-        found = radius(site, member)
-    except KeyError:
-        raise Stopped(Exit.USAGE, f"{member[:64]!r} is no device and no zone", hint="leadglass device list") from None
-    hosts = found.weak_only() if weak else found.hosts
-    output = call.output(as_json)
-    for each in hosts:
-        path = [str(step) for step in each.steps]
-        known = sorted({word for step in each.steps for word in step.weak})
-        row = {"host": each.host, "unknown_flaws": each.flaws, "path": path, "weak": known}
-        output.object(
-            row, f"{each.host}: {_flaws(each.flaws)}: {', '.join(path)}" + (f" ({', '.join(known)})" if known else "")
-        )
-    for line in _draft(call, site, member, opened) if not lab else []:
-        output.object({"draft": line}, line)
-    fix = {"close": list(found.fix.flows), "isolate": list(found.fix.zones)}
-    held = {member, *(each.host for each in hosts)}
-    reads = [name for name in found.reads if name in held]
-    with_somebody = [name for name in found.with_somebody if name in held]
-    studies = 0 if not reads else None if lab else _kept(call)
-    row = {
-        "member": member,
-        "hosts": len(hosts),
-        "studies": studies,
-        "path": next(([str(step) for step in each.steps] for each in hosts if each.host == ARCHIVE), []),
-        "reads": reads,
-        "reads_with_somebody": with_somebody,
-        "choke_points": list(found.choke),
-        "smallest_fix": fix,
-    }
-    output.object(row, _summary(member, len(hosts), studies, reads, with_somebody, found.choke, fix))
-
-
-def _kept(call: Invocation) -> int:
-    """How many studies the archive has now. Raises Stopped."""
-    desk = call.desk()
-    try:
-        return int(next(iter(desk.ask("status", {})))["studies"])
-    finally:
-        desk.close()
-
-
-def _flaws(count: int) -> str:
-    if count == 0:
-        return "known weaknesses are enough"
-    return f"{count} flaw{'s' if count > 1 else ''} that nobody knows yet"
-
-
-def _draft(call: Invocation, site: Site, member: str, opened: Opened) -> Iterator[str]:
-    """What the working copy changes against the file that serves."""
-    try:
-        gained, lost = opened(load_proven(call.site_dir()), site, member)
-    except Fault:
-        return
-    yield from (f"+ the draft opens {each.host}: {', '.join(map(str, each.steps))}" for each in gained)
-    yield from (f"- the draft closes {each}" for each in lost)
-
-
-def _summary(
-    member: str,
-    hosts: int,
-    studies: int | None,
-    reads: list[str],
-    with_somebody: list[str],
-    choke: tuple[str, ...],
-    fix: dict[str, list[str]],
-) -> str:
-    lines = [f"who holds {member} gets to {hosts} hosts"]
-    if reads:
-        many = "every study" if studies is None else f"all {studies} studies"
-        lines.append(f"  {many} can be read from: {', '.join(reads)}")
-    if with_somebody:
-        lines.append(f"  studies of whoever signs in there: {', '.join(with_somebody)}")
-    if choke:
-        lines.append(f"  every way to archive takes: {', '.join(choke)}")
-    cut = [f"close or guard {name}" for name in fix["close"]] + [f"isolate zone {name}" for name in fix["isolate"]]
-    lines.append(f"  smallest fix: {', '.join(cut)}" if cut else "  archive and the crown are not reached")
-    return "\n".join(lines)

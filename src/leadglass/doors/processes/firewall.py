@@ -29,6 +29,7 @@ from leadglass.doors.kernel import conntrack, nft
 from leadglass.doors.kernel.listening import Listening
 from leadglass.doors.kernel.netlink import KernelFault
 from leadglass.doors.kernel.news import TableNews
+from leadglass.doors.kernel.traffic import Traffic
 from leadglass.doors.processes.kept import Kept
 from leadglass.doors.processes.notify import notify
 from leadglass.policy.firewall.boxes import Box
@@ -137,6 +138,7 @@ class Enforcer:
         self._waits_for, self._deadline = "", 0.0  # which must be confirmed, until when; 0: none
         self._retry, self._failures = 0.0, 0
         self._unread = ""  # what nft says and nobody understands
+        self._traffic = Traffic()
         self._checked = time.monotonic()
         self._foreign: tuple[str, ...] = ()
         self._news = TableNews()
@@ -189,6 +191,7 @@ class Enforcer:
                 "lost": lost,
                 "passes": passes,
                 "unrecorded": unrecorded,
+                "traffic": self._traffic.taken(),
             }
             list(desk.ask(REPORT, report))
         self._drift = ""

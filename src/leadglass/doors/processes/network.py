@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from leadglass.doors.house import House
+from leadglass.doors.processes.traffic import Traffic
 from leadglass.policy.firewall.compile import ruleset
 from leadglass.policy.firewall.handed import Wanted, digest, wanted_to_json
 from leadglass.policy.firewall.openings import openings
@@ -42,6 +43,7 @@ class Network:
         self._compiled: tuple[tuple[int, str], Ruleset, str] | None = None
         self._found: list[Detection] = []
         self._drops, self._passes = DropWatch(), PassWatch()
+        self._traffic = Traffic()
         self._lost, self._unrecorded, self._lost_told_ns = 0, 0, 0
         self._heard = time.monotonic()
         self._told_silent = False
@@ -90,6 +92,8 @@ class Network:
             state["unconfirmed_seconds"] = int(report.get("unconfirmed_seconds", 0))
             state["foreign"] = [_words(each) for each in report.get("foreign", ())[:REPORTED_FOREIGN_MAX]]
             lost, unrecorded = int(report.get("lost", 0)), int(report.get("unrecorded", 0))
+            passed = report.get("traffic")
+            news = self._pass(state["digest"], passed) if passed else []
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise NotChanged(f"that is no report of a table: {error!r}") from error
         site, opened, now_ns = self._house.site(), self._house.opened(), time.time_ns()
@@ -97,10 +101,19 @@ class Network:
             self._heard, self._told_silent = time.monotonic(), False
             before, self._state = self._state, state
             self._lost, self._unrecorded = self._lost + lost, self._unrecorded + unrecorded
-            self._found += _changed(before, state)
+            self._found += [*_changed(before, state), *news]
             self._found += self._drops.notice(site, drops, now_ns)
             self._found += self._passes.notice(site, passes, opened, now_ns)
             self._found += self._not_told(opened, now_ns)
+
+    def _pass(self, digest: object, passed: Row) -> list[Detection]:
+        with self._lock:
+            return self._traffic.hear(self._house.site(), str(digest), passed, time.time_ns())
+
+    def traffic(self) -> Row:
+        """What passes the kernel's table, by flow."""
+        with self._lock:
+            return self._traffic.row()
 
     def _not_told(self, opened: tuple[OpenFlow, ...], now_ns: int) -> Iterator[Detection]:
         """Once a minute at most: whoever makes the kernel say too much makes no flood of events besides."""

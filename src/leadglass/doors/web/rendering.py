@@ -27,6 +27,7 @@ WAYS: tuple[tuple[str, str, Act], ...] = (
     ("/requests", "Requests", Act.TRANSCRIPT_READ),  # of others, for who asks for nothing
     ("/people", "People", Act.PEOPLE_LIST),
     ("/devices", "Devices", Act.DEVICE_LIST),
+    ("/network", "Network", Act.POLICY_READ),
     ("/containment", "Containment", Act.CONTAINMENT_BEGIN),
     ("/explain", "Policy", Act.POLICY_READ),
 )

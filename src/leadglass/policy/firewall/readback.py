@@ -25,6 +25,7 @@ from leadglass.policy.firewall.ruleset import (
     Ruleset,
     Set,
 )
+from leadglass.policy.firewall.seen import Counted
 
 Json = Mapping[str, Any]
 
@@ -52,6 +53,25 @@ def read(listing: str) -> Kernel:
         return Kernel(_table([(kind, of) for kind, of in items if _is_ours(of)]), foreign)
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
         raise NotUnderstood(f"nft said something else than a ruleset: {error!r}") from error
+
+
+def counters(listing: str) -> tuple[Counted, ...]:
+    """What each element of our sets of services let pass so far; none where our table is not there. Raises NotUnderstood."""
+    try:
+        items = [next(iter(each.items())) for each in json.loads(listing)["nftables"]]
+        ours = [of for kind, of in items if kind == "set" and _is_ours(of) and len(of["type"]) == 4]
+        return tuple(
+            Counted(of["name"], _box(4 if of["type"][0] == "ipv4_addr" else 6, *_concat(each)), _packets(each))
+            for of in ours
+            for each in of.get("elem", ())
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+        raise NotUnderstood(f"nft said something else than a ruleset: {error!r}") from error
+
+
+def _packets(element: Any) -> int:
+    counter = element["elem"].get("counter") if isinstance(element, dict) and "elem" in element else None
+    return int(counter["packets"]) if isinstance(counter, dict) else 0
 
 
 def _is_ours(of: Json) -> bool:

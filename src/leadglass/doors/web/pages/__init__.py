@@ -11,6 +11,7 @@ from leadglass.doors.web.pages import (
     enrolment,
     me,
     metrics,
+    network,
     people,
     sign_in,
     site_file,
@@ -34,5 +35,6 @@ PAGES: tuple[Page, ...] = (
     *transcripts.PAGES,
     *audit.PAGES,
     *metrics.PAGES,
+    *network.PAGES,
     *workstation.PAGES,
 )
