@@ -36,7 +36,7 @@ def explain(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
     if device is not None:
         named = "" if what in NOTHING else what
         now = (house.site(), house.containment(), device, _dimse(action), named)
-        found = explain_device(*now, opened=house.opened_to(who))
+        found = explain_device(*now, opened=house.present.opened_to(who))
         yield _row(who, action, what, found)
         return
     caller = _caller(house, who)

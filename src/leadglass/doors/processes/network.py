@@ -59,7 +59,7 @@ class Network:
             raise NotChanged("the site file does not say which addresses archive has: [firewall] addresses")
         compiled, name = self._compile(site)
         told = network.read(house.site_dir)
-        approved = house.opened()
+        approved = house.present.opened()
         wanted = Wanted(
             table=None if known == name else compiled,
             digest=name,
@@ -96,7 +96,7 @@ class Network:
             news = self._pass(state["digest"], passed) if passed else []
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise NotChanged(f"that is no report of a table: {error!r}") from error
-        site, opened, now_ns = self._house.site(), self._house.opened(), time.time_ns()
+        site, opened, now_ns = self._house.site(), self._house.present.opened(), time.time_ns()
         with self._lock:
             self._heard, self._told_silent = time.monotonic(), False
             before, self._state = self._state, state
@@ -130,7 +130,7 @@ class Network:
         """What was found since the last look. `last`: what was to be summed up later, too."""
         site, now_ns = self._house.site(), time.time_ns()
         loads = bool(site.filterer) and site.firewall is not None
-        opened = self._house.opened() if loads else ()
+        opened = self._house.present.opened() if loads else ()
         with self._lock:
             found, self._found = self._found, []
             if not loads:

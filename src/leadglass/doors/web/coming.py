@@ -36,4 +36,4 @@ class Coming:
     def _looked(self) -> tuple[Site, tuple[OpenFlow, ...]]:
         site = self._house.site()
         waiting = {way.rule for way in compiled(site).web if way.on_demand is not None}
-        return site, tuple(each for each in self._house.opened() if each.flow in waiting) if waiting else ()
+        return site, tuple(each for each in self._house.present.opened() if each.flow in waiting) if waiting else ()
