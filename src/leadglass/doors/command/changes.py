@@ -6,11 +6,14 @@ containment state), so that a crash in between leaves an intent that recovery na
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from leadglass.doors.command import applying
 from leadglass.doors.command.access_changes import ACCESS_KINDS
@@ -37,6 +40,11 @@ from leadglass.terms import Caller, Change, ChangeKind, Containment, NotChanged,
 
 Result = Mapping[str, object]
 Arguments = Mapping[str, Any]
+CONTAINING = frozenset(
+    {ChangeKind.DEVICE_DISABLE, ChangeKind.DEVICE_REVOKE, ChangeKind.SITE_CONTAIN, ChangeKind.ZONE_CONTAIN}
+)
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,8 @@ class Changes:
 
     async def perform(self, change: Change) -> Result:
         """The `perform` stage of the gateway. Raises Refused, Fault."""
-        self.register.change_intended(change.id, change.digest, change.kind, change.about)
+        with self._unless_it_contains(change):
+            self.register.change_intended(change.id, change.digest, change.kind, change.about)
         try:
             if change.kind in ACCESS_KINDS:
                 result = ACCESS_KINDS[change.kind](self.people, change, change.arguments)
@@ -64,7 +73,8 @@ class Changes:
             else:
                 result = _KINDS[change.kind](self, change, change.arguments)
         except OSError as error:
-            self.register.change_settled(change.id, "abandoned")
+            with contextlib.suppress(StoreFault):
+                self.register.change_settled(change.id, "abandoned")
             raise StoreFault(
                 f"{change.kind} could not be done: {error}",
                 hint="make room on that disk, look at its permissions; then again",
@@ -72,8 +82,19 @@ class Changes:
         except BaseException:
             self.register.change_settled(change.id, "abandoned")
             raise
-        self.register.change_settled(change.id, "completed")
+        with self._unless_it_contains(change):
+            self.register.change_settled(change.id, "completed")
         return result
+
+    @contextlib.contextmanager
+    def _unless_it_contains(self, change: Change) -> Iterator[None]:
+        """What keeps somebody out acts where the register has no room for it; the journal has, and tells of it."""
+        try:
+            yield
+        except StoreFault as fault:
+            if change.kind not in CONTAINING:
+                raise
+            log.error("the register does not know of it", change=change.kind, about=change.about, reason=str(fault))
 
     # ---- devices
 
@@ -119,8 +140,9 @@ class Changes:
         reason = str(arguments["reason"])
         fingerprints = [str(each) for each in arguments["fingerprints"]]
         self._generation(change, lambda state: containment.revoke(state, fingerprints, reason))
-        for fingerprint in fingerprints:
-            self.register.set_certificate_state(fingerprint, "revoked")
+        with self._unless_it_contains(change):
+            for fingerprint in fingerprints:
+                self.register.set_certificate_state(fingerprint, "revoked")
         return {"device": change.about, "revoked": fingerprints}
 
     def _supersede(self, change: Change, arguments: Arguments) -> Result:
