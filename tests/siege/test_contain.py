@@ -117,6 +117,22 @@ def test_a_zone_that_is_none_and_a_containment_without_a_reason(site: RunningSit
     assert done.returncode != 0 and "no zone" in done.stderr
     done = site.command("contain", "zone", ZONE, check=False)
     assert done.returncode == 2 and "--reason" in done.stderr
+    for name in ("wrad", ZONE):
+        done = site.command("contain", "zone", name, "--undo", check=False)
+        assert done.returncode == 1 and "is not contained; nothing of that kind is" in done.stderr, name
+
+
+def test_who_moves_the_site_file_away_stops_nobody_from_containing(site: RunningSite) -> None:
+    file = site.directory / "leadglass.toml"
+    away = file.rename(file.with_suffix(".old"))
+    try:
+        site.command("contain", "device", "CT9", "--reason", "odd")
+        assert site.rows("status")[0]["disabled"] == ["CT9"]
+        site.command("contain", "device", "CT9", "--undo")
+        done = site.command("apply", check=False)
+        assert done.returncode != 0 and "leadglass.toml cannot be read" in done.stderr
+    finally:
+        away.rename(file)
 
 
 def test_a_device_goes_and_comes_back(site: RunningSite) -> None:

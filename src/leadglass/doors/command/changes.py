@@ -193,6 +193,7 @@ class Changes:
         return {"zone": change.about, "contained": True}
 
     def _release_zone(self, change: Change, arguments: Arguments) -> Result:
+        self._contained(change.about, containment.read(self.site_dir).zones)
         self._same(change, arguments)
         self._generation(change, lambda state: containment.release_zone(state, change.about))
         return {"zone": change.about, "contained": False}
@@ -272,6 +273,12 @@ class Changes:
         begun = containment.begun_of(containment.read(self.site_dir), change.kind, change.about)
         if isinstance(change.operator, Caller) and arguments.get("began_ns") != (begun.at_ns if begun else 0):
             raise NotChanged(f"{change.about} was contained anew meanwhile: look at it again")
+
+    def _contained(self, name: str, there: Mapping[str, str]) -> None:
+        """Whoever mistypes a name must not believe that it is let in again."""
+        if name not in there:
+            others = f"; {', '.join(sorted(there))} are" if there else "; nothing of that kind is"
+            raise NotChanged(f"{name[:64]!r} is not contained{others}")
 
     def _known(self, name: str) -> None:
         if name not in load_proven(self.site_dir).devices:

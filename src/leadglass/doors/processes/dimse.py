@@ -17,7 +17,7 @@ from leadglass.doors.dimse.conversation import Conversation, Hall
 from leadglass.doors.dimse.reception import Reception
 from leadglass.doors.processes.caps import SharedCaps
 from leadglass.doors.processes.handover import Handover
-from leadglass.terms import Fault, OpenFlow, Overloaded, Peer, Refused, Subject
+from leadglass.terms import Fault, OpenFlow, Overloaded, Peer, Refused, Request, Subject, UnknownDestination
 
 THREADS_PER_ZONE_MAX = 96  # of them: a zone whose devices all send at once leaves room for the others
 THREADS_MAX = 128  # associations in the middle of a message; the others are parked
@@ -128,12 +128,21 @@ class Guard:
                 continue
             try:
                 self.still_welcome(subject)
-                if (request := visitor.request) is not None:  # it may stay, and may not go on with that any more
-                    self.hall.do.decide(request.subject, request)
+                self._still_permitted(visitor.request)
             except Refused as refusal:
                 log.info("association cut", device=subject.device.name, reason=refusal.reason)
                 visitor.cut(refusal.reason)
             visitor.known = known
+
+    def _still_permitted(self, request: Request | None) -> None:
+        """Whoever may stay may not go on with everything. Raises Refused."""
+        if request is None:
+            return
+        try:
+            self.hall.do.decide(request.subject, request)
+        except UnknownDestination as gone:  # that is the destination's end: whoever asked hears of it in the answer
+            if gone.rule:
+                raise
 
 
 def _over(subject: Subject, now_ns: int) -> bool:
