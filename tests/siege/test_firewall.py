@@ -292,6 +292,8 @@ def test_t22_a_vendors_window_opens_kernel_and_door_is_recorded_and_ends_in_mid_
     told = {row["what"] for row in passages}
     assert {"network:passed", "association:admitted", "find began", "release:ended", "association:ended"} <= told
     assert {row["rule"] for row in passages if row["what"] != "network:passed"} == {"vendor-door"}
+    let_through = {(row["action"], row["rule"]) for row in passages if row["what"] == "network:passed"}
+    assert let_through == {(f"tcp/{HTTPS}", "vendor"), (f"tcp/{DICOM}", "vendor-door")}
     passed = [row["details"] for row in there.events("network:passed") if row["details"].get("on_demand") == request]
     facts = {(row["flow"], row["member_from"], row["member_to"], row["port"]) for row in passed}
     assert facts == {("vendor", "vendor-jump", "jump", HTTPS), ("vendor-door", "vendor-jump", "archive", DICOM)}
