@@ -79,18 +79,28 @@ def _loaded(desk: Desk, digest: str, site_dir: Path) -> Row:
     """What is told of the kernel's table once it is that of the site file. Raises Stopped where it does not become so."""
     began = time.monotonic()
     while True:
-        told: Row = next(iter(desk.ask("status", {})))["network"]
+        waited = time.monotonic() - began
+        told = _told(desk, patient=waited < LOADED_SECONDS_MAX)
         if told.get("site") == digest:
             return told
         if (serving := proven_directory(site_dir).name) != digest:
             what = f"another site file was applied meanwhile, {serving[:12]}: this one serves no more"
             raise Stopped(Exit.PROBLEMS, what, hint="`leadglass check` says what it would change now")
-        waited = time.monotonic() - began
         if waited > LOADED_SECONDS_MAX or (told.get("refused_site") == digest and waited > REFUSED_SECONDS):
             why = str(told.get("refused") or "leadglass serve firewall is not heard")
             hint = "systemctl status leadglass-firewall; the doors act by the new site file already"
             raise Stopped(Exit.PROBLEMS, f"the kernel keeps its former table: {why}", hint=hint)
         time.sleep(POLL_SECONDS)
+
+
+def _told(desk: Desk, *, patient: bool) -> Row:
+    """Nothing while the keeper is away for a moment: what was applied is. Raises Stopped."""
+    try:
+        return dict(next(iter(desk.ask("status", {})))["network"])
+    except Stopped as stopped:
+        if stopped.code is not Exit.UNREACHABLE or not patient:
+            raise
+        return {}
 
 
 def _still_there(seconds: int) -> bool:
