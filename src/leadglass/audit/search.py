@@ -54,9 +54,9 @@ FILE = Path("state") / "search.db"
 FORMAT = 3
 BATCH_EVENTS_MAX = 20_000  # a transaction: a page that many of them touch is written once
 FEEDING_LOG_PAGES = 50_000  # written to the log, 200 MB, before they go to their places: most of them come again
-FEEDING_CACHE_KIB = (
-    65_536  # of whoever feeds it: tokens come in no order, and each is a page to read, open, seal and write
-)
+# Of whoever feeds it: tokens come in no order, and each is a page to read, open, seal and write. Once it has caught up, a few events come at a time,
+# and a cache that fills over days would be memory that nobody has a use for.
+CATCHING_UP_CACHE_KIB, FOLLOWING_CACHE_KIB = 64 << 10, 4 << 10
 PAGE_ROWS_MAX = 200
 BUSY_SECONDS = 10.0
 LACKS_COUNTED_MAX = 10_000
@@ -136,6 +136,7 @@ class AuditSearch:
 
     def __init__(self, connection: apsw.Connection, keyring: Keyring) -> None:
         self._connection, self._keyring, self._lock = connection, keyring, threading.Lock()
+        self._catching_up = False
 
     @classmethod
     def open(cls, site_dir: Path, keyring: Keyring, *, feeds: bool = False) -> AuditSearch:
@@ -198,6 +199,8 @@ class AuditSearch:
     def _take(self, batch: Sequence[Recorded]) -> None:
         """Each event once, whoever else feeds it meanwhile: how far everybody is stands in the same transaction."""
         try:
+            with self._lock:
+                self._make_room(len(batch) == BATCH_EVENTS_MAX)
             with self._lock, _alone(self._connection) as db:
                 known = _cursors(next(iter(db.execute("SELECT cursors FROM place").fetchall()), None))
                 fresh = [
@@ -215,6 +218,14 @@ class AuditSearch:
                 db.execute("INSERT OR REPLACE INTO place VALUES(1, ?)", (place,))
         except apsw.Error as error:
             raise StoreFault(f"the audit search cannot be written: {error}", hint="look at the disk") from error
+
+    def _make_room(self, catching_up: bool) -> None:
+        """For many events to come, or for few again."""
+        if catching_up != self._catching_up:
+            self._catching_up = catching_up
+            room = CATCHING_UP_CACHE_KIB if catching_up else FOLLOWING_CACHE_KIB
+            self._connection.execute(f"PRAGMA cache_size = -{room}")
+            self._connection.execute("PRAGMA shrink_memory")
 
     def _inserted(self, recorded: Recorded) -> Iterator[tuple[bytes, int, int, str, str]]:
         """Puts an event in; its rows of `about`."""
@@ -457,7 +468,7 @@ def _connected(path: Path, key: bytes, *, make: bool) -> apsw.Connection:
         connection.execute("PRAGMA synchronous=NORMAL")
         version = int(connection.pragma("user_version") or 0)
         if make:
-            connection.execute(f"PRAGMA cache_size = -{FEEDING_CACHE_KIB}")
+            connection.execute(f"PRAGMA cache_size = -{FOLLOWING_CACHE_KIB}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {FEEDING_LOG_PAGES}")
         if not tables and make:
             with connection:
