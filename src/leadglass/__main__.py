@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import logging
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -42,16 +40,15 @@ from leadglass.doors.command.desk import ordered
 from leadglass.doors.command.enrolling import EnrolmentParts
 from leadglass.doors.command.people_changes import PeopleParts
 from leadglass.doors.house import House
+from leadglass.doors.present import Present
 from leadglass.gateway import Stages, keep_watch
-from leadglass.identity.certificates import Enrolled, identify, presents
+from leadglass.identity.certificates import presents
 from leadglass.identity.people.desk import Desk
-from leadglass.identity.people.seats import Seats
 from leadglass.identity.people.sources import Sources
 from leadglass.identity.people.use import RightsUsed
 from leadglass.inspection.structure import inspect
 from leadglass.lab import command as lab
 from leadglass.policy.authorise import NOBODY, authorise, decide_operator, inquire
-from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide, outside_containment
 from leadglass.policy.enrolment import Asked
 from leadglass.policy.on_demand import on_demand
@@ -75,7 +72,6 @@ from leadglass.terms import (
     Change,
     ChangeKind,
     ChangePermit,
-    Containment,
     Detection,
     Event,
     EventKind,
@@ -97,62 +93,6 @@ from leadglass.wire.dataset import Scanner
 KEEPER_TAKES_SECONDS_MAX = 2.0  # until a transcript says what the search lacks
 
 log = structlog.get_logger()
-
-
-class Present:
-    """What holds at this moment: the proven site, the containment state, the waivers; read again when the generation rises."""
-
-    def __init__(self, site_dir: Path, register: Register, desk: Callable[[], Desk]) -> None:
-        self.site_dir, self._register, self._desk = site_dir, register, desk
-        self._watch = Watch(site_dir)
-        self.owner_uid = site_dir.stat().st_uid
-        self._lock = threading.Lock()
-        self._seen: tuple[int, Site, Enrolled] | None = None
-
-    def containment(self) -> Containment:
-        return self._watch.current()
-
-    def unreadable(self) -> bool:
-        return self._watch.unreadable
-
-    def site(self) -> Site:
-        return self._now()[1]
-
-    def enrolled(self) -> Enrolled:
-        return self._now()[2]
-
-    def still_welcome(self, subject: Subject) -> None:
-        """Raises Refused where who is in the house would not be let in any more."""
-        device = identify(self.enrolled(), subject.peer, subject.proposal, dt.datetime.now(dt.UTC))
-        known = replace(device, caller=Seats(self._desk()).still(subject))
-        decide(self.site(), self.containment(), known, subject.proposal, now_ns=time.time_ns())
-
-    def subject(self, peer: Peer, proposal: Proposal) -> Subject:
-        """The device, and who sits at it. Raises NotIdentified, Contained."""
-        device = identify(self.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
-        caller = Seats(self._desk()).taken(device)
-        return replace(device, caller=caller, proposal=replace(proposal, token=b""))  # read once, and not kept
-
-    def asker(self, asker: Asker) -> Asker:
-        """Whoever asks, with what is in force for them at this moment; a device alone is what it was. Raises NotIdentified."""
-        if isinstance(asker, Caller):
-            return self._desk().again(asker)
-        return asker if asker.caller is None else replace(asker, caller=Seats(self._desk()).still(asker))
-
-    def _now(self) -> tuple[int, Site, Enrolled]:
-        containment = self._watch.current()
-        seen = self._seen
-        if seen is not None and seen[0] == containment.generation:
-            return seen
-        with self._lock:
-            site = load_proven(self.site_dir)
-            waivers = {
-                each.fingerprint: (each.id, dt.datetime.fromtimestamp(each.until_ns / 1e9, dt.UTC))
-                for each in self._register.waivers()
-            }
-            enrolled = Enrolled(site.devices, site.doors.dimse.ae_title, containment, waivers)
-            self._seen = (containment.generation, site, enrolled)
-            return self._seen
 
 
 def assemble(site_dir: Path) -> House:
@@ -201,7 +141,7 @@ def assemble(site_dir: Path) -> House:
         fatal=fatal,
         site=present.site,
         containment=present.containment,
-        still_welcome=present.still_welcome,
+        present=present,
         accepts=lambda device, der: presents(device, der, present.containment()),
         containment_unreadable=present.unreadable,
         oldest_unsynced_seconds=journal.oldest_unsynced_seconds,

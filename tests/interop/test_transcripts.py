@@ -1,12 +1,15 @@
-"""What somebody did under one grant, and nothing else: of a vendor, a reader from outside and somebody at a workstation, by command and at the console."""
+"""What somebody did under one grant, and nothing else: of a vendor, a reader from outside and somebody at a workstation, by command and at the console;
+and what passed the DIMSE door by a flow on demand, from its approval to its end."""
 
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import html
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,16 +20,30 @@ import httpx2
 import pytest
 
 from leadglass.lab.corpus import Image
-from leadglass.lab.peers import associated, getting, querying, storing
+from leadglass.lab.peers import Received, TurnedAway, associated, getting, querying, storing
+from leadglass.policy.people import DECIDE_AGAIN_SECONDS
 from leadglass.terms import Act, ChangeKind, Role
 from leadglass.wire import tags
 from leadglass.wire.dimse import Status
+from tests.programs import require
 from tests.running import RunningSite, running, until
 from tests.staff import Staff, staff
-from tests.synthetic import image
+from tests.synthetic import image, write
 
 pytestmark = pytest.mark.xdist_group("transcripts")  # one site for all of it
 OWN, OTHERS = "TRA-1", "TRA-2"
+NOT_AUTHORIZED = 0x0124
+WITHIN_SECONDS = 1.0 + 0.5  # what is promised, and slack for a busy machine
+FLOW = """
+[[flows]]
+id = "{id}"
+from = ["{device}"]
+to = ["archive"]
+service = "dicom-tls"
+may = {may}
+on_demand = {{ approve = "biomedical-engineer", max = "1h", record = {record} }}
+why = "by appointment"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +51,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
     with running(tmp_path_factory.mktemp("transcripts")) as site:
         site.enroll("CT1", "echo,store")
         site.enroll("WS1", "echo,store,find,get")
+        site.enroll("FIELD1", "")
+        file = site.directory / "leadglass.toml"
+        field = FLOW.format(id="field-service", device="FIELD1", may='["echo", "find", "get"]', record="true")
+        look = FLOW.format(id="ct-look", device="CT1", may='["find"]', record="false")
+        file.write_text(file.read_text() + field + look)
+        site.command("apply")
         site.up()
         yield site
         print(site.log())
@@ -237,3 +260,102 @@ def test_where_the_search_is_behind_the_page_says_so(people: Staff, site: Runnin
             assert "Not complete: " in browser.page(way)
             assert time.monotonic() - begun < 10
         assert until(lambda: "Complete: " in browser.page(way), 10)
+
+
+# ---- a flow on demand at the DIMSE door
+
+
+def dcmtk(site: RunningSite, device: str, program: str, *words: str) -> subprocess.CompletedProcess[str]:
+    line = [require(program), *site.bundles[device].dcmtk(), "127.0.0.1", str(site.port), *words]
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+
+
+def query(site: RunningSite, device: str) -> str:
+    """What a vendor's workstation is shown; "" where it is not let in."""
+    about = ("-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID", "-k", "PatientID")
+    line = [require("findscu"), "-v", "-S", *site.bundles[device].dcmtk(), *about, "127.0.0.1", str(site.port)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    return done.stdout + done.stderr if done.returncode == 0 else ""
+
+
+def seconds(text: object) -> float:
+    return dt.datetime.fromisoformat(str(text)).timestamp()
+
+
+def test_t22_a_flow_on_demand_grants_what_it_says_from_its_approval_on(
+    people: Staff, studies: tuple[Image, Image], tmp_path: Path
+) -> None:
+    """By another maker's programs; and its withdrawal ends an association in the middle of it."""
+    site, own = people.site, write(studies[0], tmp_path / "own.dcm")
+    assert dcmtk(site, "FIELD1", "echoscu").returncode != 0 and query(site, "FIELD1") == ""
+    refused = [row for row in site.events("association:refused") if row["actor"] == "FIELD1"]
+    assert {row["rule"] for row in refused} == {"field-service"}
+    assert "ask for it at the console, Requests; a biomedical-engineer approves it" in refused[-1]["reason"]
+    request = people.ask("vendor", Act.FLOW_OPEN, "engineer", seconds=600, flows=["field-service"])
+    assert until(lambda: dcmtk(site, "FIELD1", "echoscu").returncode == 0, WITHIN_SECONDS + 1)
+    assert OWN in query(site, "FIELD1")
+    stored = dcmtk(site, "FIELD1", "storescu", str(own))
+    assert stored.returncode != 0 or "0x0124" in stored.stdout + stored.stderr, "and nothing else"
+    answered = 0.0
+    with pytest.raises(TurnedAway), associated(people.at("FIELD1"), people.archive, querying()) as session:
+        assert session.find("STUDY", {tags.PATIENT_ID: OWN})[1]
+        people.withdraw("engineer", request)
+        withdrawn = time.time()
+        while session.find("STUDY", {tags.PATIENT_ID: OWN})[0].status == Status.SUCCESS:
+            answered = time.time()
+    assert answered - withdrawn < WITHIN_SECONDS
+    assert dcmtk(site, "FIELD1", "echoscu").returncode != 0
+    head, rows = transcript(people, request)
+    passages = [row for row in rows if row["belongs"] == "passage"]
+    assert head["flows"] == ["field-service"] and (head["ended"], head["ended_by"]) == ("revoked", "person:engineer")
+    assert {row["who"] for row in passages} == {"FIELD1"}
+    assert {row["rule"] for row in passages if row["outcome"] == "success"} == {"field-service"}
+    told = {(row["action"], row["what"]) for row in passages}
+    assert {
+        ("associate", "association:admitted"), ("associate", "association:ended"), ("echo", "release:ended"), ("find", "find began"),
+        ("find", "release:ended"), ("store", "request:refused"),
+    } <= told, told  # fmt: skip
+    assert (
+        "by field-service" not in site.command("report", "transcript", request).stdout
+    )  # it is a table of what was done
+    assert "flows: field-service" in site.command("report", "transcript", request).stdout
+
+
+def test_t22_its_end_ends_a_retrieval_in_the_middle_and_nothing_that_is_not_its_own(
+    people: Staff, studies: tuple[Image, Image]
+) -> None:
+    site, made = people.site, image(random.Random(35), patient=OTHERS)
+    pairs = [*querying(), *getting([(studies[0].sop_class_uid, studies[0].transfer_syntax_uid)])]
+    begins = time.time_ns() + 2_500_000_000
+    flows = {"flows": ["field-service", "ct-look"], "from_ns": begins, "seconds": 4}
+    request = people.ask("vendor", Act.FLOW_OPEN, "engineer", **flows)
+    ends = begins / 1e9 + 4
+    assert query(site, "FIELD1") == "", "approved, and not begun"
+    assert until(lambda: OWN in query(site, "FIELD1"), 10)
+    time.sleep(2 * DECIDE_AGAIN_SECONDS)  # until every worker has looked
+
+    def take(received: Received) -> int:
+        time.sleep(max(0.0, ends + WITHIN_SECONDS + 0.5 - time.time()))
+        return Status.SUCCESS
+
+    with associated(people.at("CT1"), people.archive, [*querying(), *storing([made])]) as scanner:
+        assert scanner.find("STUDY", {tags.PATIENT_ID: OWN})[0].status == Status.SUCCESS
+        with pytest.raises(TurnedAway), associated(people.at("FIELD1"), people.archive, pairs) as session:
+            session.get("STUDY", {tags.STUDY_INSTANCE_UID: studies[0].study_instance_uid}, take)
+        assert time.time() > ends
+        assert scanner.find("STUDY", {tags.PATIENT_ID: OWN})[0].status == NOT_AUTHORIZED
+        assert scanner.store(made).status == Status.SUCCESS, "care goes on, in the same association"
+    last = [row for row in site.events("association:ended") if row["actor"] == "FIELD1"][-1]
+    assert 0 < seconds(last["at"]) - ends < WITHIN_SECONDS and "field-service is on demand" in last["reason"]
+    assert query(site, "FIELD1") == ""
+    head, rows = transcript(people, request)
+    assert head["ended"] == "expired" and ("get", "get began") in done(rows, "passage")
+    assert ("get", "release:ended") in done(rows, "passage") and ("associate", "association:ended") in done(
+        rows, "passage"
+    )
+    assert {row["who"] for row in rows if row["belongs"] == "passage"} == {"FIELD1"}, "the other flow is not recorded"
+    looked = [row for row in site.events("release:started") if row["actor"] == "CT1" and row["action"] == "find"]
+    assert [row["rule"] for row in looked] == ["ct-look"]
+    with people.browser("guard") as browser:
+        page = html.unescape(browser.page(f"/requests/{request}/transcript"))
+        assert "field-service, ct-look" in page and "FIELD1" in page and "associate began" in page

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from leadglass.lab.loopback import Loopback, knock, mapped
+from leadglass.lab.loopback import ALIVE, Loopback, knock, knocks, mapped
 from leadglass.lab.peers import Archive
 from leadglass.lab.site import LabFailed
 from leadglass.site.load import SP1800_24, load
@@ -60,6 +60,9 @@ def test_it_stays_up_and_a_door_that_says_something_else_is_seen(tmp_path: Path)
         assert seen["CT01: store CTImageStorage at the DIMSE door"] is False
         assert seen["CT01: find at the DIMSE door"] is True and seen["WS01: get at the DIMSE door"] is True
         assert not any("without a" in each or "from the address" in each for each in seen)
+        assert not any("at the web door" in each for each in seen), "who comes there comes by a flow"
+        alive = {each.host: each.expected for each in knocks(lab) if each.what == ALIVE}
+        assert alive["WS01"] and not alive["CT01"] and not alive["vendor-jump"]
     finally:
         gone = command("down", **place)
     assert json.loads(gone.stdout)["loopback"] is True and list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from dataclasses import asdict
@@ -209,3 +210,32 @@ def test_a_state_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("not a directory")
     with pytest.raises(Fault, match="cannot be written"):
         containment.replace(tmp_path, lambda state: state)
+
+
+def test_where_the_disk_is_full_it_contains_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    containment.replace(tmp_path, lambda state: containment.disable(state, "CT1", "odd"))
+    known, full = containment._fill, OSError(errno.ENOSPC, "No space left on device")
+
+    def fill(path: Path, mode: str, content: bytes) -> None:
+        if mode == "wb":
+            raise full
+        known(path, mode, content)
+
+    def no_room(descriptor: int, offset: int, length: int) -> None:
+        raise full
+
+    with monkeypatch.context() as patched:
+        patched.setattr(containment, "_fill", fill)
+        patched.setattr(containment.os, "posix_fallocate", no_room)
+        containment.replace(tmp_path, lambda state: containment.contain_zone(state, "ward", "a worm"))
+        assert containment.read(tmp_path).zones == {"ward": "a worm"}
+        assert (tmp_path / containment.COPY_FILE).read_bytes() == (tmp_path / containment.STATE_FILE).read_bytes()
+        with pytest.raises(Fault, match="cannot be written"):
+            containment.replace(
+                tmp_path, lambda state: containment.disable(state, "CT2", "x" * containment.SPARE_LENGTH_BYTES)
+            )
+        assert containment.read(tmp_path).generation == 2, "what held, holds"
+    containment.replace(tmp_path, lambda state: containment.release_zone(state, "ward"))
+    assert containment.read(tmp_path).zones == {}
+    spares = [each for each in (tmp_path / containment.STATE_FILE).parent.iterdir() if each.suffix == ".spare"]
+    assert len(spares) == 2 and all(each.stat().st_size == containment.SPARE_LENGTH_BYTES for each in spares)

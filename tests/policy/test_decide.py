@@ -190,7 +190,6 @@ def test_no_classes_and_no_destinations_are_none_not_all(tmp_path: Path) -> None
     [
         ('auth = "mtls+mfa"', "can prove more than its certificate"),
         ('auth = "mfa"', "can prove more than its certificate"),
-        ('on_demand = { approve = "radiologist", max = "4h", record = true }', "on demand of a radiologist"),
     ],
 )
 def test_what_an_association_cannot_prove_opens_nothing(tmp_path: Path, more: str, why: str) -> None:
@@ -339,16 +338,6 @@ def test_nobody_calls_from_a_contained_zone_or_device(tmp_path: Path) -> None:
     wide = replace(pinned, devices={"WS1": replace(pinned.devices["WS1"], networks=(ip_network("10.2.0.0/24"),))})
     assert kept(ws, "10.2.0.1", here=wide) == "", "that network is not its alone"
     assert kept(ws, "10.2.0.1", here=replace(pinned, loopback=True)) == "", "where all devices may share an address"
-
-
-def test_on_demand_flows_are_closed_until_somebody_opens_them(tmp_path: Path) -> None:
-    place = site(
-        tmp_path,
-        device("CT1"),
-        flow("f", "CT1", "find", 'on_demand = { approve = "biomedical-engineer", max = "4h", record = true }'),
-    )
-    with pytest.raises(NotPermitted):
-        asked(place, "CT1", Action.FIND)
 
 
 def test_every_refusal_says_something(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ def opened(*requests: AccessRequest, people=PEOPLE, site=None) -> list[tuple[str
 def test_what_was_approved_is_open_to_its_end() -> None:
     assert opened(ASKED) == [("vendor", NOW + HOUR)]
     later = replace(ASKED, id="r2", until_ns=NOW + 2 * HOUR)
+    (both,) = open_flows(lab(), (later, ASKED), PEOPLE, NOW)
+    assert (both.requests, both.record) == (("r1", "r2"), True), "by each of them, as long as the longer one"
     assert opened(ASKED, later) == [("vendor", NOW + 2 * HOUR)]
     assert opened(replace(ASKED, until_ns=NOW + 99 * HOUR)) == [("vendor", NOW + 3 * HOUR)], "four hours at most"
     for other in (

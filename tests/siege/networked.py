@@ -38,7 +38,21 @@ ADDRESSES = {4: "10.20.5.254", 6: "fd20:5::1"}  # the router's in zone pacs
 DICOM, HTTPS, HL7, SSH = 2762, 443, 2575, 22
 PATIENCE_SECONDS = 20.0
 QUIET_SECONDS = 1.5  # whoever said something ten times a second and is not heard for so long is not heard any more
-DEVICES = {"CT01": ("modalities", "10.20.1.11", "fd20:1::11"), "WS01": ("radiology", "10.20.2.21", "fd20:2::21")}
+DEVICES = {
+    "CT01": ("modalities", "10.20.1.11", "fd20:1::11", "echo"),
+    "WS01": ("radiology", "10.20.2.21", "fd20:2::21", "echo"),
+    "vendor-jump": ("vendor-dmz", "10.20.7.10", "fd20:7::10", ""),
+}
+VENDOR_DOOR = """
+[[flows]]
+id = "vendor-door"
+from = ["vendor-jump"]
+to = ["archive"]
+service = "dicom-tls"
+may = ["echo", "find"]
+on_demand = { approve = "biomedical-engineer", max = "4h", record = true }
+why = "a vendor's tests, by appointment"
+"""
 
 
 class LabStaff(Staff):
@@ -292,7 +306,7 @@ def _place(directory: Path) -> Iterator[Place]:
 
 
 def _make(site: RunningSite) -> None:
-    """The lab's site file, with archive on the router; CT01 and WS01 with certificates."""
+    """The lab's site file, with archive on the router; CT01, WS01 and vendor-jump with certificates."""
     site.command("init", str(site.directory), "--loopback", "--name", NAME, site=False)
     file = site.directory / "leadglass.toml"
     text = (SP1800_24 / "leadglass.toml").read_text()
@@ -304,13 +318,14 @@ def _make(site: RunningSite) -> None:
     text = text.replace("require_user_identity = true\n", "")  # who sits there is another subject
     for name in DEVICES:
         text = re.sub(rf"\[devices\.{name}\]\n(?:\w.*\n)+\n", "", text)
-    without = re.sub(r'\[\[flows\]\]\nid = "workstations"\n(?:\w.*\n)+\n', "", text)
-    assert without != text
+    text = text.rstrip("\n") + "\n" + VENDOR_DOOR + "\n"
+    without = re.sub(r'\[\[flows\]\]\nid = "(workstations|vendor|vendor-door)"\n(?:\w.*\n)+\n', "", text)
+    assert "vendor-jump" not in without and "WS01" not in without
     file.write_text(without)
     command(site, "apply")
-    for name, (zone, four, six) in DEVICES.items():
+    for name, (zone, four, six, may) in DEVICES.items():
         stick = site.directory.parent / f"stick-{name}"
-        words = ("--ae", name, "--network", f"{four}/32", "--zone", zone, "--may", "echo", "--out", str(stick))
+        words = ("--ae", name, "--network", f"{four}/32", "--zone", zone, "--may", may, "--out", str(stick))
         command(site, "device", "enroll", name, *words)
         site.bundles[name] = Bundle(name, stick)
         own_file = site.directory / "devices.d" / f"{name}.toml"

@@ -123,14 +123,14 @@ with associated(Identity("CT01", own, Path(stick)), Archive(archive, 2762), stor
         time.sleep(0.1)
 """
 
-# A workstation with an open association: each query that is answered is a line with its time.
+# A workstation, or who is named, with an open association: each query that is answered is a line with its time.
 FIND = """
 import sys, time
 from pathlib import Path
 from leadglass.lab.peers import Archive, Identity, associated, querying
 from leadglass.wire import tags
-own, archive, stick = sys.argv[1:4]
-with associated(Identity("WS01", own, Path(stick)), Archive(archive, 2762), querying()) as session:
+own, archive, stick, name = [*sys.argv[1:], "WS01"][:4]
+with associated(Identity(name, own, Path(stick)), Archive(archive, 2762), querying()) as session:
     while session.find("STUDY", {tags.STUDY_INSTANCE_UID: ""})[0].status == 0:
         print(time.time(), flush=True)
         time.sleep(0.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import ssl
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -12,10 +13,11 @@ import pytest
 from leadglass.doors.dimse.connection import ConnectionLost
 from leadglass.lab.peers import Archive, Identity, Session, TurnedAway, associated, echoing, querying, storing
 from leadglass.lab.reader import Reader
-from leadglass.terms import Role
+from leadglass.site.write import load_proven
+from leadglass.terms import Act, Role
 from leadglass.wire import tags
 from leadglass.wire.dimse import Status
-from tests.running import RunningSite, running, until
+from tests.running import RunningSite, free_port, running, until
 from tests.staff import Staff, staff
 from tests.synthetic import image, uid
 
@@ -23,6 +25,23 @@ pytestmark = pytest.mark.xdist_group("contain")  # one site for all of it
 ZONE = "ward"
 NETWORK = "127.77.0.0/24"
 WITHIN_SECONDS = 2.0
+FLOWS = """
+[[flows]]
+id = "desks"
+from = ["loopback"]
+to = ["archive"]
+service = "https"
+auth = "mfa"
+why = "people at their desks"
+[[flows]]
+id = "ward-console"
+from = ["ward"]
+to = ["archive"]
+service = "https"
+auth = "mfa"
+on_demand = { approve = "biomedical-engineer", max = "1h", record = true }
+why = "a vendor at the console, by appointment"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +51,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
         loopback = 'networks = ["127.0.0.0/8"]'
         assert loopback in text
         rest = 'networks = ["127.0.0.0/10", "127.128.0.0/9"]'
-        (site.directory / "leadglass.toml").write_text(
-            text.replace(loopback, rest) + f'\n[zones.{ZONE}]\nnetworks = ["{NETWORK}"]\n'
+        port = free_port()
+        text = text.replace(loopback, rest).replace(
+            '[doors.web]\nlisten = "127.0.0.1:0"', f'[doors.web]\nlisten = "127.0.0.1:{port}"'
         )
+        zone = f'\n[services]\nhttps = "tcp/{port}"\n[zones.{ZONE}]\nnetworks = ["{NETWORK}"]\n'
+        (site.directory / "leadglass.toml").write_text(text + zone + FLOWS)
         site.command("apply")
         site.up()
         site.enroll("CT1", "echo,store,find", network="127.0.0.1/32")
@@ -95,6 +117,22 @@ def test_a_zone_that_is_none_and_a_containment_without_a_reason(site: RunningSit
     assert done.returncode != 0 and "no zone" in done.stderr
     done = site.command("contain", "zone", ZONE, check=False)
     assert done.returncode == 2 and "--reason" in done.stderr
+    for name in ("wrad", ZONE):
+        done = site.command("contain", "zone", name, "--undo", check=False)
+        assert done.returncode == 1 and "is not contained; nothing of that kind is" in done.stderr, name
+
+
+def test_who_moves_the_site_file_away_stops_nobody_from_containing(site: RunningSite) -> None:
+    file = site.directory / "leadglass.toml"
+    away = file.rename(file.with_suffix(".old"))
+    try:
+        site.command("contain", "device", "CT9", "--reason", "odd")
+        assert site.rows("status")[0]["disabled"] == ["CT9"]
+        site.command("contain", "device", "CT9", "--undo")
+        done = site.command("apply", check=False)
+        assert done.returncode != 0 and "leadglass.toml cannot be read" in done.stderr
+    finally:
+        away.rename(file)
 
 
 def test_a_device_goes_and_comes_back(site: RunningSite) -> None:
@@ -174,3 +212,70 @@ def test_people_work_from_nowhere_in_a_contained_zone(site: RunningSite) -> None
             site.command("contain", "person", "reader", "--reason", "left in a hurry")
             assert until(lambda: browser.lands("/") == "/sign-in", WITHIN_SECONDS)
             site.command("contain", "person", "reader", "--undo")
+
+
+# ---- who comes to the web door at all
+
+
+def calling(site: RunningSite, source: str) -> ssl.SSLSocket:
+    """Somebody's connection to the web door."""
+    door = load_proven(site.directory).doors.web
+    assert door is not None
+    context = ssl.create_default_context(cafile=str(site.directory / "ca" / "serving-ca.pem"))
+    return context.wrap_socket(
+        socket.create_connection(("127.0.0.1", door.port), 5.0, (source, 0)), server_hostname="localhost"
+    )
+
+
+def said(sock: socket.socket, path: str = "/healthz", body: str = "") -> int:
+    host = "{}:{}".format("localhost", sock.getpeername()[1])
+    form = f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n" if body else ""
+    own = f"Host: {host}\r\nOrigin: https://{host}\r\nSec-Fetch-Site: same-origin\r\n"
+    sock.sendall(f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\n{own}{form}\r\n{body}".encode())
+    return int(sock.recv(65536).split()[1])
+
+
+def answered(site: RunningSite, source: str) -> int:
+    with calling(site, source) as sock:
+        return said(sock)
+
+
+def test_a_flow_on_demand_to_the_web_door_lets_people_in_from_its_approval_to_its_end(site: RunningSite) -> None:
+    ward, desk, nowhere = "127.77.0.9", "127.0.0.1", "127.77.1.9"
+    assert answered(site, ward) == answered(site, nowhere) == 403 and answered(site, desk) == 200
+    refused = site.events("person:refused")
+    assert [row.get("rule", "") for row in refused[-2:]] == ["ward-console", ""]
+    assert "ward-console is on demand, and not open now: ask for it at the console" in refused[-2]["reason"]
+    assert "no flow leads from 127.77.1.9, which is in no zone" in refused[-1]["reason"]
+    with staff(site) as people:
+        people.hire("vendor", Role.VENDOR)
+        for engineer in ("engineer", "another"):  # one alone would wait a day
+            people.hire(engineer, Role.BIOMEDICAL_ENGINEER)
+        request = people.ask("vendor", Act.FLOW_OPEN, "engineer", flows=["ward-console"], seconds=600)
+        assert until(lambda: answered(site, ward) == 200, WITHIN_SECONDS)
+        assert answered(site, nowhere) == 403
+        with calling(site, ward) as guessing:
+            said(guessing, "/sign-in/password", "name=vendor&password=lead+glass+lets+light&code=123456")
+        stays = calling(site, ward)
+        assert said(stays) == 200
+        people.withdraw("engineer", request)
+        assert cut(stays), "a connection that says nothing is cut too"
+        assert answered(site, ward) == 403 and answered(site, desk) == 200
+    head, *rows = site.rows("report", "transcript", request)
+    (guess,) = [row for row in rows if row["what"] == "person:refused"]
+    assert head["flows"] == ["ward-console"] and (guess["rule"], guess["from"]) == ("ward-console", ward)
+
+
+def test_who_would_sign_themselves_out_is_asked_first(site: RunningSite) -> None:
+    with staff(site) as people:
+        people.hire("guard", Role.SECURITY_OFFICER)
+        with people.browser("guard") as browser:
+            assert browser.step_up()
+            assert browser.send("/containment/zone", name="loopback", why="odd") == 409
+            assert site.rows("status")[0]["contained_zones"] == []
+            browser.send("/containment/zone", name="loopback", why="odd", me_too="yes")
+            assert site.rows("status")[0]["contained_zones"] == ["loopback"]
+            site.command("contain", "zone", "loopback", "--undo")
+        with people.browser("guard") as browser:
+            assert browser.send("/containment/zone", name=ZONE, why="odd") == 200
+    site.command("contain", "zone", ZONE, "--undo")

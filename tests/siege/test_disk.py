@@ -145,6 +145,13 @@ def test_a_full_disk_refuses_stores_and_nothing_else(disk: Disk, free_bytes: int
             assert studies_found(site) == {device.study}
             came = fetched(site, [device.study])
             assert came == {key: digest(device.sent[key]) for key in device.acknowledged}
+            for _ in range(2):  # whoever fills the disk keeps nobody from containing them
+                site.command("contain", "device", "READER", "--reason", "odd")
+            with pytest.raises(TurnedAway):
+                studies_found(site)
+            told = site.command("apply", check=False)
+            assert told.returncode == 0 or "disk is full" in told.stderr, told
+        site.command("contain", "device", "READER", "--undo")
         device.check()
         assert processes(site) == started, "a full disk needs no restart"
         refused = [row["reason"] for row in site.events("request:refused")]

@@ -4,6 +4,7 @@ kernel's table at or below 2.0. That is in force before any interface is up, as 
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -87,3 +88,32 @@ def test_to_come_after_any_of_them_would_be_a_contradiction(machine: Path, other
     unit = machine / "etc/systemd/system" / BOOT
     unit.write_text(unit.read_text().replace("After=local-fs.target", f"After=local-fs.target {other}"))
     assert "ordering cycle" in verified(machine, BOOT, other, "sysinit.target")
+
+
+def boots(place: Path, loads: str) -> subprocess.CompletedProcess[str]:
+    """What the unit does where nft loads these files, and no others."""
+    nft = place / "nft"
+    nft.write_text(f'#!/bin/sh\ncase "$2" in {loads}) exit 0;; esac\necho "Error: cannot load $2" >&2\nexit 1\n')
+    nft.chmod(0o755)
+    text = (DEPLOY / BOOT).read_text(encoding="utf-8")
+    line = next(each for each in text.splitlines() if each.startswith("ExecStart=")).removeprefix("ExecStart=")
+    words = shlex.split(line.replace("/usr/sbin/nft", str(nft)))
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def test_where_no_table_can_be_loaded_the_console_says_what_to_do(tmp_path: Path) -> None:
+    assert (boots(tmp_path, "*good.nft").returncode, boots(tmp_path, "*good.nft").stdout) == (0, "")
+    without = boots(tmp_path, "*closed.nft")
+    assert without.returncode == 0 and "nothing is let through" in without.stdout and "PURPOSE" not in without.stdout
+    failed = boots(tmp_path, "none")
+    assert failed.returncode == 1 and failed.stderr.count("Error: cannot load") == 2, "in nft's own words too"
+    *_, first, mend, restart, network, at_any_price = failed.stdout.splitlines()
+    assert all(each.startswith("<2>leadglass: ") for each in (first, mend, restart, network, at_any_price))
+    assert "THIS HOST HAS NO NETWORK ON PURPOSE" in first and "nft --version" in mend and "closed.nft" in mend
+    assert f"systemctl restart {BOOT.removesuffix('.service')}" in restart and "open to everybody" in at_any_price
+    text = (DEPLOY / BOOT).read_text(encoding="utf-8")
+    required = re.search(r"^RequiredBy=(.*)$", text, re.MULTILINE)
+    assert required and all(each.removesuffix(".service") in network for each in required[1].split())
+    for stream in ("StandardOutput", "StandardError"):
+        assert f"{stream}=journal+console\n" in text
+    assert "THIS HOST HAS NO NETWORK ON PURPOSE" in (DEPLOY / "README.md").read_text(encoding="utf-8")

@@ -117,6 +117,11 @@ CATALOGUE: Mapping[EventKind, Entry] = {
     EventKind.NETWORK_LOADED: Entry(
         Severity.NOTICE, "The kernel's table was exchanged for the one of the site file that serves.", _NOTHING
     ),
+    EventKind.NETWORK_PASSED: Entry(
+        Severity.NOTICE,
+        "The kernel let connections begin by a flow on demand: by which, of which request, from whom, to whom, by which service, how many.",
+        "Nothing, where whoever asked for it works there; `leadglass report transcript REQUEST` tells all that passed by it.",
+    ),
     EventKind.NETWORK_REFUSED: Entry(
         Severity.ALARM,
         "The kernel's table is not the one of the site file that serves: the last good one is in force, and the reason is named.",

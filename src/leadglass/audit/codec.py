@@ -187,6 +187,11 @@ def matter_token(keyring: Keyring, name: str) -> bytes:
     return _token(keyring, b"matter", name)
 
 
+def passage_token(keyring: Keyring, request: str) -> bytes:
+    """What is found by that passed by a flow on demand, as this request opened it."""
+    return _token(keyring, b"passage", request)
+
+
 def to_json(recorded: Recorded) -> dict[str, object]:
     """What `leadglass events --json` prints: JSON-able, empty facts left out."""
     event = recorded.event

@@ -1,12 +1,13 @@
 """What is written about each act? One function for each thing that can happen; only `gateway.py` calls them.
 
 An event carries no time and no number: the journal gives it those. What identifies a patient stands in `patient`, in `study_instance_uid`
-and in `subject_uids` alone, so that the journal can seal it under the study's key.
+and in `subject_uids` alone, so that the journal can seal it under the study's key. What is owed to a flow on demand whose use is recorded names in
+`on_demand` the requests that opened it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from leadglass.terms import (
@@ -28,6 +29,7 @@ from leadglass.terms import (
     HoldReason,
     Inquiry,
     Offer,
+    OpenFlow,
     Operator,
     Outcome,
     PatientIdentity,
@@ -48,6 +50,7 @@ from leadglass.terms import (
 
 NAME_SHOWN_CHARACTERS = 64
 PEOPLES_DOORS = ("web", "console")
+ON_DEMAND = "on_demand"
 COMMAND = "command"  # the action of a refusal that came before anybody knew what was asked
 
 
@@ -76,10 +79,10 @@ def turned_away(peer: Peer, refusal: Refused) -> Event:
             actor="",
             address=peer.address,
             action=COMMAND,
-            rule=refusal.rule,
+            rule=_ruled(peer, refusal.rule),
             reason=refusal.reason,
             fingerprint=fingerprint_of(peer),
-            details={"refusal": type(refusal).__name__, "door": peer.door},
+            details={"refusal": type(refusal).__name__, "door": peer.door, **_by_request(peer.opened)},
         )
     if refusal.subject is None:
         return association_refused(peer, Proposal("", ""), refusal)
@@ -102,9 +105,15 @@ def person_refused(peer: Peer, claim: SignIn, refusal: Refused | Fault) -> Event
         actor="",
         address=peer.address,
         action=claim.purpose,
+        rule=_ruled(peer, ""),
         reason=str(refusal),
         fingerprint=fingerprint_of(peer),
-        details={"refusal": type(refusal).__name__, "method": claim.method, "name": claim.name[:NAME_SHOWN_CHARACTERS]},
+        details={
+            "refusal": type(refusal).__name__,
+            "method": claim.method,
+            "name": claim.name[:NAME_SHOWN_CHARACTERS],
+            **_by_request(peer.opened),
+        },
     )
 
 
@@ -121,11 +130,19 @@ def association_admitted(subject: Subject, permit: Permit) -> Event:
     details = {"tls": subject.peer.tls, **_proposed(subject.proposal)}
     if subject.waiver:
         details["waiver"] = subject.waiver
-    return _by(subject, EventKind.ASSOCIATION_ADMITTED, "associate", permit.rule, details=details)
+    return _by(subject, EventKind.ASSOCIATION_ADMITTED, "associate", permit.rule, details=details, opened=permit.opened)
 
 
 def association_ended(subject: Subject, permit: Permit, progress: Progress) -> Event:
-    return _by(subject, EventKind.ASSOCIATION_ENDED, "associate", permit.rule, progress.outcome, reason=progress.reason)
+    return _by(
+        subject,
+        EventKind.ASSOCIATION_ENDED,
+        "associate",
+        permit.rule,
+        progress.outcome,
+        reason=progress.reason,
+        opened=permit.opened,
+    )
 
 
 def stored(claimed: Claimed) -> Event:
@@ -147,6 +164,7 @@ def stored(claimed: Claimed) -> Event:
         uids=(instance.sop_instance_uid,),
         details=details,
         patient=instance.patient,
+        opened=claimed.permit.opened,
     )
 
 
@@ -166,6 +184,7 @@ def repeated(claimed: Claimed, settled: Settled) -> Event:
         uids=(instance.sop_instance_uid,),
         details={"version": settled.version, "standing": settled.standing, "sop_class": instance.sop_class_uid},
         patient=instance.patient,
+        opened=claimed.permit.opened,
     )
 
 
@@ -219,6 +238,7 @@ def _released(
         uids=uids,
         details={**_asked(request), **counts},
         patient=_asked_patient(request),
+        opened=permit.opened,
     )
 
 
@@ -246,7 +266,7 @@ def _changed(order: Change, kind: EventKind, rule: str, outcome: Outcome, reason
         address=order.operator.peer.address,
         fingerprint=order.operator.fingerprint,
         action=order.kind,
-        rule=rule,
+        rule=_ruled(order.operator.peer, rule),
         reason=reason,
         details={
             "change": order.id,
@@ -254,6 +274,7 @@ def _changed(order: Change, kind: EventKind, rule: str, outcome: Outcome, reason
             "about": order.about,
             "operator": order.operator.name,
             **_coded(order),
+            **_by_request(order.operator.peer.opened),
         },
         patient=_changed_patient(order),
     )
@@ -297,24 +318,40 @@ def _by(
     details: Mapping[str, str | int] | None = None,
     patient: PatientIdentity | None = None,
     settled: Settled | None = None,
+    opened: tuple[OpenFlow, ...] | None = None,
 ) -> Event:
+    """`opened`: what a device was permitted by; where it is not said, as of a refusal, whatever was open to it then."""
     if isinstance(subject, Subject) and subject.caller is not None:
         details = {**(details or {}), "person": subject.caller.actor}  # who sits at the device
+    if opened is None or not isinstance(subject, Subject):
+        opened = subject.peer.opened
     return Event(
         kind,
         outcome,
         actor=subject.actor,
         address=subject.peer.address,
         action=str(action),
-        rule=rule,
+        rule=_ruled(subject.peer, rule),
         reason=reason,
         fingerprint=subject.fingerprint,
         study_instance_uid=study,
         subject_uids=uids,
-        details=details or {},
+        details={**(details or {}), **_by_request(opened)} if opened else details or {},
         patient=patient,
         settled=settled,
     )
+
+
+def _ruled(peer: Peer, rule: str) -> str:
+    """At the web door the rule is a person's; the flow on demand by which they came stands before it."""
+    if not peer.opened or peer.door not in PEOPLES_DOORS:
+        return rule
+    return "+".join([*(each.flow for each in peer.opened), *([rule] if rule else [])])
+
+
+def _by_request(opened: Iterable[OpenFlow]) -> dict[str, str | int]:
+    requests = sorted({request for each in opened if each.record for request in each.requests})
+    return {ON_DEMAND: " ".join(requests)} if requests else {}
 
 
 def _proposed(proposal: Proposal) -> dict[str, str | int]:

@@ -20,7 +20,16 @@ from typing import Protocol
 
 import apsw
 
-from leadglass.audit.codec import Recorded, decode_event, matter_token, patient_token, study_token, tokens_in
+from leadglass.audit.codec import (
+    Recorded,
+    decode_event,
+    matter_token,
+    passage_token,
+    patient_token,
+    study_token,
+    tokens_in,
+)
+from leadglass.audit.events import ON_DEMAND
 from leadglass.audit.journal.cursors import Cursors
 from leadglass.audit.journal.read import JournalReader
 from leadglass.audit.usage import TABLES as USAGE_TABLES
@@ -68,6 +77,7 @@ BY_SOMEBODY = frozenset(
         EventKind.INSTANCE_REPEATED, EventKind.INSTANCE_STORED,
     }
 )  # fmt: skip
+# What passed by a flow on demand stands in it too, whoever did it; that is looked up by the request which opened the flow.
 CHANGES = frozenset({EventKind.CHANGE_ABANDONED, EventKind.CHANGE_COMPLETED, EventKind.CHANGE_REFUSED})
 OF_PEOPLE = frozenset(
     {
@@ -226,7 +236,7 @@ class AuditSearch:
         db.execute("INSERT INTO events VALUES(NULL,?,?,?,?,?,?,?,?)", row)
         number = db.last_insert_rowid()
         tokens = tokens_in(recorded.body) if event.kind in SEARCHED else frozenset()
-        for token in tokens | _matters(event, self._keyring):
+        for token in tokens | _matters(event, self._keyring) | self.passing(requests_in(event)):
             yield token, recorded.at_ns, number, actor, event.kind
 
     # ---- asking
@@ -302,6 +312,10 @@ class AuditSearch:
         """What changes are searched by that are about these people or requests: names, and ids of requests."""
         return tuple(matter_token(self._keyring, fold_name(each)) for each in names)
 
+    def passing(self, requests: Iterable[str]) -> frozenset[bytes]:
+        """What is searched by that passed by a flow on demand, as these requests opened it."""
+        return frozenset(passage_token(self._keyring, each) for each in requests)
+
     def lacks(self, journal: JournalReader, seconds: float) -> int:
         """How many events that are durable now it does not have yet, after waiting so long for the keeper; at most LACKS_COUNTED_MAX are counted."""
         since = self._place()
@@ -355,7 +369,8 @@ def _cursors(row: tuple | None) -> Cursors:  # type: ignore[type-arg]
 
 
 def _searched(event: Event) -> bool:
-    return event.kind in SEARCHED or (event.kind in BY_SOMEBODY and "person" in event.details)
+    by_somebody = event.kind in BY_SOMEBODY and "person" in event.details
+    return event.kind in SEARCHED or by_somebody or ON_DEMAND in event.details
 
 
 def _matters(event: Event, keyring: Keyring) -> frozenset[bytes]:
@@ -366,6 +381,10 @@ def _matters(event: Event, keyring: Keyring) -> frozenset[bytes]:
         return frozenset({matter_token(keyring, str(event.details.get("change", "")))})
     about = fold_name(str(event.details.get("about", "")))
     return frozenset({matter_token(keyring, about)} if event.action in OF_PEOPLE else ())
+
+
+def requests_in(event: Event) -> list[str]:
+    return str(event.details.get(ON_DEMAND, "")).split()
 
 
 def actor_of(event: Event) -> str:

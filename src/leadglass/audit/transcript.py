@@ -5,6 +5,7 @@ An event belongs to a grant where it is
     its own      the asking, the decision, a withdrawal; and what was changed meanwhile about whoever asked, or whoever decided
     an act       done or tried by that person, at the console or at a device, while the window was open: allowed and refused alike
     an end       of what they had begun in the window, within ENDS_SECONDS_MAX after it: what lasts is cut by its end
+    a passage    by a flow on demand that it opened, whoever came by it: at the doors, and a connection that the kernel let pass
     unproven     a refused sign-in under that person's name in the window; nobody knows who that was
 What anybody else did, and what they did before or afterwards, is in none of them.
 """
@@ -36,6 +37,7 @@ class Belongs(enum.StrEnum):
     ACT = "act"
     END = "end"
     UNPROVEN = "unproven"
+    PASSAGE = "passage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,11 @@ class Transcript(AuditAnswer):
     def lines(self, after: tuple[int, int] = _START) -> Iterator[Line]:
         """All of it beyond `after`, oldest first; each event once."""
         every = heapq.merge(
-            self.of_the_grant(after), self._done(after), self._unproven(after), key=lambda line: line.entry.place
+            self.of_the_grant(after),
+            self._done(after),
+            self._unproven(after),
+            self._passed(after),
+            key=lambda line: line.entry.place,
         )
         last: tuple[int, int] | None = None
         for line in every:
@@ -109,6 +115,12 @@ class Transcript(AuditAnswer):
         for entry in self._by(_NOBODY, max(after, (grant.from_ns, -1)), grant.until_ns):
             if fold_name(str(entry.event.details.get("name", ""))) == grant.name:
                 yield Line(Belongs.UNPROVEN, entry)
+
+    def _passed(self, after: tuple[int, int]) -> Iterator[Line]:
+        tokens = tuple(self._search.passing([self.grant.request]))
+        while page := self._search.about_following(tokens, after, FOREVER_NS):
+            yield from (Line(Belongs.PASSAGE, entry) for entry in page)
+            after = page[-1].place
 
     def _by(self, actor: str, after: tuple[int, int], until_ns: int) -> Iterator[Entry]:
         while page := self._search.by_following(actor, after, until_ns):

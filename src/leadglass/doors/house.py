@@ -12,13 +12,14 @@ from leadglass.archive.index import Index
 from leadglass.audit.journal.read import JournalReader
 from leadglass.audit.search import AuditSearch
 from leadglass.audit.usage import Usage
+from leadglass.doors.present import Present
 from leadglass.gateway import Stages
 from leadglass.identity.people.desk import Desk
 from leadglass.site.enrolments import Enrolments
 from leadglass.site.model import Site
 from leadglass.site.people import People
 from leadglass.site.register import Register
-from leadglass.terms import Containment, Device, Operator, Subject
+from leadglass.terms import Containment, Device, Operator
 
 
 class Worker(Protocol):
@@ -78,6 +79,7 @@ class Backups(Protocol):
 class House:
     """`site()` and `containment()` give what holds now; `fatal` is set where acknowledging must stop.
 
+    `present`: who is still welcome, and which flows on demand are open now.
     `search()` opens the audit search for feeding it, which is the keeper's; `usage()` says what it counted since then (Unix nanoseconds).
     `answers()`: the rule by which an operator has a question answered; raises NotPermitted.
     `web_address()`: what links for people begin with, `https://NAME[:PORT]`, on a loopback site `http://localhost:PORT`; "" without a web door.
@@ -97,7 +99,7 @@ class House:
     fatal: threading.Event
     site: Callable[[], Site]
     containment: Callable[[], Containment]
-    still_welcome: Callable[[Subject], None]
+    present: Present
     accepts: Callable[[Device, bytes | None], bool]
     containment_unreadable: Callable[[], bool]
     oldest_unsynced_seconds: Callable[[], float]

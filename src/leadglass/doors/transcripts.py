@@ -11,7 +11,7 @@ from leadglass.doors.audit_rows import PatientOf, entry_row, moment
 from leadglass.doors.house import House
 from leadglass.policy.people import still_approves
 from leadglass.site.access import AccessRequest
-from leadglass.terms import AuditQuestion, Caller, Grant, Operator, Person
+from leadglass.terms import AuditQuestion, Caller, Event, EventKind, Grant, Operator, Person
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ def granted_row(about: Asked, transcript: Transcript, end: Ended) -> dict[str, o
         "matter": request.about,
         "why": request.why,
         "purpose": facts.get("purpose", ""),
+        "flows": facts.get("flows", []),
         "devices": facts.get("devices", []),
         "studies": facts.get("studies", []),
         "patients": facts.get("patients", []),
@@ -113,7 +114,21 @@ def line_row(line: Line, patient_of: PatientOf) -> dict[str, object]:
     event = line.entry.event
     if line.belongs is Belongs.UNPROVEN:
         row["who"] = f"somebody who said to be {event.details.get('name', '')}"
+    if event.kind is EventKind.NETWORK_PASSED:
+        row |= _in_the_kernel(event)
     return {"belongs": str(line.belongs), **row, "about": str(event.details.get("about", ""))}
+
+
+def _in_the_kernel(event: Event) -> dict[str, object]:
+    """A connection has a member, or an address, in the place of somebody; a service in the place of an act."""
+    details = event.details
+    port = f"/{details['port']}" if details.get("port") else ""
+    return {
+        "who": details.get("member_from") or details.get("source", ""),
+        "from": details.get("source", ""),
+        "action": f"{details.get('protocol', '')}{port}",
+        "rule": details.get("flow", ""),
+    }
 
 
 def head_lines(head: Mapping[str, Any]) -> Iterator[str]:
@@ -141,7 +156,7 @@ def table_rows(head: Mapping[str, object], lines: Iterable[Mapping[str, object]]
            "reason": lacks, "about": head["request"]}  # fmt: skip
 
 
-_NAMED = ("matter", "purpose", "devices", "studies", "patients", "from", "until")
+_NAMED = ("matter", "purpose", "flows", "devices", "studies", "patients", "from", "until")
 COLUMNS = (
     "belongs", "at", "who", "device", "what", "action", "patient", "issuer", "study", "instances", "outcome", "rule", "reason", "from",
     "sealed", "about",

@@ -38,8 +38,10 @@ from leadglass.lab.peers import (  # fmt: skip
     storing,
 )
 from leadglass.lab.site import READY_SECONDS, Enrolled, LabFailed, LabSite, free_port
+from leadglass.policy.firewall.truth import allowed
 from leadglass.policy.flows import zones_of
 from leadglass.site.draft import Rewrite, draft
+from leadglass.site.fitting import web_services
 from leadglass.site.load import load
 from leadglass.site.model import ARCHIVE, DIMSE_SERVICE, Flow, Network, Site
 from leadglass.site.write import texts
@@ -51,6 +53,7 @@ from leadglass.wire.negotiation import RequestedContext
 NOT_PERMITTED = 0x0124  # PS3.7 C.5.22
 STOP_SECONDS, WEB_SECONDS = 30.0, 10.0
 SAID, PID = Path("lab") / "up.out", Path("lab") / "up.pid"
+ALIVE = "whether it is alive"
 STORED, ELSE = "CTImageStorage", "RTPlanStorage"  # what is sent, and what most devices never make
 CANNOT_SHOW = (
     "whether a kernel lets packets through: on loopback everybody reaches every port, and only the doors say no",
@@ -213,10 +216,18 @@ def permits(site: Site, name: str, action: Action | None, sop_class: str = "") -
     )  # fmt: skip
 
 
+def comes(site: Site, host: Host, archive: Host) -> bool:
+    """Whether a host may come to the web door at all: by a flow, where any leads there."""
+    door, services = site.doors.web, web_services(site)
+    leads = any(ARCHIVE in flow.targets and flow.service in services for flow in site.flows)
+    return door is not None and (not leads or allowed(site, host, archive, "tcp", door.port))
+
+
 def knocks(lab: Loopback) -> Iterator[Knock]:
     """Every host at both doors: enrolled ones with every action, and in others' places; everybody without a certificate, and without a sign-in."""
     site = lab.site
     enrolled = [host for host in lab.hosts if not host.stranger and lab.lab.has_stick(host.name)]
+    archive = next(host for host in lab.hosts if host.name == ARCHIVE and not host.stranger)
     for host in enrolled:
         for action in Action:
             what = f"{action} {STORED}" if action is Action.STORE else str(action)
@@ -229,7 +240,7 @@ def knocks(lab: Loopback) -> Iterator[Knock]:
     for host in lab.hosts:
         if host.name != ARCHIVE or host.stranger:
             yield Knock(host.name, "DIMSE", "let in", "without a certificate", False)
-            yield Knock(host.name, "web", "whether it is alive", "", True)
+            yield Knock(host.name, "web", ALIVE, "", comes(lab.site, host, archive))
             yield Knock(host.name, "web", "a page", "without a sign-in", False)
 
 
@@ -248,7 +259,7 @@ def knock(lab: Loopback) -> Knocked:
 
 def _let_in(lab: Loopback, host: Host, each: Knock) -> bool:
     if each.door == "web":
-        return _web(lab, host, "/healthz" if each.expected else "/people")
+        return _web(lab, host, "/healthz" if each.what == ALIVE else "/people")
     how, _, other = each.how.rpartition(" of ")
     identity = lab.identity(
         host,

@@ -8,6 +8,7 @@ one, so that removing it revokes no revocation.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -26,9 +27,11 @@ LOCK_FILE = Path("state") / "containment.lock"
 FORMAT = 3  # 1 knew no zones, 2 not by whom
 LOOK_EVERY_SECONDS = 0.2
 LENGTH_MAX_BYTES = 16 << 20
+SPARE_LENGTH_BYTES = 256 << 10
 UNDO_SECONDS = 3600  # for so long one alone takes back what they did themselves
 SITE = "site"
 _WRITTEN = b"written\n"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def read(site_dir: Path) -> Containment:
@@ -118,17 +121,37 @@ def replace(site_dir: Path, edit: Callable[[Containment], Containment]) -> Conta
 def _write(path: Path, content: bytes) -> None:
     if len(content) > LENGTH_MAX_BYTES:
         raise Fault("the containment state grew too long", hint="find out what revokes or disables so much")
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    part, spare = (path.with_name(f".{path.name}.{what}") for what in ("part", "spare"))
+    try:
+        _fill(part, "wb", content)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        if error.errno not in _FULL or not spare.exists() or spare.stat().st_size < len(content):
+            raise
+        part = spare
+        _fill(part, "r+b", content)
     part.replace(path)
+    _set_aside(spare)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _fill(path: Path, mode: str, content: bytes) -> None:
+    with path.open(mode) as file:
+        file.write(content)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _set_aside(spare: Path) -> None:
+    """Room for the next time: who fills the disk keeps nobody from containing them."""
+    with contextlib.suppress(OSError), spare.open("ab") as file:
+        if file.tell() < SPARE_LENGTH_BYTES:
+            os.posix_fallocate(file.fileno(), 0, SPARE_LENGTH_BYTES)
 
 
 def _was_written(site_dir: Path) -> bool:

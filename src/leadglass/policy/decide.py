@@ -1,6 +1,7 @@
 """May they? One pure function: a site, a containment state, a subject and what it asks, to a `Permit` with its rule, or a refusal.
 
 Default deny: only a grant permits, grants have no order, and nothing here denies by rule. Every refusal says what an operator would change.
+A flow on demand grants while it is open, which is a fact like any other (`peer.opened`): what is always granted is never owed to one.
 The questions, in this order:
     (1) is the certificate or the device contained? Where that cannot be read any more: is this an association that stores, and nothing else?
     (2) is it still a device of this site, and let in?
@@ -13,9 +14,10 @@ Read-only containment refuses nothing here: new instances and reads are care, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from leadglass.policy.flows import Compiled, Grant, compiled
+from leadglass.policy.flows import Compiled, Grant, compiled, not_open
 from leadglass.policy.people import confine
 from leadglass.site.model import Site, plain_address
 from leadglass.terms import (
@@ -28,6 +30,7 @@ from leadglass.terms import (
     Inquiry,
     NotPermitted,
     Offer,
+    OpenFlow,
     Peer,
     Permit,
     Proposal,
@@ -77,11 +80,12 @@ def by_flows(
         _only_stores(site, subject, request)
     _still_enrolled(site, containment, subject)
     lookup = compiled(site)
-    grants = lookup.grants[subject.device.name]
+    grants = _granted(lookup, subject)
     generation = containment.generation
     # (3)
     if isinstance(request, Proposal):
-        return Permit(subject, None, _association(lookup, grants, subject, somebody).rule, generation)
+        grant = _association(lookup, grants, subject, somebody)
+        return Permit(subject, None, grant.rule, generation, opened=_held_by(subject, [grant]))
     if isinstance(request, AuditQuestion | Inquiry):
         raise NotPermitted(f"{subject.device.name} is a device: only people ask who saw what", subject=subject)
     action = request.action
@@ -92,12 +96,29 @@ def by_flows(
     match request:
         case Offer():
             grant = _store(site, usable, subject, request)
-            return Permit(subject, action, grant.rule, generation, grant.sop_classes)
+            opened = _held_by(subject, [grant])
+            return Permit(subject, action, grant.rule, generation, grant.sop_classes, opened=opened)
         case Retrieval() if request.destination:
             reaching, device = _move(lookup, containment, usable, subject, request)
-            return Permit(subject, action, *_together(reaching, generation), device)
+            return _together(subject, action, reaching, generation, device)
         case _:
-            return Permit(subject, action, *_together(usable, generation))
+            return _together(subject, action, usable, generation)
+
+
+def _granted(lookup: Compiled, subject: Subject) -> tuple[Grant, ...]:
+    """What is always granted first, then what is open."""
+    name = subject.device.name
+    always = lookup.grants[name]
+    if name not in lookup.on_demand:
+        return always
+    opened = {each.flow for each in subject.peer.opened}
+    return always + tuple(grant for grant in lookup.on_demand[name] if grant.rule in opened)
+
+
+def _held_by(subject: Subject, grants: Iterable[Grant]) -> tuple[OpenFlow, ...]:
+    """The flows on demand among them."""
+    rules = {grant.rule for grant in grants if grant.on_demand is not None}
+    return tuple(each for each in subject.peer.opened if each.flow in rules) if rules else ()
 
 
 def _not_contained(containment: Containment, subject: Subject) -> None:
@@ -131,6 +152,37 @@ def kept_out(site: Site, containment: Containment, peer: Peer) -> str:
         if device is not None and (shown in device.certificates or _alone_at(site, device, peer.address)):
             return f"{name}, which is contained: {why}"
     return ""
+
+
+def cuts_off(site: Site, kind: str, name: str, peer: Peer) -> bool:
+    """Whether somebody would be kept out themselves by keeping out this device, or zone."""
+    alone = Containment(zones={name: ""}) if kind == "zone" else Containment(disabled={name: ""})
+    return kind in ("device", "zone") and bool(kept_out(site, alone, peer))
+
+
+def by_web(site: Site, peer: Peer, opened: Iterable[OpenFlow]) -> Peer:
+    """Who comes to the web door, with the flows on demand by which they do. Where no flow leads there nobody is held to one; archive's own host is
+    held to none. Raises NotPermitted."""
+    ways, address = compiled(site).web, plain_address(peer.address)
+    own = site.firewall.addresses if site.firewall is not None else ()
+    if not ways or address is None or any(address in network for network in own):
+        return peer
+    if address.is_loopback and not site.loopback:
+        return peer
+    here = [way for way in ways if any(address in network for network in way.networks)]
+    if any(way.on_demand is None for way in here):
+        return peer
+    is_open = {each.flow: each for each in opened}
+    if by := tuple(is_open[way.rule] for way in here if way.rule in is_open):
+        return replace(peer, opened=by)
+    for way in here:
+        if way.on_demand is not None:
+            raise NotPermitted(f"from {address}: {not_open(way.rule, way.on_demand)}", rule=way.rule)
+    zone = site.zone_of(peer.address)
+    where = f"{address} in zone {zone}" if zone else f"{address}, which is in no zone"
+    raise NotPermitted(
+        f"no flow leads from {where} to the web door; from elsewhere: {', '.join(way.rule for way in ways)}"
+    )
 
 
 def _alone_at(site: Site, device: Device, address: str) -> bool:
@@ -177,6 +229,10 @@ def _association(lookup: Compiled, grants: tuple[Grant, ...], subject: Subject, 
             rule=grants[0].rule,
             subject=subject,
         )
+    for waiting in lookup.on_demand.get(name, ()):
+        assert waiting.on_demand is not None
+        what = f"{name} is not let in: {not_open(waiting.rule, waiting.on_demand)}"
+        raise NotPermitted(what, rule=waiting.rule, subject=subject)
     for closed in lookup.closed[name]:
         raise NotPermitted(f"{name} has only {closed.rule}, which {closed.why}", rule=closed.rule, subject=subject)
     raise NotPermitted(
@@ -199,6 +255,10 @@ def _nobody_allows(lookup: Compiled, subject: Subject, action: Action, grants: t
         if action in grant.actions:
             what = f"{name} may {action} by {grant.rule} only with somebody who is proven to sit there: {_unproven(subject.proposal)}"
             return NotPermitted(what, rule=grant.rule, subject=subject)
+    for waiting in lookup.on_demand.get(name, ()):
+        if action in waiting.actions and waiting.on_demand is not None:
+            what = f"{name} may not {action}: {not_open(waiting.rule, waiting.on_demand)}"
+            return NotPermitted(what, rule=waiting.rule, subject=subject)
     for closed in lookup.closed[name]:
         if action in closed.actions:
             what = f"{name} may not {action}: {closed.rule} {closed.why}"
@@ -209,18 +269,25 @@ def _nobody_allows(lookup: Compiled, subject: Subject, action: Action, grants: t
     )
 
 
-def _together(usable: Sequence[Grant], generation: int) -> tuple[str, int, frozenset[str] | None]:
-    """What several grants show together: rule, generation, SOP classes. One that is not confined needs no other."""
+def _together(
+    subject: Subject, action: Action, usable: Sequence[Grant], generation: int, destination: Device | None = None
+) -> Permit:
+    """What several grants show together. One that is not confined needs no other, but none on demand where another always shows as much."""
     for grant in usable:
         if grant.sop_classes is None:
-            return grant.rule, generation, None
+            opened = _held_by(subject, [grant])
+            return Permit(subject, action, grant.rule, generation, None, destination, opened=opened)
     seen: frozenset[str] = frozenset()
-    rules: list[str] = []
-    for grant in sorted(usable, key=lambda each: (-len(each.sop_classes or ()), each.rule)):
-        if not rules or not (grant.sop_classes or frozenset()) <= seen:
-            rules.append(grant.rule)
+    used: list[Grant] = []
+    widest_first = sorted(
+        usable, key=lambda each: (each.on_demand is not None, -len(each.sop_classes or ()), each.rule)
+    )
+    for grant in widest_first:
+        if not used or not (grant.sop_classes or frozenset()) <= seen:
+            used.append(grant)
             seen |= grant.sop_classes or frozenset()
-    return "+".join(rules), generation, seen
+    rule = "+".join(grant.rule for grant in used)
+    return Permit(subject, action, rule, generation, seen, destination, opened=_held_by(subject, used))
 
 
 def _store(site: Site, usable: Sequence[Grant], subject: Subject, offer: Offer) -> Grant:

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 
 from leadglass.policy.flows import Grant, compiled
-from leadglass.site.model import DirectorySettings, Flow, ProviderSettings, SessionLimits, Site
+from leadglass.site.model import DirectorySettings, Flow, OnDemand, ProviderSettings, SessionLimits, Site
 from leadglass.terms import Action, Device
 from leadglass.wire.uids import keyword_of_class
 
 _ALL = "every SOP class"
+_SOMEBODY = " with somebody proven to sit there"
+_ON_DEMAND = ", on demand of "
 _Sources = Mapping[str, ProviderSettings] | Mapping[str, DirectorySettings]
 
 
@@ -73,11 +75,11 @@ def _rights(site: Site, name: str) -> _Rights:
     device = site.devices.get(name)
     if device is None or not device.enabled:
         return frozenset()
-    return frozenset(right for grant in compiled(site).grants[name] for right in _of(grant))
+    return frozenset(right for grant in compiled(site).at_most(name) for right in _of(grant))
 
 
 def _of(grant: Grant) -> Iterator[tuple[Action, str, str, str]]:
-    condition = " with somebody proven to sit there" if grant.require_user_identity else ""
+    condition = (_SOMEBODY if grant.require_user_identity else "") + _on_demand(grant.on_demand)
     for action in grant.actions:
         ends = sorted(grant.destinations) if action is Action.MOVE and grant.destinations is not None else [""]
         for sop_class in sorted(grant.sop_classes) if grant.sop_classes is not None else [_ALL]:
@@ -102,7 +104,12 @@ def _wider(right: tuple[Action, str, str, str]) -> Iterator[tuple[Action, str, s
     action, sop_class, end, condition = right
     for each in {sop_class, _ALL}:
         for where in {end, ""}:
-            yield from ((action, each, where, said) for said in {condition, ""})
+            yield from ((action, each, where, said) for said in _looser(condition))
+
+
+def _looser(condition: str) -> set[str]:
+    somebody, mark, how = condition.partition(_ON_DEMAND)
+    return {"", somebody, mark + how, condition}
 
 
 def _but(right: tuple[Action, str, str, str], others: _Rights) -> str:
@@ -123,10 +130,12 @@ def _right(right: tuple[Action, str, str, str]) -> str:
 
 def _route(flow: Flow) -> str:
     """What the kernel sees of a flow; what the doors see is told for each device."""
-    on_demand = ""
-    if flow.on_demand is not None:
-        on_demand = f", on demand of {flow.on_demand.approve} for {flow.on_demand.max_seconds // 60} minutes"
+    on_demand = _on_demand(flow.on_demand)
     return f"{flow.id}: {_said(flow.sources)} to {_said(flow.targets)} by {flow.service} ({flow.auth}{on_demand})"
+
+
+def _on_demand(how: OnDemand | None) -> str:
+    return f"{_ON_DEMAND}{how.approve} for {how.max_seconds // 60} minutes" if how is not None else ""
 
 
 def _services(site: Site) -> Iterator[str]:

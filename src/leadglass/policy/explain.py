@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from leadglass.policy.decide import by_flows
 from leadglass.policy.evaluation import Facts, Matter, OfAccount, OfMatter, OfStudy, ask
+from leadglass.policy.on_demand import at_most
 from leadglass.policy.people import incompatible
 from leadglass.site.model import Site
 from leadglass.terms import (
@@ -23,6 +24,7 @@ from leadglass.terms import (
     Echo,
     Level,
     Offer,
+    OpenFlow,
     Peer,
     Permit,
     Proposal,
@@ -64,16 +66,28 @@ def explain_person(act: Act, facts: Facts, about: Matter) -> Explained:
 
 
 def explain_device(
-    site: Site, containment: Containment, device: Device, action: Action, what: str = "", *, somebody: bool = False
+    site: Site,
+    containment: Containment,
+    device: Device,
+    action: Action,
+    what: str = "",
+    *,
+    somebody: bool = False,
+    opened: tuple[OpenFlow, ...] = (),
 ) -> Explained:
-    """What the flows give a device. `somebody`: that a person is proven to sit at it. `what`: the SOP class of a store, the destination of a move; "" for any that a flow names."""
-    answer = _decided(site, containment, device, action, what, somebody)
+    """What the flows give a device. `somebody`: that a person is proven to sit at it. `what`: the SOP class of a store, the destination of a move; "" for any that a flow names. `opened`: the flows on demand that are open."""
+    answer = _decided(site, containment, device, action, what, somebody, opened)
     if isinstance(answer, Permit):
         return Explained(True, tuple(answer.rule.split("+")), f"allowed by {answer.rule}")
     rules = (answer.rule,) if answer.rule else ()
     would: tuple[tuple[str, ...], ...] = ()
-    if not somebody and isinstance(_decided(site, containment, device, action, what, True), Permit):
-        would = (("somebody who is proven to sit there: a lease, or a token in the association",),)
+    sitting = "somebody who is proven to sit there: a lease, or a token in the association"
+    if not somebody and isinstance(_decided(site, containment, device, action, what, True, opened), Permit):
+        would = ((sitting,),)
+    elif waits := tuple(_waits(site, containment, device, action, what, somebody)):
+        would = waits
+    elif not somebody and (waits := tuple(_waits(site, containment, device, action, what, True))):
+        would = tuple((sitting, *each) for each in waits)
     elif _permits_enabled(site, containment, device, action, what):
         would = ((f"let {device.name} in again: leadglass device enable {device.name}",),)
     return Explained(False, rules, answer.reason, would)
@@ -144,12 +158,27 @@ def _without(role: Role) -> Callable[[Facing], Facing]:
 # ---- devices: a request as it would come
 
 
-def _decided(
+def _waits(
     site: Site, containment: Containment, device: Device, action: Action, what: str, somebody: bool
+) -> Iterator[tuple[str, ...]]:
+    """The flows on demand each of which would be enough."""
+    for each in at_most(site):
+        if isinstance(_decided(site, containment, device, action, what, somebody, (each,)), Permit):
+            yield (f"that {each.flow} is open: asked for at the console, Requests",)
+
+
+def _decided(
+    site: Site,
+    containment: Containment,
+    device: Device,
+    action: Action,
+    what: str,
+    somebody: bool,
+    opened: tuple[OpenFlow, ...] = (),
 ) -> Permit | Refused:
     title = device.ae_titles[0] if device.ae_titles else ""
     proposal = Proposal(title, site.doors.dimse.ae_title)
-    subject = Subject(device, Peer("", 0, "dimse"), proposal, "")
+    subject = Subject(device, Peer("", 0, "dimse", opened=opened), proposal, "")
     refused: Refused | None = None
     for request in _requests(site, subject, action, what):
         try:

@@ -1,4 +1,4 @@
-"""What do the flows of a site give each device? Compiled once a site, looked up for every decision."""
+"""What do the flows of a site give each device, and who comes to the web door by them? Compiled once a site, looked up for every decision."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from leadglass.site.fitting import dimse_services
-from leadglass.site.model import ARCHIVE, Flow, Site
+from leadglass.site.fitting import dimse_services, web_services
+from leadglass.site.model import ARCHIVE, Flow, Network, OnDemand, Site
 from leadglass.terms import Action, Device
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one flow gives one device at the archive's DIMSE door. `sop_classes`, `destinations`: None where not confined."""
+    """What one flow gives one device at the archive's DIMSE door. `sop_classes`, `destinations`: None where not confined. `on_demand`: None where it is
+    always open."""
 
     rule: str
     actions: frozenset[Action]
     sop_classes: frozenset[str] | None
     destinations: frozenset[str] | None
     require_user_identity: bool
+    on_demand: OnDemand | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,28 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """What one flow opens to the web door: from where."""
+
+    rule: str
+    networks: tuple[Network, ...]
+    on_demand: OnDemand | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Compiled:
-    """By device name: its grants, and the flows that are closed to it. By AE title: the devices that a C-MOVE could mean."""
+    """By device name: its grants, those that wait for somebody's approval, and the flows that are closed to it. By AE title: the devices that a C-MOVE
+    could mean. `web`: the ways to the web door."""
 
     grants: Mapping[str, tuple[Grant, ...]]
+    on_demand: Mapping[str, tuple[Grant, ...]]
     closed: Mapping[str, tuple[Closed, ...]]
     by_ae_title: Mapping[str, tuple[Device, ...]]
+    web: tuple[Way, ...]
+
+    def at_most(self, name: str) -> tuple[Grant, ...]:
+        """Of a device: as if every flow on demand were open."""
+        return self.grants.get(name, ()) + self.on_demand.get(name, ())
 
 
 class _Holder:
@@ -65,6 +83,7 @@ def compiled(site: Site) -> Compiled:
 
 def _build(site: Site) -> Compiled:
     grants: dict[str, list[Grant]] = {name: [] for name in site.devices}
+    on_demand: dict[str, list[Grant]] = {}
     closed: dict[str, list[Closed]] = {name: [] for name in site.devices}
     ours = dimse_services(site)
     zones = _by_zone(site)
@@ -82,18 +101,38 @@ def _build(site: Site) -> Compiled:
             flow.sop_classes,
             None if flow.destinations is None else frozenset(_members(site, zones, flow.destinations)),
             flow.require_user_identity,
+            flow.on_demand,
         )
         for name in sources:
-            grants[name].append(grant)
+            (grants[name] if flow.on_demand is None else on_demand.setdefault(name, [])).append(grant)
     titles: dict[str, list[Device]] = {}
     for device in site.devices.values():
         for title in device.ae_titles:
             titles.setdefault(title, []).append(device)
     return Compiled(
         {name: tuple(found) for name, found in grants.items()},
+        {name: tuple(found) for name, found in on_demand.items()},
         {name: tuple(found) for name, found in closed.items()},
         {title: tuple(devices) for title, devices in titles.items()},
+        _ways(site),
     )
+
+
+def _ways(site: Site) -> tuple[Way, ...]:
+    services = web_services(site)
+    leading = [flow for flow in site.flows if ARCHIVE in flow.targets and flow.service in services]
+    return tuple(Way(flow.id, _networks(site, flow.sources), flow.on_demand) for flow in leading)
+
+
+def _networks(site: Site, names: Iterable[str]) -> tuple[Network, ...]:
+    """The addresses that names of devices, zones and #tags stand for."""
+    found: list[Network] = []
+    for name in names:
+        if name in site.devices:
+            found += site.devices[name].networks
+        else:
+            found += [network for zone in sorted(zones_of(site, name)) for network in site.zones[zone].networks]
+    return tuple(found)
 
 
 def _shut(flow: Flow, ours: frozenset[str]) -> str:
@@ -104,9 +143,15 @@ def _shut(flow: Flow, ours: frozenset[str]) -> str:
         return f"demands {flow.auth}, and no DIMSE association can prove more than its certificate"
     if flow.auth != "mtls":
         return f"demands {flow.auth}, and this door demands mtls"
-    if flow.on_demand is not None:
-        return f"is on demand of a {flow.on_demand.approve}: approved, it opens the network, and nothing at this door"
     return ""
+
+
+def not_open(rule: str, how: OnDemand) -> str:
+    """What a refusal says of a flow on demand."""
+    return (
+        f"{rule} is on demand, and not open now: ask for it at the console, Requests; a {how.approve} approves it, for"
+        f" {how.max_seconds // 60} minutes at most"
+    )
 
 
 def members(site: Site, names: Iterable[str]) -> set[str]:

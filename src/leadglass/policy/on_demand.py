@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from leadglass.policy.people import still_approves, still_may
 from leadglass.policy.separation import SECOND_NS
 from leadglass.site.access import AccessRequest
 from leadglass.site.model import OnDemand, Site
-from leadglass.terms import Act, NotChanged, Person
-
-
-@dataclass(frozen=True, slots=True)
-class OpenFlow:
-    """A flow that somebody approved. `until_ns`: Unix nanoseconds. `request`: id of the access request."""
-
-    flow: str
-    until_ns: int
-    request: str
+from leadglass.terms import Act, NotChanged, OpenFlow, Person
 
 
 def on_demand(site: Site) -> Mapping[str, OnDemand]:
@@ -29,10 +19,10 @@ def on_demand(site: Site) -> Mapping[str, OnDemand]:
 def open_flows(
     site: Site, approved: Iterable[AccessRequest], people: Mapping[str, Person], now_ns: int
 ) -> tuple[OpenFlow, ...]:
-    """By the order of the site file, each once, with its latest end. What the file no longer has on demand is not open, and nothing is for longer
-    than the file allows after its window began, whatever was approved before the file changed; nor is what nobody who asked, or nobody who
-    approved, could ask for or approve today. `people`: by id."""
-    found: dict[str, OpenFlow] = {}
+    """By the order of the site file, each once, with its latest end and every request by which it is open. What the file no longer has on demand is
+    not open, and nothing is for longer than the file allows after its window began, whatever was approved before the file changed; nor is what
+    nobody who asked, or nobody who approved, could ask for or approve today. `people`: by id."""
+    found: dict[str, dict[str, int]] = {}
     there = on_demand(site)
     for request in approved:
         if request.act != Act.FLOW_OPEN or request.state != "approved" or request.from_ns > now_ns:
@@ -41,9 +31,18 @@ def open_flows(
             if name not in there or not _stands(request, there[name].approve, people, now_ns):
                 continue
             until_ns = min(request.until_ns, request.from_ns + there[name].max_seconds * SECOND_NS)
-            if until_ns > now_ns and (name not in found or until_ns > found[name].until_ns):
-                found[name] = OpenFlow(name, until_ns, request.id)
-    return tuple(found[name] for name in there if name in found)
+            if until_ns > now_ns:
+                found.setdefault(name, {})[request.id] = until_ns
+    return tuple(
+        OpenFlow(name, max(found[name].values()), tuple(sorted(found[name])), there[name].record)
+        for name in there
+        if name in found
+    )
+
+
+def at_most(site: Site) -> tuple[OpenFlow, ...]:
+    """As if somebody had approved every one of them, for as long as there is time."""
+    return tuple(OpenFlow(name, (1 << 63) - 1, ()) for name in on_demand(site))
 
 
 def _stands(request: AccessRequest, role: str, people: Mapping[str, Person], now_ns: int) -> bool:

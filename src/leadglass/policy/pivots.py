@@ -167,9 +167,9 @@ class Terrain:
                 yield Reader(host, None if None in classes else confined)
 
     def _readable(self, host: str, held: set[str]) -> Iterator[frozenset[str] | None]:
-        """What each grant of a device's gives. A C-MOVE gives it to whoever holds a destination that archive can send to."""
+        """What each grant of a device's gives, one on demand as well. A C-MOVE gives it to whoever holds a destination that archive can send to."""
         devices = self.site.devices
-        for grant in compiled(self.site).grants.get(host, ()):
+        for grant in compiled(self.site).at_most(host):
             ends = grant.destinations if grant.destinations is not None else devices
             sent = any(name in held and devices[name].address for name in ends)
             if not grant.require_user_identity and (

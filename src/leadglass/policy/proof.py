@@ -10,6 +10,7 @@ from leadglass.policy.differences import (
     differences as differences,
 )  # asked with `prove`: does it hold, what does it change?
 from leadglass.policy.flows import compiled, zones_of
+from leadglass.policy.on_demand import at_most
 from leadglass.policy.reach import Graph, chains, graph_of, holding, nodes, step
 from leadglass.site.model import ARCHIVE, Never, Origin, Site, Test
 from leadglass.terms import (
@@ -127,7 +128,8 @@ def _asked(site: Site, device: Device, action: Action, about: str) -> _Answer | 
     """The decision, for whatever the words leave open: allowed where any such request is. None where the words say nothing."""
     title = device.ae_titles[0] if device.ae_titles else ""
     proposal = Proposal(title, site.doors.dimse.ae_title)
-    subject = Subject(device, Peer(str(device.networks[0].network_address), 0, "dimse"), proposal, "")
+    peer = Peer(str(device.networks[0].network_address), 0, "dimse", opened=at_most(site))
+    subject = Subject(device, peer, proposal, "")
     titles = [about] if action is Action.MOVE and about in compiled(site).by_ae_title else []
     uid = storage_class_of(about) or (about if about in site.doors.dimse.private_sop_classes else None)
     if about and uid is None and not titles:
@@ -149,7 +151,7 @@ def _requests(site: Site, subject: Subject, action: Action, uid: str | None, tit
         case Action.ECHO:
             yield Echo(subject)
         case Action.STORE:
-            stores = any(Action.STORE in grant.actions for grant in compiled(site).grants[subject.device.name])
+            stores = any(Action.STORE in grant.actions for grant in compiled(site).at_most(subject.device.name))
             anything = (
                 [*storage_classes(), *site.doors.dimse.private_sop_classes] if stores else [*storage_classes()][:1]
             )

@@ -13,7 +13,7 @@ from leadglass.policy.explain import explain_person
 from leadglass.policy.flows import compiled
 from leadglass.policy.people import ACTS
 from leadglass.policy.reach import step
-from leadglass.site.model import ARCHIVE, DIMSE_SERVICE, Network, Site
+from leadglass.site.model import ARCHIVE, DIMSE_SERVICE, Network, OnDemand, Site
 from leadglass.terms import Act, Action, ChangeKind, Role
 from leadglass.wire.uids import keyword_of_class
 
@@ -116,6 +116,9 @@ def _for_a_device(site: Site, each: Denied, sop_classes: tuple[str, ...] = ()) -
             if grant.require_user_identity:
                 return f"somebody who is proven to sit at {each.who}", None
             return _OVER.format(grant.rule), None
+    for grant in known.on_demand.get(each.who, ()):
+        if not acts or each.action in grant.actions:
+            return _approval(grant.rule, grant.on_demand), None
     for closed in known.closed[each.who]:
         if not acts or each.action in closed.actions:
             return f"{closed.rule}, which {closed.why}", None
@@ -123,6 +126,10 @@ def _for_a_device(site: Site, each: Denied, sop_classes: tuple[str, ...] = ()) -
     confined = {"sop_classes": list(sop_classes)} if sop_classes else {}
     flow = {"from": [each.who], "to": [ARCHIVE], "service": DIMSE_SERVICE, "may": may, **confined}
     return f"a flow from {each.who} to archive that may {' '.join((*may, *sop_classes))}", flow
+
+
+def _approval(flow: str, how: OnDemand | None) -> str:
+    return f"an approval of {flow} by a {how.approve if how is not None else 'second person'}"
 
 
 def _for_a_store(site: Site, each: Denied) -> _Would:
@@ -133,6 +140,9 @@ def _for_a_store(site: Site, each: Denied) -> _Would:
     for grant in stores:
         if grant.sop_classes is None or each.what in grant.sop_classes:
             return _OVER.format(grant.rule), None
+    for grant in compiled(site).on_demand.get(each.who, ()):
+        if Action.STORE in grant.actions and (grant.sop_classes is None or each.what in grant.sop_classes):
+            return _approval(grant.rule, grant.on_demand), None
     return f"{keyword} in sop_classes of {stores[0].rule}", None
 
 
@@ -147,6 +157,9 @@ def _for_a_move(site: Site, each: Denied) -> _Would:
     for grant in moves:
         if grant.destinations is None or ends[0] in grant.destinations:
             return _OVER.format(grant.rule), None
+    for grant in known.on_demand.get(each.who, ()):
+        if Action.MOVE in grant.actions and (grant.destinations is None or ends[0] in grant.destinations):
+            return _approval(grant.rule, grant.on_demand), None
     return f"{ends[0]} in destinations of {moves[0].rule}", None
 
 
@@ -186,7 +199,7 @@ def _for_packets(site: Site, each: Denied) -> _Would:
     for flow in site.flows:
         if flow.service in services and step(site, flow, each.source, each.target):
             if flow.on_demand is not None:
-                return f"an approval of {flow.id} by a {flow.on_demand.approve}", None
+                return _approval(flow.id, flow.on_demand), None
             return _OVER.format(flow.id), None
     if not port:
         return f"nothing: no flow opens {protocol}", None

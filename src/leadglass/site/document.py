@@ -108,7 +108,12 @@ class Reader:
             with (self._directory / name).open("rb") as file:
                 content = file.read(FILE_LENGTH_MAX_BYTES + 1)
         except OSError as error:
-            self.problem(name, 1, f"cannot be read: {error}", "`leadglass init` makes a site; check its permissions")
+            self.problem(
+                name,
+                1,
+                f"cannot be read: {error}",
+                "`leadglass init` makes a site; of one that serves state/proven/current has a copy",
+            )
             return None
         if len(content) > FILE_LENGTH_MAX_BYTES:
             self.problem(name, 1, f"larger than {FILE_LENGTH_MAX_BYTES} bytes", "split devices into devices.d")

@@ -174,6 +174,14 @@ def _members(site: Site) -> set[str]:
     return set(site.zones) | set(site.devices) | {ARCHIVE} | tags
 
 
+def web_services(site: Site) -> frozenset[str]:
+    """The services that the web door answers to: whatever says its port."""
+    web = site.doors.web
+    return frozenset(
+        each.name for each in site.services.values() if web and (each.protocol, each.port) == ("tcp", web.port)
+    )
+
+
 def dimse_services(site: Site) -> frozenset[str]:
     """The services that the DIMSE door answers to: its own name, and whatever says its port."""
     port = site.doors.dimse.port

@@ -380,7 +380,7 @@ class _Builder(Values):
             return None
         table = self.table(where)
         found = _DURATION.fullmatch(self.text(f"{where}.max", ""))
-        approve, record = self.text(f"{where}.approve", ""), self.flag(f"{where}.record")
+        approve, record = self.text(f"{where}.approve", ""), self.flag(f"{where}.record", default=True)
         if found is None or not approve or not set(table) <= {"approve", "max", "record"}:
             self.bad(where, "not understood", 'on_demand = { approve = "ROLE", max = "4h", record = true }')
         elif approve not in tuple(Role):

@@ -55,7 +55,8 @@ KEYS: Mapping[str, str] = {
     "flows.sop_classes": "Confines what may be stored and seen: keywords such as CTImageStorage, or UIDs. Default all.",
     "flows.destinations": "Confines where a C-MOVE may send: devices, zones or #tags. Default: every device with an address.",
     "flows.require_user_identity": "True demands somebody who is proven to sit there: a lease of the workstation, or a token of the console in the association (PS3.7 D.3.3.7, type 5). Default false.",
-    "flows.on_demand": 'Closed until somebody approves it: { approve = ROLE, max = "4h", record = true }; max in s, m, h or d.',
+    "flows.on_demand": 'Closed until somebody approves it: { approve = ROLE, max = "4h", record = true }; max in s, m, h or d; record, true by default: '
+    "what passes is told in the request's transcript.",
     "flows.why": "Why it exists; required.",
     "tests.who": "A device, or a zone: then every device of it and whoever else is there; required.",
     "tests.accept": "What it must be able to do: archive:store CTImageStorage, ZONE:SERVICE.",

@@ -122,7 +122,7 @@ def apply(site_dir: Path, accept: Accept = lambda site: None) -> Applied:
 
     Durable when it returns; a crash before leaves what served before. Raises SiteInvalid, Fault.
     """
-    with _alone(site_dir):
+    with alone(site_dir):
         old = _proven_or_none(site_dir)
         target, new = _prepared(site_dir, _contents(site_dir), accept)
         _since(site_dir, new)
@@ -136,7 +136,7 @@ def apply_device(site_dir: Path, name: str, accept: Accept = lambda site: None) 
     Raises SiteInvalid, Fault, NotChanged.
     """
     path = device_file(site_dir, name)
-    with _alone(site_dir):
+    with alone(site_dir):
         files = {**_contents(proven_directory(site_dir)), f"{DEVICES_DIRECTORY}/{path.name}": _bounded(path)}
         target, new = _prepared(site_dir, files, accept)
         _since(site_dir, new)
@@ -173,8 +173,8 @@ def draft_digest(site_dir: Path) -> str:
 
 
 @contextlib.contextmanager
-def _alone(site_dir: Path) -> Iterator[None]:
-    """Two that apply at once would take each other's device file back out."""
+def alone(site_dir: Path) -> Iterator[None]:
+    """Two that apply at once would take each other's device file back out. Whoever looks at what serves, then writes by it, does both here."""
     path = site_dir / PROVEN_LOCK
     path.parent.mkdir(exist_ok=True)
     with path.open("a") as lock:

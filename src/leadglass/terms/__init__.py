@@ -52,7 +52,7 @@ from leadglass.terms.instances import (
     Standing,
     StudyFacts,
 )
-from leadglass.terms.parties import Operator, PatientIdentity, Peer, fingerprint_of
+from leadglass.terms.parties import OpenFlow, Operator, PatientIdentity, Peer, fingerprint_of
 from leadglass.terms.people import (
     EVERY_STUDY,
     NO_STUDY,
@@ -166,6 +166,7 @@ __all__ = [
     "NotPermitted",
     "NotSo",
     "Offer",
+    "OpenFlow",
     "Operator",
     "Outcome",
     "Overloaded",

@@ -40,6 +40,7 @@ class EventKind(enum.StrEnum):
     NETWORK_DROPPED = "network:dropped"
     NETWORK_JOINED = "network:joined"
     NETWORK_LOADED = "network:loaded"
+    NETWORK_PASSED = "network:passed"
     NETWORK_REFUSED = "network:refused"
     NETWORK_SILENT = "network:silent"
     NETWORK_SWEPT = "network:swept"

@@ -7,14 +7,27 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class OpenFlow:
+    """A flow on demand that is open until then (Unix nanoseconds). `requests`: ids of the access requests that opened it. `record`: what passes by it is
+    told of those."""
+
+    flow: str
+    until_ns: int
+    requests: tuple[str, ...]
+    record: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
-    """The other end of a connection, before anything it says is believed. `certificate`: DER of the leaf, or None."""
+    """The other end of a connection, before anything it says is believed. `certificate`: DER of the leaf, or None. `opened`: flows on demand that are
+    open to it at this moment."""
 
     address: str
     port: int
     door: str
     certificate: bytes | None = None
     tls: str = ""
+    opened: tuple[OpenFlow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

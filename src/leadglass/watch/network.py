@@ -61,10 +61,10 @@ class DropWatch:
 
     def notice(self, site: Site, drops: Iterable[Drop], now_ns: int) -> Iterator[Detection]:
         for name, source in [*self._sources.items()]:
-            if now_ns - source.since_ns >= MINUTE_NS:
+            if not 0 <= now_ns - source.since_ns < MINUTE_NS:  # over, or the clock was set back
                 del self._sources[name]
                 yield from _summed(site, source)
-        if now_ns - self._since_ns >= MINUTE_NS:
+        if not 0 <= now_ns - self._since_ns < MINUTE_NS:
             if self._others:
                 yield self._uncounted()
             self._since_ns, self._told = now_ns, 0
@@ -131,13 +131,13 @@ def member_of(site: Site, address: IPv4Address | IPv6Address) -> str:
 
 
 def _dropped(site: Site, drop: Drop, new: bool) -> Detection:
-    facts = _facts(site, drop)
+    facts = facts_of(site, drop)
     first = ", for the first time" if new else ""
     return Detection(
         EventKind.NETWORK_DROPPED,
         Severity.NOTICE,
         str(drop.source),
-        f"{_who(facts, 'from')} to {_who(facts, 'to')} by {_service(drop)}{first}: {_WHY.get(drop.why, drop.why)}",
+        f"{who_of(facts, 'from')} to {who_of(facts, 'to')} by {service_of(drop)}{first}: {_WHY.get(drop.why, drop.why)}",
         {
             **facts,
             "protocol": drop.protocol,
@@ -150,12 +150,12 @@ def _dropped(site: Site, drop: Drop, new: bool) -> Detection:
 
 
 def _swept(site: Site, drop: Drop, tried: int) -> Detection:
-    facts = _facts(site, drop)
+    facts = facts_of(site, drop)
     return Detection(
         EventKind.NETWORK_SWEPT,
         Severity.WARNING,
         str(drop.source),
-        f"{_who(facts, 'from')} tried {tried} addresses and ports that nothing opens, the last of them {drop.target} {_service(drop)}",
+        f"{who_of(facts, 'from')} tried {tried} addresses and ports that nothing opens, the last of them {drop.target} {service_of(drop)}",
         {
             "zone_from": facts["zone_from"],
             "member_from": facts["member_from"],
@@ -171,12 +171,12 @@ def _summed(site: Site, source: _Source) -> Iterator[Detection]:
         if untold.last is None:
             continue
         drop = untold.last
-        facts = _facts(site, drop)
+        facts = facts_of(site, drop)
         yield Detection(
             EventKind.NETWORK_DROPPED,
             Severity.NOTICE,
             str(drop.source),
-            f"{untold.count} more packets of {_who(facts, 'from')} to {f'zone {zone}' if zone else 'no zone'} within a minute",
+            f"{untold.count} more packets of {who_of(facts, 'from')} to {f'zone {zone}' if zone else 'no zone'} within a minute",
             {
                 **facts,
                 "protocol": drop.protocol,
@@ -188,7 +188,7 @@ def _summed(site: Site, source: _Source) -> Iterator[Detection]:
         )
 
 
-def _facts(site: Site, drop: Drop) -> dict[str, str | int]:
+def facts_of(site: Site, drop: Drop) -> dict[str, str | int]:
     return {
         "zone_from": site.zone_of(str(drop.source)),
         "zone_to": site.zone_of(str(drop.target)),
@@ -209,11 +209,11 @@ _WHY = {
 }
 
 
-def _service(drop: Drop) -> str:
+def service_of(drop: Drop) -> str:
     return f"{drop.protocol}/{drop.port}" if drop.port else drop.protocol
 
 
-def _who(facts: dict[str, str | int], end: str) -> str:
+def who_of(facts: dict[str, str | int], end: str) -> str:
     member, zone = facts[f"member_{end}"], facts[f"zone_{end}"]
     address = facts["source" if end == "from" else "target"]
     return f"{member} ({address})" if member else f"{address} in {zone}" if zone else f"{address} in no zone"

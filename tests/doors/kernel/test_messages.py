@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from leadglass.doors.kernel.conntrack import connection
 from leadglass.doors.kernel.netlink import KernelFault, Message, attribute, attributes, messages
-from leadglass.doors.kernel.nflog import Dropped, dropped, packet
+from leadglass.doors.kernel.nflog import Logged, logged, packet
 
 TCP = struct.pack(">HHIIHHHH", 40_000, 2762, 0, 0, 0x5002, 0, 0, 0)
 FOUR = (
@@ -65,7 +65,7 @@ def test_no_message_breaks_whoever_listens(content: bytes) -> None:
     assert all(isinstance(value, bytes) for value in attributes(content).values())
     for kind in (0x400, 0x100, 0x999):
         message = Message(kind, 2, content)
-        assert dropped(message) is None or isinstance(dropped(message), Dropped)
+        assert logged(message) is None or isinstance(logged(message), Logged)
         connection(message)
     with contextlib.suppress(KernelFault):
         list(messages(content))
@@ -73,9 +73,9 @@ def test_no_message_breaks_whoever_listens(content: bytes) -> None:
 
 def test_a_drop_is_told_with_the_last_word_of_its_prefix() -> None:
     content = attribute(10, b"leadglass forward \0") + attribute(9, FOUR + TCP)
-    found = dropped(Message(0x400, 0, content))
+    found = logged(Message(0x400, 0, content))
     assert found is not None and found.why == "forward" and found.port == 2762
-    assert dropped(Message(0x400, 0, attribute(10, b"x\0"))) is None
+    assert logged(Message(0x400, 0, attribute(10, b"x\0"))) is None
 
 
 def test_a_connection_is_told_as_it_was_opened() -> None:

@@ -12,7 +12,7 @@ from leadglass.policy.firewall.boxes import Box, Span, beyond, canonical
 from leadglass.policy.firewall.compile import plain, ruleset
 from leadglass.policy.firewall.openings import ROUTER, openings
 from leadglass.policy.firewall.readback import contents
-from leadglass.policy.firewall.ruleset import FlowSet, Ruleset
+from leadglass.policy.firewall.ruleset import AddressSet, FlowSet, Ruleset
 from leadglass.policy.firewall.words import gains_and_losses
 from leadglass.site.model import Site
 from leadglass.terms import Containment
@@ -55,6 +55,24 @@ def test_archives_own_host_lets_in_and_out_what_its_flows_say() -> None:
     assert forward.policy == "drop" and [each.verdict for each in forward.rules] == ["drop"]
 
 
+def test_a_connection_that_begins_by_a_flow_on_demand_is_told_before_it_passes() -> None:
+    """New ones alone, to a group of their own; what is always open is told to nobody."""
+    for rules, chains in (
+        (ruleset(lab()), {"input", "output"}),
+        (ruleset(lab(), forwards=True), {"input", "output", "forward"}),
+    ):
+        for chain in rules.chains:
+            words = [str(rule) for rule in chain.rules]
+            told = [n for n, each in enumerate(words) if "leadglass passed" in each]
+            assert len(told) == (2 if chain.name in chains else 0), chain.name
+            for n, ip in zip(told, ("ip", "ip6"), strict=False):
+                waiting = f"@{chain.name}{4 if ip == 'ip' else 6}_on_demand"
+                key = f"{ip} saddr . {ip} daddr . meta l4proto . th dport {waiting}"
+                assert words[n] == f'ct state new {key} log prefix "leadglass passed " group 93 counter accept'
+                assert words[n + 1] == f"{key} accept"
+                assert words[n - 1] == f"{key.removesuffix('_on_demand')} accept"
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_elements_are_disjoint_and_add_up_to_the_openings(tmp_path: Path, seed: int) -> None:
     site = generated(tmp_path, seed)
@@ -82,6 +100,18 @@ def test_who_is_contained_is_kept_apart_in_the_kernel_too() -> None:
     text = ruleset(lab(), ROUTER, forwards=True, containment=state).text()
     assert "elements = { 10.20.1.11,\n\t\t\t10.20.9.0/24 }" in text and "fd20:9::/64" in text
     assert "10.20.1.17" not in text
+
+
+def test_whoever_contains_the_zone_of_archive_does_not_cut_off_archive() -> None:
+    """Nobody could let it in again, and nobody would be treated meanwhile."""
+    rules = ruleset(lab(), containment=Containment(zones={"pacs": "a worm"}))
+    inside = [span for each in rules.sets if isinstance(each, AddressSet) for span in each.spans]
+    for address in ("10.20.5.10", "fd20:5::10"):
+        own = Span.of(ip_network(address))
+        assert not any(span.version == own.version and span.first <= own.first <= span.last for span in inside)
+    for address in ("10.20.5.9", "10.20.5.11", "10.20.5.20", "10.20.5.0", "10.20.5.255", "fd20:5::f", "fd20:5::11"):
+        other = Span.of(ip_network(address))
+        assert any(span.version == other.version and span.first <= other.first <= span.last for span in inside), address
 
 
 def test_a_zone_with_an_interface_is_heard_by_that_one_alone(tmp_path: Path) -> None:

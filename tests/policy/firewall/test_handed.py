@@ -45,7 +45,9 @@ def test_what_is_handed_over_is_the_same_table(tmp_path: Path) -> None:
         again = from_json(json.loads(json.dumps(to_json(each))))
         assert again == each and digest(again) == digest(each)
         assert of_our_form(again)
-    wanted = Wanted(closed(), "d", "s", True, 60, "10.0.0.1 10.0.0.2 22", (Opened("input4_on_demand", BOX, 7),))
+    wanted = Wanted(
+        closed(), "d", "s", True, 60, "10.0.0.1 10.0.0.2 22", (Opened("input4_on_demand", BOX, 7, record=False),)
+    )
     assert wanted_from_json(json.loads(json.dumps(wanted_to_json(wanted)))) == wanted
     known = replace(wanted, table=None)
     assert wanted_from_json(json.loads(json.dumps(wanted_to_json(known)))) == known

@@ -89,6 +89,14 @@ def test_no_table_is_a_difference() -> None:
         ("nft delete table inet leadglass", "is not there"),
         ("nft add table ip other && nft 'add chain ip other x { type nat hook postrouting priority 100; }'", "(nat) at"),
         ("nft add table ip other && nft 'add chain ip other x { type filter hook forward priority 9; }'", "not ours"),
+        (
+            "nft insert rule inet leadglass forward ct state new tcp dport 22 log prefix '\"x \"' group 92 counter accept",
+            "is told to group 92 instead of 93",
+        ),
+        (
+            "nft insert rule inet leadglass forward ct state new tcp dport 22 log prefix '\"leadglass passed \"' group 93 counter accept",
+            "rule 1 says",
+        ),
         ("nft add element inet leadglass contained4 { 10.20.1.11 }", "set contained4 holds 10.20.1.11"),
         (
             "nft add element inet leadglass forward4_on_demand { 10.20.9.9 . 10.20.5.10 . tcp . 22 timeout 1h }",

@@ -61,19 +61,22 @@ def test_what_is_open_for_a_time_is_disjoint_and_the_later_end_counts() -> None:
     opened = [
         Opened(name, box("10.20.7.10/32", "10.20.6.0/24", 443), 50 * SECOND),
         Opened(name, box("10.20.7.10/32", "10.20.6.10/32", 443), 90 * SECOND),
-        Opened(name, box("10.20.7.10/32", "10.20.6.11/32", 22), 10 * SECOND),  # over, or all but
+        Opened(name, box("10.20.7.10/32", "10.20.6.11/32", 22), 10 * SECOND),  # over
+        Opened(name, box("10.20.7.10/32", "10.20.6.11/32", 23), 10 * SECOND + SECOND // 25),  # all but over
+        Opened(name, box("10.20.7.10/32", "10.20.6.11/32", 24), 10 * SECOND + SECOND // 16),
         Opened("no such set", box("10.20.7.10/32", "10.20.6.12/32", 22), 90 * SECOND),
     ]
-    lines = elements(table, opened, 10 * SECOND).splitlines()
+    lines = elements(table, {each: each.until_ns / SECOND - 10 for each in opened}).splitlines()
     added = [line for line in lines if line.startswith("add")]
     assert [line.partition("{ ")[2] for line in added] == [
-        "10.20.7.10 . 10.20.6.10 . tcp . 443 timeout 80s }",
-        "10.20.7.10 . 10.20.6.0-10.20.6.9 . tcp . 443 timeout 40s }",
-        "10.20.7.10 . 10.20.6.11-10.20.6.255 . tcp . 443 timeout 40s }",
+        "10.20.7.10 . 10.20.6.10 . tcp . 443 timeout 80s0ms }",
+        "10.20.7.10 . 10.20.6.0-10.20.6.9 . tcp . 443 timeout 40s0ms }",
+        "10.20.7.10 . 10.20.6.11-10.20.6.255 . tcp . 443 timeout 40s0ms }",
+        "10.20.7.10 . 10.20.6.11 . tcp . 24 timeout 0s62ms }",
     ]
     flushed = {line.split()[-1] for line in lines if line.startswith("flush")}
     assert flushed == {each.name for each in table.sets if isinstance(each, FlowSet) and each.timed}
-    assert not [line for line in elements(table, (), 0).splitlines() if line.startswith("add")]
+    assert not [line for line in elements(table, {}).splitlines() if line.startswith("add")]
 
 
 def test_the_lookup_says_what_the_sets_say(tmp_path: Path) -> None:

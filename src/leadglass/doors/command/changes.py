@@ -6,11 +6,14 @@ containment state), so that a crash in between leaves an intent that recovery na
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from leadglass.doors.command import applying
 from leadglass.doors.command.access_changes import ACCESS_KINDS
@@ -23,6 +26,7 @@ from leadglass.site import network
 from leadglass.site.model import Site
 from leadglass.site.register import Register
 from leadglass.site.write import (
+    alone,
     apply,
     apply_device,
     device_file,
@@ -32,10 +36,15 @@ from leadglass.site.write import (
     repin_device,
     write_device,
 )
-from leadglass.terms import Caller, Change, ChangeKind, Containment, NotChanged
+from leadglass.terms import Caller, Change, ChangeKind, Containment, NotChanged, StoreFault
 
 Result = Mapping[str, object]
 Arguments = Mapping[str, Any]
+CONTAINING = frozenset(
+    {ChangeKind.DEVICE_DISABLE, ChangeKind.DEVICE_REVOKE, ChangeKind.SITE_CONTAIN, ChangeKind.ZONE_CONTAIN}
+)
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,8 @@ class Changes:
 
     async def perform(self, change: Change) -> Result:
         """The `perform` stage of the gateway. Raises Refused, Fault."""
-        self.register.change_intended(change.id, change.digest, change.kind, change.about)
+        with self._unless_it_contains(change):
+            self.register.change_intended(change.id, change.digest, change.kind, change.about)
         try:
             if change.kind in ACCESS_KINDS:
                 result = ACCESS_KINDS[change.kind](self.people, change, change.arguments)
@@ -62,11 +72,29 @@ class Changes:
                 result = ENROLMENT_KINDS[change.kind](self.enrolments, change, change.arguments)
             else:
                 result = _KINDS[change.kind](self, change, change.arguments)
+        except OSError as error:
+            with contextlib.suppress(StoreFault):
+                self.register.change_settled(change.id, "abandoned")
+            raise StoreFault(
+                f"{change.kind} could not be done: {error}",
+                hint="make room on that disk, look at its permissions; then again",
+            ) from error
         except BaseException:
             self.register.change_settled(change.id, "abandoned")
             raise
-        self.register.change_settled(change.id, "completed")
+        with self._unless_it_contains(change):
+            self.register.change_settled(change.id, "completed")
         return result
+
+    @contextlib.contextmanager
+    def _unless_it_contains(self, change: Change) -> Iterator[None]:
+        """What keeps somebody out acts where the register has no room for it; the journal has, and tells of it."""
+        try:
+            yield
+        except StoreFault as fault:
+            if change.kind not in CONTAINING:
+                raise
+            log.error("the register does not know of it", change=change.kind, about=change.about, reason=str(fault))
 
     # ---- devices
 
@@ -112,8 +140,9 @@ class Changes:
         reason = str(arguments["reason"])
         fingerprints = [str(each) for each in arguments["fingerprints"]]
         self._generation(change, lambda state: containment.revoke(state, fingerprints, reason))
-        for fingerprint in fingerprints:
-            self.register.set_certificate_state(fingerprint, "revoked")
+        with self._unless_it_contains(change):
+            for fingerprint in fingerprints:
+                self.register.set_certificate_state(fingerprint, "revoked")
         return {"device": change.about, "revoked": fingerprints}
 
     def _supersede(self, change: Change, arguments: Arguments) -> Result:
@@ -164,6 +193,7 @@ class Changes:
         return {"zone": change.about, "contained": True}
 
     def _release_zone(self, change: Change, arguments: Arguments) -> Result:
+        self._contained(change.about, containment.read(self.site_dir).zones)
         self._same(change, arguments)
         self._generation(change, lambda state: containment.release_zone(state, change.about))
         return {"zone": change.about, "contained": False}
@@ -202,10 +232,11 @@ class Changes:
 
     def _confirm_network(self, change: Change, arguments: Arguments) -> Result:
         """`about`: the digest of the site file that serves."""
-        serving = proven_directory(self.site_dir).name
-        if change.about != serving:
-            raise NotChanged(f"another site file serves by now, {serving[:12]}: look at it, then confirm that")
-        network.write(self.site_dir, replace(network.read(self.site_dir), confirmed=serving))
+        with alone(self.site_dir):  # or somebody applies in between, and from where is forgotten
+            serving = proven_directory(self.site_dir).name
+            if change.about != serving:
+                raise NotChanged(f"another site file serves by now, {serving[:12]}: look at it, then confirm that")
+            network.write(self.site_dir, replace(network.read(self.site_dir), confirmed=serving))
         return {"confirmed": serving}
 
     def _bump(self, change: Change, arguments: Arguments) -> Result:
@@ -242,6 +273,12 @@ class Changes:
         begun = containment.begun_of(containment.read(self.site_dir), change.kind, change.about)
         if isinstance(change.operator, Caller) and arguments.get("began_ns") != (begun.at_ns if begun else 0):
             raise NotChanged(f"{change.about} was contained anew meanwhile: look at it again")
+
+    def _contained(self, name: str, there: Mapping[str, str]) -> None:
+        """Whoever mistypes a name must not believe that it is let in again."""
+        if name not in there:
+            others = f"; {', '.join(sorted(there))} are" if there else "; nothing of that kind is"
+            raise NotChanged(f"{name[:64]!r} is not contained{others}")
 
     def _known(self, name: str) -> None:
         if name not in load_proven(self.site_dir).devices:

@@ -17,6 +17,7 @@ from leadglass import gateway
 from leadglass.doors.blocking import run
 from leadglass.doors.command.exits import Exit, Stopped
 from leadglass.doors.house import Assemble, House, Question
+from leadglass.site.write import PROVEN_DIRECTORY
 from leadglass.terms import Change, ChangeKind, Fault, NotPermitted, Operator, Refused
 
 SOCKET = Path("run") / "leadglass.sock"
@@ -37,8 +38,8 @@ class Desk(Protocol):
 
 
 def open_desk(site_dir: Path, assemble: Assemble, questions: Mapping[str, Question]) -> Desk:
-    """Raises Stopped where there is no site, or it runs but does not answer."""
-    if not (site_dir / "leadglass.toml").exists():
+    """Raises Stopped where there is no site, or it runs but does not answer. A site whose file somebody moved away goes on, by the proven copy."""
+    if not (site_dir / "leadglass.toml").exists() and not (site_dir / PROVEN_DIRECTORY).is_dir():
         raise Stopped(
             Exit.FAILED,
             f"{site_dir} is no site: it has no leadglass.toml",
@@ -93,7 +94,7 @@ class RemoteDesk:
         with sock, sock.makefile("rwb") as stream:
             stream.write(json.dumps(request).encode() + b"\n")
             stream.flush()
-            while line := stream.readline(LINE_LENGTH_MAX_BYTES):
+            while (line := stream.readline(LINE_LENGTH_MAX_BYTES)).endswith(b"\n"):
                 answer = json.loads(line)
                 if "row" in answer:
                     yield answer["row"]

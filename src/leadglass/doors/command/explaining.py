@@ -35,7 +35,8 @@ def explain(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
     device = house.site().devices.get(who)
     if device is not None:
         named = "" if what in NOTHING else what
-        found = explain_device(house.site(), house.containment(), device, _dimse(action), named)
+        now = (house.site(), house.containment(), device, _dimse(action), named)
+        found = explain_device(*now, opened=house.present.opened_to(who))
         yield _row(who, action, what, found)
         return
     caller = _caller(house, who)

@@ -44,9 +44,9 @@ def proven_draft(directory: Path, output: Output) -> Site:
                 {"file": problem.file, "line": problem.line, "problem": problem.message, "mend": problem.mend},
                 f"{problem.file}:{problem.line}: {problem.message}\n  {problem.mend}",
             )
-        raise Stopped(
-            Exit.PROBLEMS, f"{len(invalid.problems)} problems: the last proven site file goes on serving"
-        ) from invalid
+        count = len(invalid.problems)
+        what = f"{count} problem{'s' if count > 1 else ''}: the last proven site file goes on serving"
+        raise Stopped(Exit.PROBLEMS, what) from invalid
     failures = prove(site)
     for failure in failures:
         output.object({"failure": str(failure)}, str(failure))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -46,7 +47,7 @@ def _apply(
             return
         result = dict(apply_draft(desk, call.site_dir()))
         loads = bool(load_proven(call.site_dir()).filterer) and desk.running
-        told = _loaded(desk, str(result["digest"])) if loads else {}
+        told = _loaded(desk, str(result["digest"]), call.site_dir()) if loads else {}
         waits = int(told.get("unconfirmed_seconds", 0))
         if waits and (confirm or _still_there(waits)):
             desk.change(ChangeKind.NETWORK_CONFIRM, str(result["digest"]), {})
@@ -68,25 +69,38 @@ def _confirm(context: typer.Context, as_json: JSON = False) -> None:
     try:
         result = desk.change(ChangeKind.NETWORK_CONFIRM, serving, {})
         if load_proven(call.site_dir()).filterer and desk.running:
-            _loaded(desk, serving)
+            _loaded(desk, serving, call.site_dir())
     finally:
         desk.close()
     call.output(as_json).object(result, "confirmed")
 
 
-def _loaded(desk: Desk, digest: str) -> Row:
+def _loaded(desk: Desk, digest: str, site_dir: Path) -> Row:
     """What is told of the kernel's table once it is that of the site file. Raises Stopped where it does not become so."""
     began = time.monotonic()
     while True:
-        told: Row = next(iter(desk.ask("status", {})))["network"]
+        waited = time.monotonic() - began
+        told = _told(desk, patient=waited < LOADED_SECONDS_MAX)
         if told.get("site") == digest:
             return told
-        waited = time.monotonic() - began
+        if (serving := proven_directory(site_dir).name) != digest:
+            what = f"another site file was applied meanwhile, {serving[:12]}: this one serves no more"
+            raise Stopped(Exit.PROBLEMS, what, hint="`leadglass check` says what it would change now")
         if waited > LOADED_SECONDS_MAX or (told.get("refused_site") == digest and waited > REFUSED_SECONDS):
             why = str(told.get("refused") or "leadglass serve firewall is not heard")
             hint = "systemctl status leadglass-firewall; the doors act by the new site file already"
             raise Stopped(Exit.PROBLEMS, f"the kernel keeps its former table: {why}", hint=hint)
         time.sleep(POLL_SECONDS)
+
+
+def _told(desk: Desk, *, patient: bool) -> Row:
+    """Nothing while the keeper is away for a moment: what was applied is. Raises Stopped."""
+    try:
+        return dict(next(iter(desk.ask("status", {})))["network"])
+    except Stopped as stopped:
+        if stopped.code is not Exit.UNREACHABLE or not patient:
+            raise
+        return {}
 
 
 def _still_there(seconds: int) -> bool:

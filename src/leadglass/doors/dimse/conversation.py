@@ -24,7 +24,7 @@ from leadglass.doors.dimse.requestor import Requestor
 from leadglass.doors.dimse.supported import extended
 from leadglass.doors.replies import reply_to
 from leadglass.site.model import Limits
-from leadglass.terms import Fault, Malformed, NotIdentified, Peer, Refused, Subject, Unsupported
+from leadglass.terms import Fault, Malformed, NotIdentified, OpenFlow, Peer, Refused, Request, Subject, Unsupported
 from leadglass.wire.association import (
     Aborted,
     AcceptedContext,
@@ -79,7 +79,11 @@ class Conversation:
         self._items: deque[object] = deque()
         self._admission: Entered[gateway.Admission] | None = None
         self.subject: Subject | None = None
-        self.generation = 0  # of the containment state that it was let in under, or looked at last
+        self.known: tuple[int, tuple[OpenFlow, ...]] = (
+            0,
+            (),
+        )  # generation and open flows it was let in under, or looked at last
+        self.request: Request | None = None  # that is being answered
         self._in_data_set = False
         self._rest = memoryview(b"")  # of a piece of the data set, as long as nothing else is read
         self._waiting = 0  # bytes of answers that leave together with what follows them
@@ -214,7 +218,8 @@ class Conversation:
             self._ended = str(refusal)
             self._write()
             raise
-        self._admission, self.generation = admission, admitted.permit.generation
+        self._admission = admission
+        self.known = (admitted.permit.generation, admitted.subject.peer.opened)
         self.subject = admitted.subject  # from here on it is looked at when the generation rises, or rose meanwhile
         self._ended = "the peer went away without a release"
         length = self.hall.limits.pdu_length_max_bytes
@@ -318,11 +323,13 @@ class Conversation:
                 raise Unsupported(f"{command.field.name} is not offered here")
             service(self, context, command)
         except (Refused, Fault) as refusal:
+            self.request = None  # that is not looked at again: its data set is only read past
             if isinstance(refusal, Refused):
                 self._record(refusal)
             self.finish_data_set()
             row = reply_to(refusal)
             self.respond(context, command, row.dimse_status, comment=row.comment)
+        self.request = None
 
     def _record(self, refusal: Refused) -> None:
         """What was refused before it came to the gateway goes through it all the same, so that an event says so."""

@@ -15,6 +15,9 @@ class TableNews:
     def __init__(self) -> None:
         self._netlink = Netlink(group=_GROUP)
 
+    def close(self) -> None:
+        self._netlink.close()
+
     def heard(self) -> bool:
         """True where a table changed since the last time, whoever did it. Raises KernelFault."""
         changed = False

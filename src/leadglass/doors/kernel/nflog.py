@@ -1,4 +1,4 @@
-"""What did the kernel drop? Packets of an NFLOG group, as far as their headers tell (linux/netfilter/nfnetlink_log.h)."""
+"""What did the kernel tell of? Packets of an NFLOG group, as far as their headers tell (linux/netfilter/nfnetlink_log.h)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _EXTENSIONS_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
-    """Addresses are numbers. `why`: the last word of the rule's prefix: a chain, or spoofed, invalid, contained. `port`: 0 where there is none."""
+class Logged:
+    """Addresses are numbers. `why`: the last word of the rule's prefix: a chain, or spoofed, invalid, contained, passed. `port`: 0 where there is none."""
 
     why: str
     version: int
@@ -34,13 +34,13 @@ class Dropped:
     port: int
 
 
-class Drops:
+class PacketLog:
     """Listens to one group of this network namespace. Raises KernelFault where somebody else listens already, or it may not."""
 
     def __init__(self, group: int) -> None:
         self._group, self._netlink = group, Netlink(RECEIVE_BUFFER_BYTES)
 
-    def __enter__(self) -> Drops:
+    def __enter__(self) -> PacketLog:
         tell = self._netlink.tell
         mode = COPIED_LENGTH_BYTES.to_bytes(4, "big") + _COPY_PACKET + b"\0"
         how = attribute(_MODE, mode) + attribute(_TIMEOUT, WAIT_HUNDREDTHS.to_bytes(4, "big"))
@@ -55,15 +55,15 @@ class Drops:
     def __exit__(self, *_: object) -> None:
         self._netlink.close()
 
-    def heard(self, seconds: float) -> Iterator[Dropped]:
-        """What is dropped within so long, as soon as there is something. Raises KernelFault, Overrun."""
+    def heard(self, seconds: float) -> Iterator[Logged]:
+        """What is told within so long, as soon as there is something. Raises KernelFault, Overrun."""
         for message in self._netlink.heard(seconds):
-            found = dropped(message)
+            found = logged(message)
             if found is not None:
                 yield found
 
 
-def dropped(message: Message) -> Dropped | None:
+def logged(message: Message) -> Logged | None:
     """None where it is no packet of IPv4 or IPv6."""
     of = attributes(message.attributes)
     if message.type != _PACKET or _PAYLOAD not in of:
@@ -72,7 +72,7 @@ def dropped(message: Message) -> Dropped | None:
     return packet(prefix.rpartition(" ")[2], of[_PAYLOAD])
 
 
-def packet(why: str, content: bytes) -> Dropped | None:
+def packet(why: str, content: bytes) -> Logged | None:
     """Of its first bytes: RFC 791 3.1, RFC 8200 3 and 4."""
     version = content[0] >> 4 if content else 0
     if version == 4 and len(content) >= 20:
@@ -88,7 +88,7 @@ def packet(why: str, content: bytes) -> Dropped | None:
     ported = number in (_TCP, _UDP) and len(rest) >= 4
     port = int.from_bytes(rest[2:4], "big") if ported else 0
     name = _NAMES.get(number, f"protocol {number}")
-    return Dropped(why, version, int.from_bytes(source, "big"), int.from_bytes(target, "big"), name, port)
+    return Logged(why, version, int.from_bytes(source, "big"), int.from_bytes(target, "big"), name, port)
 
 
 def _past_extensions(number: int, rest: bytes) -> tuple[int, bytes]:

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -16,7 +17,7 @@ from leadglass.doors.dimse.conversation import Conversation, Hall
 from leadglass.doors.dimse.reception import Reception
 from leadglass.doors.processes.caps import SharedCaps
 from leadglass.doors.processes.handover import Handover
-from leadglass.terms import Fault, Overloaded, Peer, Refused, Subject
+from leadglass.terms import Fault, OpenFlow, Overloaded, Peer, Refused, Request, Subject, UnknownDestination
 
 THREADS_PER_ZONE_MAX = 96  # of them: a zone whose devices all send at once leaves room for the others
 THREADS_MAX = 128  # associations in the middle of a message; the others are parked
@@ -33,13 +34,15 @@ def serve(
     *,
     zone_of: Callable[[str], str],
     generation: Callable[[], int],
+    opened_to: Callable[[str], tuple[OpenFlow, ...]],
     still_welcome: Callable[[Subject], None],
     upkeep: Callable[[], None],
     fatal: threading.Event,
 ) -> int:
     """Serves until SIGTERM, the parent's end or a fatal fault; the exit code.
 
-    `generation` rises when site or containment change; then `still_welcome` is asked about everybody in the house and raises Refused.
+    `generation` rises when site or containment change; then `still_welcome` is asked about everybody in the house and raises Refused. So it is
+    about a device when other flows on demand are `opened_to` it.
     `fatal` is set where acknowledging must stop at once (fsync failed).
     """
     stop = threading.Event()
@@ -56,9 +59,8 @@ def serve(
         zone_of=zone_of,
         busy=lambda address, limit: _turn_away(hall, address, limit),
     )
-    watch = threading.Thread(
-        target=_watch, args=(reception, caps, generation, still_welcome, upkeep, stop, fatal), name="containment"
-    )
+    guard = Guard(hall, generation, opened_to, still_welcome)
+    watch = threading.Thread(target=_watch, args=(reception, caps, guard, upkeep, stop, fatal), name="containment")
     watch.start()
     door = threading.Thread(target=reception.run, name="reception")
     door.start()
@@ -82,22 +84,21 @@ def _turn_away(hall: Hall, address: str, limit: str) -> None:
 def _watch(
     reception: Reception,
     caps: SharedCaps,
-    generation: Callable[[], int],
-    still_welcome: Callable[[Subject], None],
+    guard: Guard,
     upkeep: Callable[[], None],
     stop: threading.Event,
     fatal: threading.Event,
 ) -> None:
-    seen = generation()
+    seen = guard.generation()
     caps.serves(seen)
     while not stop.wait(WATCH_EVERY_SECONDS):
         if fatal.is_set():
             stop.set()
             return
         upkeep()
-        now = generation()
+        now = guard.generation()
         try:
-            _show_out(reception, still_welcome, now)
+            guard.show_out(reception, now)
         except (Fault, OSError) as fault:  # a site that cannot be read just now is looked at again: nobody is forgotten
             log.error("who is in the house could not be looked at", reason=str(fault))
             continue
@@ -106,20 +107,42 @@ def _watch(
             caps.serves(now)  # said when nobody is left whom it does not let in any more
 
 
-def _show_out(reception: Reception, still_welcome: Callable[[Subject], None], generation: int) -> None:
-    """Of those who were let in under another generation, and of those whose time is over: what ends by the clock raises none."""
-    now_ns = time.time_ns()
-    for visitor in reception.visitors():
-        if not isinstance(visitor, Conversation) or (subject := visitor.subject) is None:
-            continue
-        if visitor.generation == generation and not _over(subject, now_ns):
-            continue
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Looks again at who is in the house, and at what they are in the middle of."""
+
+    hall: Hall
+    generation: Callable[[], int]
+    opened_to: Callable[[str], tuple[OpenFlow, ...]]
+    still_welcome: Callable[[Subject], None]
+
+    def show_out(self, reception: Reception, generation: int) -> None:
+        """Of those who were looked at under another generation or with other flows open, and of those whose time is over: what ends by the clock
+        raises none. Raises Fault, OSError."""
+        now_ns = time.time_ns()
+        for visitor in reception.visitors():
+            if not isinstance(visitor, Conversation) or (subject := visitor.subject) is None:
+                continue
+            known = (generation, self.opened_to(subject.device.name))
+            if visitor.known == known and not _over(subject, now_ns):
+                continue
+            try:
+                self.still_welcome(subject)
+                self._still_permitted(visitor.request)
+            except Refused as refusal:
+                log.info("association cut", device=subject.device.name, reason=refusal.reason)
+                visitor.cut(refusal.reason)
+            visitor.known = known
+
+    def _still_permitted(self, request: Request | None) -> None:
+        """Whoever may stay may not go on with everything. Raises Refused."""
+        if request is None:
+            return
         try:
-            still_welcome(subject)
-        except Refused as refusal:
-            log.info("association cut", device=subject.device.name, reason=refusal.reason)
-            visitor.cut(refusal.reason)
-        visitor.generation = generation
+            self.hall.do.decide(request.subject, request)
+        except UnknownDestination as gone:  # that is the destination's end: whoever asked hears of it in the answer
+            if gone.rule:
+                raise
 
 
 def _over(subject: Subject, now_ns: int) -> bool:

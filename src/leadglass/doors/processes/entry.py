@@ -142,7 +142,8 @@ def serve_dimse(site_dir: Path, assemble: Assemble) -> int:
             handover,
             zone_of=partial(_zone_of, house),
             generation=lambda: house.containment().generation,
-            still_welcome=house.still_welcome,
+            opened_to=house.present.opened_to,
+            still_welcome=house.present.still_welcome,
             upkeep=house.upkeep,
             fatal=house.fatal,
         )

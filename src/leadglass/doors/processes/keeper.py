@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from http.server import ThreadingHTTPServer
 
 import structlog
 
@@ -99,12 +100,19 @@ def serve(
             run(gateway.keep_watch(house.do, glass.notice(house.people.access.glass(unreviewed=True), time.time_ns())))
             _renew_doors(house)
             _lapse_enrolments(house)
-    if metrics is not None:
-        metrics.shutdown()
+    _last_words(house, network, metrics)
     stop.set()
     answering.join()
     feeding.join()
     return 1 if house.fatal.is_set() else 0
+
+
+def _last_words(house: House, network: Network, metrics: ThreadingHTTPServer | None) -> None:
+    """What was to be summed up later is told now."""
+    if metrics is not None:
+        metrics.shutdown()
+    if not house.fatal.is_set():
+        run(gateway.keep_watch(house.do, network.notice(last=True)))
 
 
 def _renew_doors(house: House) -> None:

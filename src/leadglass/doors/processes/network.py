@@ -19,16 +19,16 @@ from leadglass.policy.firewall.handed import Wanted, digest, wanted_to_json
 from leadglass.policy.firewall.openings import openings
 from leadglass.policy.firewall.ruleset import Ruleset
 from leadglass.policy.firewall.succession import Opened
-from leadglass.policy.on_demand import OpenFlow, open_flows
 from leadglass.site import network
 from leadglass.site.model import Site
-from leadglass.terms import Act, Detection, EventKind, NotChanged, Severity
-from leadglass.watch.network import SILENT_SECONDS, Drop, DropWatch
+from leadglass.terms import Detection, EventKind, NotChanged, OpenFlow, Severity
+from leadglass.watch.network import MINUTE_NS, SILENT_SECONDS, Drop, DropWatch
+from leadglass.watch.passed import PassWatch
 
-REPORTED_DROPS_MAX = 2000  # rows of one report; whoever tells more is not who we think
+REPORTED_ROWS_MAX = 2000  # of one sort in one report; whoever tells more is not who we think
 REPORTED_FOREIGN_MAX = 50
 WORDS_CHARACTERS_MAX = 1000
-_TOLD = ("digest", "site", "refused", "refused_site", "drift", "deaf")
+_TOLD = ("digest", "site", "refused", "refused_site", "drift", "deaf", "unkept")
 _CHAINS = ("input", "output", "forward")
 
 Row = Mapping[str, Any]
@@ -42,8 +42,9 @@ class Network:
         self._lock = threading.Lock()
         self._compiled: tuple[tuple[int, str], Ruleset, str] | None = None
         self._found: list[Detection] = []
-        self._drops = DropWatch()
+        self._drops, self._passes = DropWatch(), PassWatch()
         self._traffic = Traffic()
+        self._lost, self._unrecorded, self._lost_told_ns = 0, 0, 0
         self._heard = time.monotonic()
         self._told_silent = False
         self._state: dict[str, object] = {}
@@ -57,10 +58,8 @@ class Network:
         if site.firewall is None:
             raise NotChanged("the site file does not say which addresses archive has: [firewall] addresses")
         compiled, name = self._compile(site)
-        told, now_ns = network.read(house.site_dir), time.time_ns()
-        asked = house.people.access.approved(Act.FLOW_OPEN, now_ns)
-        people = {each.id: each for each in house.people.every()} if asked else {}
-        approved = open_flows(site, asked, people, now_ns)
+        told = network.read(house.site_dir)
+        approved = house.present.opened()
         wanted = Wanted(
             table=None if known == name else compiled,
             digest=name,
@@ -86,22 +85,26 @@ class Network:
     def hear(self, report: Row) -> None:
         """Raises NotChanged where it is no report."""
         try:
-            drops = [_drop(row) for row in report.get("drops", ())[:REPORTED_DROPS_MAX]]
+            drops, passes = (
+                [_drop(row) for row in report.get(each, ())[:REPORTED_ROWS_MAX]] for each in ("drops", "passes")
+            )
             state: dict[str, object] = {name: _words(report.get(name, "")) for name in _TOLD}
             state["unconfirmed_seconds"] = int(report.get("unconfirmed_seconds", 0))
             state["foreign"] = [_words(each) for each in report.get("foreign", ())[:REPORTED_FOREIGN_MAX]]
-            lost = int(report.get("lost", 0))
+            lost, unrecorded = int(report.get("lost", 0)), int(report.get("unrecorded", 0))
             passed = report.get("traffic")
             news = self._pass(state["digest"], passed) if passed else []
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise NotChanged(f"that is no report of a table: {error!r}") from error
+        site, opened, now_ns = self._house.site(), self._house.present.opened(), time.time_ns()
         with self._lock:
             self._heard, self._told_silent = time.monotonic(), False
             before, self._state = self._state, state
+            self._lost, self._unrecorded = self._lost + lost, self._unrecorded + unrecorded
             self._found += [*_changed(before, state), *news]
-            self._found += self._drops.notice(self._house.site(), drops, time.time_ns())
-            if lost:
-                self._found.append(_lost(lost))
+            self._found += self._drops.notice(site, drops, now_ns)
+            self._found += self._passes.notice(site, passes, opened, now_ns)
+            self._found += self._not_told(opened, now_ns)
 
     def _pass(self, digest: object, passed: Row) -> list[Detection]:
         with self._lock:
@@ -112,14 +115,29 @@ class Network:
         with self._lock:
             return self._traffic.row()
 
-    def notice(self) -> list[Detection]:
-        """What was found since the last look."""
-        site = self._house.site()
+    def _not_told(self, opened: tuple[OpenFlow, ...], now_ns: int) -> Iterator[Detection]:
+        """Once a minute at most: whoever makes the kernel say too much makes no flood of events besides."""
+        if 0 <= now_ns - self._lost_told_ns < MINUTE_NS or not (self._lost or self._unrecorded):
+            return
+        self._lost_told_ns = now_ns
+        if self._lost:
+            yield _lost(self._lost)
+        if self._unrecorded:
+            yield _unrecorded(self._unrecorded, opened)
+        self._lost = self._unrecorded = 0
+
+    def notice(self, *, last: bool = False) -> list[Detection]:
+        """What was found since the last look. `last`: what was to be summed up later, too."""
+        site, now_ns = self._house.site(), time.time_ns()
+        loads = bool(site.filterer) and site.firewall is not None
+        opened = self._house.present.opened() if loads else ()
         with self._lock:
             found, self._found = self._found, []
-            if not site.filterer or site.firewall is None:
+            if not loads:
                 return found
-            found += self._drops.notice(site, (), time.time_ns())
+            found += self._drops.notice(site, (), now_ns)
+            found += self._passes.rest(site) if last else self._passes.notice(site, (), opened, now_ns)
+            found += self._not_told(opened, now_ns)
             if self.silent_seconds() > SILENT_SECONDS and not self._told_silent:
                 self._told_silent = True
                 found.append(_silent(int(self.silent_seconds())))
@@ -144,18 +162,20 @@ class Network:
             yield f"the kernel's table is taken back in {seconds} s: `leadglass zones confirm` keeps it"
         if deaf := self._state["deaf"]:
             yield str(deaf)
+        if unkept := self._state["unkept"]:
+            yield f"the next start of this host would have a former table of the kernel's: {unkept}"
 
 
 def _opened(site: Site, compiled: Ruleset, approved: tuple[OpenFlow, ...]) -> Iterator[Opened]:
     """Elements for the sets of what is open for a time."""
-    until = {each.flow: each.until_ns for each in approved}
+    open_now = {each.flow: each for each in approved}
     there = {each.name for each in compiled.sets}
     opened = openings(site)
     for chain, each in zip(_CHAINS, (opened.input, opened.output, opened.forward), strict=True):
         for one in each:
             name = f"{chain}{one.box.source.version}_on_demand"
-            if one.on_demand and one.flow in until and name in there:
-                yield Opened(name, one.box, until[one.flow])
+            if one.on_demand and one.flow in open_now and name in there:
+                yield Opened(name, one.box, open_now[one.flow].until_ns, open_now[one.flow].record)
 
 
 def _changed(before: Row, now: Row) -> Iterator[Detection]:
@@ -190,6 +210,18 @@ def _silent(seconds: int) -> Detection:
 def _lost(count: int) -> Detection:
     reason = f"the kernel dropped more than could be listened to: {count} times some of it was not told"
     return Detection(EventKind.NETWORK_SWEPT, Severity.WARNING, "kernel", reason, {"count": count})
+
+
+def _unrecorded(count: int, opened: tuple[OpenFlow, ...]) -> Detection:
+    """It belongs to whatever is open."""
+    reason = (
+        f"more connections began by flows on demand than could be listened to: {count} times some of it was not told"
+    )
+    requests = sorted({request for each in opened if each.record for request in each.requests})
+    details: dict[str, str | int] = {"count": count, "source": "many sources"}
+    if requests:
+        details["on_demand"] = " ".join(requests)
+    return Detection(EventKind.NETWORK_PASSED, Severity.ALARM, "kernel", reason, details)
 
 
 def _drop(row: Row) -> Drop:

@@ -20,6 +20,7 @@ from leadglass.doors.processes.caps import SharedCaps
 from leadglass.doors.processes.handover import Handover
 from leadglass.doors.web.address import console_address, https_address
 from leadglass.doors.web.application import application
+from leadglass.doors.web.coming import Coming
 from leadglass.doors.web.connection import Listener, WebServer
 from leadglass.doors.web.threads import Threads
 from leadglass.identity.certificates import web_context
@@ -77,15 +78,15 @@ def serve(house: House, handover: Handover, listeners: list[Listener]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor, which says SIGTERM
     handover.die_with_parent(stop)
     caps = SharedCaps(handover.caps, handover.rows, handover.row, web_limits(house.site().limits))
-    threads = Threads()
+    threads, coming = Threads(), Coming(house)
     server = WebServer(
-        application(house, threads),
+        application(house, threads, coming.comes),
         listeners,
         caps,
         house.site().limits.handshake_seconds,
         lambda peer, refusal: threads.begin(lambda: turn_away(house, peer, refusal)),
     )
-    watch = threading.Thread(target=_watch, args=(server, house, caps, stop), name="containment")
+    watch = threading.Thread(target=_watch, args=(server, house, coming, caps, stop), name="containment")
     watch.start()
     asyncio.run(_served(server, lambda: handover.tell(ready=True)))
     stop.set()
@@ -111,23 +112,28 @@ def turn_away(house: House, peer: Peer, refusal: Refused) -> None:
         log.error("a refusal could not be recorded", address=peer.address, reason=str(fault))
 
 
-def _watch(server: WebServer, house: House, caps: SharedCaps, stop: threading.Event) -> None:
-    """Each request asks for itself what holds at its moment; whoever is contained is cut off between two of them, and in the middle of one."""
+def _watch(server: WebServer, house: House, coming: Coming, caps: SharedCaps, stop: threading.Event) -> None:
+    """Each request asks for itself what holds at its moment; whoever is contained, or comes by no flow any more, is cut off between two of them, and in
+    the middle of one."""
     known = -1
     while not stop.wait(LOOK_EVERY_SECONDS):
         if house.fatal.is_set():
             break
         house.upkeep()
         containment = house.containment()
-        if containment.generation != known:
-            known = containment.generation
-            server.cut(partial(_contained, house.site(), containment))
+        try:
+            if coming.look() or containment.generation != known:
+                server.cut(partial(_gone, house.site(), containment, coming))
+        except (Fault, OSError) as fault:  # a site that cannot be read just now is looked at again: nobody is forgotten
+            log.error("who is in the house could not be looked at", reason=str(fault))
+            continue
+        known = containment.generation
         caps.serves(known)
     server.should_exit = True
 
 
-def _contained(site: Site, containment: Containment, peer: Peer) -> bool:
-    return bool(kept_out(site, containment, peer))
+def _gone(site: Site, containment: Containment, coming: Coming, peer: Peer) -> bool:
+    return bool(kept_out(site, containment, peer)) or coming.no_more(peer)
 
 
 def web_limits(limits: Limits) -> Limits:

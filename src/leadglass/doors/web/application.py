@@ -29,7 +29,7 @@ from leadglass.doors.web.threads import Threads
 from leadglass.doors.web.visit import Visit, cookie_name, handle_cookie_name
 from leadglass.identity.people.oidc import HANDLE_LENGTH_MAX_CHARACTERS
 from leadglass.identity.people.sessions import Locked
-from leadglass.terms import Fault, Malformed, NotIdentified, NotPermitted, Overloaded, Refused, StepUpNeeded
+from leadglass.terms import Fault, Malformed, NotIdentified, NotPermitted, Overloaded, Peer, Refused, StepUpNeeded
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -42,7 +42,7 @@ TOKEN_CHARACTERS_MAX = 128
 log = structlog.get_logger()
 
 
-def application(house: House, threads: Threads) -> ASGIApp:
+def application(house: House, threads: Threads, comes: Callable[[Peer], Peer]) -> ASGIApp:
     """The web door's application, behind `security.py`."""
 
     async def health(request: Request) -> Response:
@@ -61,7 +61,7 @@ def application(house: House, threads: Threads) -> ASGIApp:
         )
         return PlainTextResponse(f"{no.status.value} {no.status.phrase}\n", no.status.value, headers)
 
-    return Guarded(inner, refused)
+    return Guarded(inner, refused, comes)
 
 
 async def _nothing_there(request: Request, error: Exception) -> Response:

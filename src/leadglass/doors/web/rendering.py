@@ -125,6 +125,7 @@ _DEEDS = {
     "instance:held": "held",
     "instance:repeated": "repeated",
     "instance:stored": "done",
+    "network:passed": "connection let through",
     "person:recognised": "succeeded",
     "person:refused": "refused",
 }

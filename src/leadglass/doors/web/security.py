@@ -1,5 +1,6 @@
 """What holds for every request and every answer of the web door, before any page is asked? In this order:
 
+    (0) a flow leads from there to this door, where the site file has any such flows; one on demand as long as it is open;
     (1) the target is in origin form, and the method is GET, HEAD or POST;
     (2) head and body are bounded, and a body says its length;
     (3) the Host header is this site's name: no address, no name that somebody points here;
@@ -56,10 +57,13 @@ class NotAllowed(Exception):
 
 
 class Guarded:
-    """An ASGI application behind these checks. `refused` records and answers: an ASGI application that is made for each."""
+    """An ASGI application behind these checks. `refused` records and answers: an ASGI application that is made for each. `comes`: who may come, raising
+    NotPermitted."""
 
-    def __init__(self, inner: ASGIApp, refused: Callable[[Scope, NotAllowed], ASGIApp]) -> None:
-        self._inner, self._refused = inner, refused
+    def __init__(
+        self, inner: ASGIApp, refused: Callable[[Scope, NotAllowed], ASGIApp], comes: Callable[[Peer], Peer]
+    ) -> None:
+        self._inner, self._refused, self._comes = inner, refused, comes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,15 +78,23 @@ class Guarded:
             await send(message)
 
         try:
+            state["peer"] = self._by_flow(state["peer"])
             check(scope, headers, address)
         except NotAllowed as no:
             await self._refused(scope, no)(scope, receive, with_headers)
             return
         await self._inner(scope, receive, with_headers)
 
+    def _by_flow(self, peer: Peer) -> Peer:
+        """(0). Raises NotAllowed."""
+        try:
+            return self._comes(peer)
+        except NotPermitted as refusal:
+            raise NotAllowed(HTTPStatus.FORBIDDEN, refusal) from refusal
+
 
 def check(scope: Scope, headers: dict[str, list[str]], address: Address) -> None:
-    """The checks of the module's docstring. Raises NotAllowed."""
+    """The checks of the module's docstring, from (1) on. Raises NotAllowed."""
     peer: Peer = scope["state"]["peer"]
     # (1)
     if not scope["state"]["origin_form"]:

@@ -1,7 +1,8 @@
 """The flows of a site as the table of one host.
 
 Every packet that goes the way a connection was opened is looked up, also the thousandth: what is taken out of a set ends at once. Answers pass
-while their connection is known. What nothing opens is logged with the chain's name, counted and dropped.
+while their connection is known. What nothing opens is logged with the chain's name, counted and dropped; a connection that begins by a flow on
+demand is logged and let pass.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from leadglass.site.model import ARCHIVE, Site
 from leadglass.terms import Containment
 
 VERSIONS = (4, 6)
+PASSED = "passed"  # under which a connection is told that began by a flow on demand
 FILTER_PRIORITY = 0
 SPOOF_PRIORITY = -300  # raw: before anything is remembered of it
 _IP = {4: "ip", 6: "ip6"}
@@ -44,6 +46,7 @@ _NEIGHBOURS = (
 _ANSWERS = Rule((Match("ct direction", "==", ("reply",)), Match("ct state", "==", ("established",))), "accept")
 # An error about a connection that is known: "too big", "unreachable". No helper is loaded that would make anything else related.
 _ERRORS = Rule((Match("ct state", "==", ("related",)), Match("meta l4proto", "==", ("icmp", "ipv6-icmp"))), "accept")
+_NEW = Match("ct state", "==", ("new",))
 _INVALID = Rule((Match("ct state", "==", ("invalid",)),), "drop", "leadglass invalid ")
 _NEIGHBOURLY = Rule((Match("icmpv6 type", "==", _NEIGHBOURS),), "accept")
 
@@ -163,8 +166,10 @@ def _kept_apart() -> Iterator[Rule]:
 def _opened(name: str) -> Iterator[Rule]:
     for version in VERSIONS:
         key = FLOW_KEY.format(ip=_IP[version])
-        for each in (f"@{name}{version}", f"@{name}{version}_on_demand"):
-            yield Rule((Match(key, "==", (each,)),), "accept")
+        always, waiting = (Match(key, "==", (each,)) for each in (f"@{name}{version}", f"@{name}{version}_on_demand"))
+        yield Rule((always,), "accept")
+        yield Rule((_NEW, waiting), "accept", f"leadglass {PASSED} ")
+        yield Rule((waiting,), "accept")
 
 
 def _between() -> Iterator[Rule]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ def wanted_to_json(wanted: Wanted) -> dict[str, Any]:
         "confirmed": wanted.confirmed,
         "confirm_seconds": wanted.confirm_seconds,
         "connection": wanted.connection,
-        "open": [{"set": each.set, "box": box_json(each.box), "until_ns": each.until_ns} for each in wanted.opened],
+        "open": opened_to_json(wanted.opened),
     }
 
 
@@ -57,10 +57,28 @@ def wanted_from_json(told: Json) -> Wanted:
             told["confirmed"] is True,
             _number(told["confirm_seconds"]),
             _word(told["connection"]),
-            tuple(Opened(_name(each["set"]), box_of(each["box"]), _number(each["until_ns"])) for each in told["open"]),
+            opened_from_json(told["open"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise NotHanded(f"what was handed over is no answer: {error!r}") from error
+
+
+def opened_to_json(opened: Iterable[Opened]) -> list[dict[str, Any]]:
+    return [
+        {"set": each.set, "box": box_json(each.box), "until_ns": each.until_ns, "record": each.record}
+        for each in opened
+    ]
+
+
+def opened_from_json(told: Iterable[Json]) -> tuple[Opened, ...]:
+    """Raises NotHanded."""
+    try:
+        return tuple(
+            Opened(_name(each["set"]), box_of(each["box"]), _number(each["until_ns"]), each["record"] is not False)
+            for each in told
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise NotHanded(f"what was handed over opens nothing: {error!r}") from error
 
 
 def digest(ruleset: Ruleset) -> str:

@@ -56,7 +56,7 @@ def openings(site: Site, member: str = ARCHIVE, containment: Containment = NOBOD
             for part in _inside(each.box.source, own)
         ),
         shared=tuple(_shared(site)),
-        contained=tuple(map(Span.of, _contained(site, containment))),
+        contained=tuple(_but_archive(site, _contained(site, containment))),
     )
 
 
@@ -68,6 +68,26 @@ def _contained(site: Site, containment: Containment) -> Iterator[Network]:
     for zone in site.zones.values():
         if zone.name in containment.zones:
             yield from zone.networks
+
+
+def _but_archive(site: Site, networks: Iterable[Network]) -> Iterator[Span]:
+    """Whoever contains the zone that archive stands in cuts off the others there: care, and whoever lets them in again, go on."""
+    own = spans(site, ARCHIVE)
+    for network in networks:
+        left = [Span.of(network)]
+        for mine in own:
+            left = [part for span in left for part in _without(span, mine)]
+        yield from left
+
+
+def _without(span: Span, other: Span) -> Iterator[Span]:
+    if span.version != other.version or other.last < span.first or span.last < other.first:
+        yield span
+        return
+    if span.first < other.first:
+        yield Span(span.version, span.first, other.first - 1)
+    if other.last < span.last:
+        yield Span(span.version, other.last + 1, span.last)
 
 
 def spans(site: Site, name: str) -> tuple[Span, ...]:

@@ -15,7 +15,6 @@ from leadglass.policy.firewall.boxes import Box, Span, beyond, canonical, joined
 from leadglass.policy.firewall.openings import of_shared
 from leadglass.policy.firewall.ruleset import (
     FAMILY,
-    LOG_GROUP,
     TABLE,
     AddressSet,
     Chain,
@@ -117,7 +116,7 @@ def _chain(of: Json, rules: tuple[Rule, ...]) -> Chain:
 
 def _rule(of: Json) -> Rule:
     matches: list[Match] = []
-    log, counted, verdict = "", False, ""
+    log, group, counted, verdict = "", 0, False, ""
     for each in of["expr"]:
         kind, value = next(iter(each.items()))
         if verdict or (kind == "match" and (log or counted)):
@@ -125,8 +124,8 @@ def _rule(of: Json) -> Rule:
         match kind:
             case "match":
                 matches.append(_match(value))
-            case "log" if value == {"prefix": value.get("prefix"), "group": LOG_GROUP} and not counted:
-                log = value["prefix"]
+            case "log" if value.keys() == {"prefix", "group"} and not log and not counted:
+                log, group = value["prefix"], value["group"]
             case "counter":
                 counted = True
             case "accept" | "drop":
@@ -135,7 +134,10 @@ def _rule(of: Json) -> Rule:
                 raise NotUnderstood(f"{kind} in a rule of chain {of['chain']}")
     if bool(log) != counted or not verdict:
         raise NotUnderstood(f"a rule of chain {of['chain']} without a verdict, or counted without being told")
-    return Rule(tuple(matches), verdict, log)
+    rule = Rule(tuple(matches), verdict, log)
+    if log and group != rule.group:
+        raise NotUnderstood(f"a rule of chain {of['chain']} is told to group {group} instead of {rule.group}")
+    return rule
 
 
 def _match(of: Json) -> Match:

@@ -9,7 +9,8 @@ from leadglass.policy.firewall.boxes import OTHER, Box, Span
 
 TABLE = "leadglass"
 FAMILY = "inet"
-LOG_GROUP = 92  # of NFLOG: where drops are told to whoever listens
+DROPPED_GROUP = 92  # of NFLOG: where drops are told to whoever listens
+PASSED_GROUP = 93  # and new connections of flows on demand: no flood of drops crowds them out
 FLOW_KEY = "{ip} saddr . {ip} daddr . meta l4proto . th dport"
 PAIR_KEY = "{ip} saddr . {ip} daddr"
 CONTAINED_KEYS = ("{ip} saddr", "{ip} daddr")
@@ -37,8 +38,13 @@ class Rule:
     verdict: str
     log: str = ""
 
+    @property
+    def group(self) -> int:
+        """Of NFLOG."""
+        return PASSED_GROUP if self.verdict == "accept" else DROPPED_GROUP
+
     def __str__(self) -> str:
-        told = [f'log prefix "{self.log}" group {LOG_GROUP} counter'] if self.log else []
+        told = [f'log prefix "{self.log}" group {self.group} counter'] if self.log else []
         return " ".join([*map(str, self.matches), *told, self.verdict])
 
 

@@ -72,7 +72,7 @@ def n_action_into(pending: Pending) -> Callable[[Conversation, AcceptedContext, 
         if command.requested_sop_instance_uid != STORAGE_COMMITMENT_PUSH_INSTANCE:
             conversation.respond(context, command, NO_SUCH_SOP_INSTANCE)
             return
-        request = request_of(subject, payload, context.transfer_syntax)
+        request = conversation.request = request_of(subject, payload, context.transfer_syntax)
         with Entered(gateway.release(conversation.hall.do, request)) as found:
             later = bool(subject.device.address)
             if later:

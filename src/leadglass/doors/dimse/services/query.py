@@ -59,7 +59,7 @@ def c_find(conversation: Conversation, context: AcceptedContext, command: Comman
     root = root_of(context)
     identifier = conversation.identifier()
     keys = keys_of(identifier, context.transfer_syntax)
-    query = Query(subject, root, level_of(keys, root), keys)
+    query = conversation.request = Query(subject, root, level_of(keys, root), keys)
     with Entered(gateway.release(conversation.hall.do, query)) as found:
         progress, lasting = found.progress, Lasting(conversation, found)
         for row in found.rows():

@@ -56,7 +56,8 @@ def retrieval_of(conversation: Conversation, context: AcceptedContext, destinati
     assert subject is not None
     root = root_of(context)
     keys = keys_of(conversation.identifier(), context.transfer_syntax)
-    return Retrieval(subject, root, level_of(keys, root), keys, destination)
+    request = conversation.request = Retrieval(subject, root, level_of(keys, root), keys, destination)
+    return request
 
 
 def c_get(conversation: Conversation, context: AcceptedContext, command: Command) -> None:

@@ -10,6 +10,7 @@ from leadglass.doors.web.pages.page import Page
 from leadglass.doors.web.rendering import page, sentence, to
 from leadglass.doors.web.visit import Visit
 from leadglass.policy.containment import SITE, begun_of, own_and_fresh, read
+from leadglass.policy.decide import cuts_off
 from leadglass.policy.separation import window_max_seconds
 from leadglass.terms import Act, Change, ChangeKind, Fault, NotChanged
 from leadglass.terms import Containment as State
@@ -47,7 +48,11 @@ def containment(visit: Visit, said: str = "", status: int = 200) -> Response:
         "devices": sorted(each for each in site.devices if each not in now.disabled),
         "zones": [each for each in site.zones if each not in now.zones],
         "read_only": now.read_only,
-        "typed": {name: visit.field(name) or visit.asked(name) for name in ("kind", "name", "why")},
+        "typed": {
+            name: visit.field(name) or visit.parameters.get(name, "") or visit.asked(name)
+            for name in ("kind", "name", "why")
+        },
+        "mine": visit.parameters["kind"] if _mine(visit) else "",
         "said": said,
     }
     return page(visit, "containment.html", facts, status)
@@ -57,11 +62,19 @@ def begin(visit: Visit) -> Response:
     kind, why = BEGIN.get(visit.parameters["kind"]), visit.field("why")
     if kind is None or not why:
         return containment(visit, "Say why: every refusal that comes of it says so.", 409 if kind else 404)
+    if _mine(visit) and visit.field("me_too") != "yes":
+        return containment(visit, "You work from there yourself, and would be signed out: somebody else would have to let it in again.", 409)  # fmt: skip
     try:
         visit.change(kind, _about(visit), {"reason": why})
     except NotChanged as refusal:
         return containment(visit, sentence(refusal), 409)
     return to("/containment")
+
+
+def _mine(visit: Visit) -> bool:
+    """Whether whoever looks would be kept out by what they are about to do."""
+    kind = visit.parameters.get("kind", "")
+    return cuts_off(visit.house.site(), kind, visit.field("name"), visit.peer)
 
 
 def end(visit: Visit) -> Response:

@@ -8,13 +8,14 @@ from leadglass.doors.command.applying import changed
 from leadglass.doors.web.pages.page import Page
 from leadglass.doors.web.rendering import page, sentence, to
 from leadglass.doors.web.visit import Visit
+from leadglass.policy.decide import by_web
 from leadglass.policy.proof import prove
 from leadglass.site import network
 from leadglass.site.document import SiteInvalid
 from leadglass.site.load import SITE_FILE, load
 from leadglass.site.model import Site, plain_address
 from leadglass.site.write import draft_digest, proven_directory
-from leadglass.terms import Act, ChangeKind, Fault, NotChanged, SecondPersonNeeded
+from leadglass.terms import Act, ChangeKind, Fault, NotChanged, NotPermitted, SecondPersonNeeded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +32,7 @@ def site_file(visit: Visit, said: str = "", status: int = 200) -> Response:
     told = network.read(visit.house.site_dir)
     facts = {
         **_draft(visit),
+        "shut_out": _shut_out(visit),
         "serving": serving,
         "applies": visit.may(Act.POLICY_APPLY) and visit.may(Act.POLICY_PROPOSE),
         "confirms": bool(site.filterer) and told.applied == serving != told.confirmed and visit.may(Act.POLICY_PROPOSE),
@@ -75,12 +77,25 @@ def ask(visit: Visit) -> Response:
 
 
 def apply(visit: Visit) -> Response:
+    if shut_out := _shut_out(visit):
+        return site_file(visit, shut_out, 409)
     arguments = {"digest": visit.field("digest"), "connection": _connection(visit)}
     return _changing(visit, ChangeKind.SITE_APPLY, SITE_FILE, arguments)
 
 
 def confirm(visit: Visit) -> Response:
     return _changing(visit, ChangeKind.NETWORK_CONFIRM, visit.field("digest"), {})
+
+
+def _shut_out(visit: Visit) -> str:
+    """Why whoever looks would not reach this page any more if the files acted; "" where they would, or nothing can act."""
+    try:
+        by_web(load(visit.house.site_dir), visit.peer, visit.peer.opened)
+    except NotPermitted as refusal:
+        return f"Your own browser would not come in any more: {refusal.reason}. Apply it at a shell if that is meant."
+    except Fault:
+        return ""
+    return ""
 
 
 def _changing(visit: Visit, kind: ChangeKind, about: str, arguments: Mapping[str, object]) -> Response:
