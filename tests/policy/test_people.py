@@ -37,6 +37,7 @@ from leadglass.terms import (
     Echo,
     Factor,
     Has,
+    Inquiry,
     Level,
     NotPermitted,
     Offer,
@@ -367,6 +368,7 @@ def test_every_change_has_its_act_or_is_a_commands_or_ones_own() -> None:
         ChangeKind.DOOR_RENEW,
         ChangeKind.FACTOR_ENROLL,
         ChangeKind.FACTOR_REMOVE,
+        ChangeKind.NETWORK_CONFIRM,
         ChangeKind.PERSON_VOUCH,  # the site's own, on the word of a provider or directory
         ChangeKind.SITE_CONTAIN,
         ChangeKind.SITE_RELEASE,
@@ -499,3 +501,16 @@ def test_a_question_that_does_not_fit_the_schema_is_no_answer() -> None:
 def test_policies_that_do_not_fit_their_schema_are_not_taken(policy: str) -> None:
     with pytest.raises(PolicyFault):
         Policies.parse(SCHEMA, policy)
+
+
+def test_a_window_on_named_devices_shows_these_alone() -> None:
+    vendor = person(Role.VENDOR)
+    named = caller(vendor, approved={Act.DEVICE_LIST: "r1"}, within={Act.DEVICE_LIST: frozenset({"CT1"})})
+    assert decide_person(named, Inquiry(named, Act.DEVICE_LIST), 7, NOW).devices == {"CT1"}
+    assert decide_person(named, Inquiry(named, Act.DEVICE_LIST, "CT1"), 7, NOW).devices == {"CT1"}
+    with pytest.raises(NotPermitted, match="CT1 alone"):
+        decide_person(named, Inquiry(named, Act.DEVICE_LIST, "CT2"), 7, NOW)
+    everywhere = caller(vendor, approved={Act.DEVICE_LIST: "r1"})
+    assert decide_person(everywhere, Inquiry(everywhere, Act.DEVICE_LIST), 7, NOW).devices is None
+    engineer = replace(named, person=person(Role.BIOMEDICAL_ENGINEER))
+    assert decide_person(engineer, Inquiry(engineer, Act.DEVICE_LIST, "CT2"), 7, NOW).devices is None, "theirs anyway"

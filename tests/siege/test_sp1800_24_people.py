@@ -213,6 +213,8 @@ def test_t22_a_vendor_has_a_window_and_nothing_else(people: Staff) -> None:
         assert browser.look("/devices") == 403, "approved, and not begun"
         assert until(lambda: browser.look("/devices") == 200, 10)
         assert time.time_ns() >= begins
+        shown = browser.page("/devices")
+        assert "CT1" in shown and "WS1" not in shown and "SINK" not in shown, "the device that was named"
         assert browser.look("/people") == 403 and browser.studies(OWN) == set()
         with pytest.raises(NotPermitted):
             people.sit("vendor", "WS1")
@@ -394,6 +396,7 @@ NO_DOOR = {
     Act.AUDIT_REPORT: "`leadglass report`, by operators",
     Act.BACKUP_RUN: "`leadglass backup`, by operators",
     Act.CONFLICT_RESOLVE: "`leadglass conflict`, by operators",
+    Act.FLOW_OPEN: "the kernel's table, once it was approved (tests/policy/firewall)",
     Act.INDEX_REBUILD: "`leadglass index rebuild`, by operators",
     Act.KEY_USE: "no door uses a key for a person",
     Act.POLICY_APPLY: "`leadglass apply`, by operators",

@@ -138,11 +138,26 @@ def decide_person(caller: Caller, request: Request | Proposal, generation: int, 
             return Permit(caller, request.action, may(caller, Act.STUDY_STORE, now_ns), generation)
         case AuditQuestion(grant=Grant() as grant):
             return Permit(caller, request.action, reads_transcript(caller, grant, now_ns), generation)
-        case AuditQuestion() | Inquiry():
+        case Inquiry():
+            rule = may(caller, request.act, now_ns)
+            return Permit(caller, request.act, rule, generation, devices=_devices(caller, request, rule, now_ns))
+        case AuditQuestion():
             return Permit(caller, request.action, may(caller, request.action, now_ns), generation)
         case _:
             found, studies = visible(caller, _ACT_OF[request.action], now_ns)
             return Permit(caller, request.action, found, generation, studies=studies)
+
+
+def _devices(caller: Caller, request: Inquiry, rule: str, now_ns: int) -> frozenset[str] | None:
+    """Which devices the window shows by which somebody may look at all; None for who may without one. Raises NotPermitted for another."""
+    named = caller.within.get(request.act)
+    if named is None or ask(request.act, replace(_facts(caller, request.act, now_ns), approved=False), SITE).allowed:
+        return None
+    if request.about and request.about not in named:
+        raise NotPermitted(
+            f"{caller.name} may {request.act} of {', '.join(sorted(named))} alone: that is what was approved", rule=rule
+        )
+    return named
 
 
 def confine(permit: Permit, caller: Caller, request: Request | Proposal, now_ns: int) -> Permit:

@@ -48,6 +48,12 @@ class AccessRequest:
     settled_ns: int
     decisions: tuple[Decision, ...] = ()
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Which the request names."""
+        named = self.facts.get("devices", ())
+        return tuple(map(str, named)) if isinstance(named, list | tuple) else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Glass:

@@ -138,6 +138,7 @@ class Caller:
     related: tuple[Related, ...] = ()
     approved: Mapping[Act, str] = field(default_factory=dict)
     exactly: frozenset[str] = frozenset()  # digests of what was approved for them: of changes, one each
+    within: Mapping[Act, frozenset[str]] = field(default_factory=dict)  # devices that what was approved is confined to
     session_hint: str = ""
     until_ns: int = 0
     step_up_seconds: int = STEP_UP_SECONDS

@@ -243,7 +243,7 @@ class Permit:
 
     `generation`: of the containment state it was decided under; whoever holds it for longer decides again when that rises.
     `sop_classes`: what the rule is confined to, None where it is not; it confines what is stored and what is visible alike.
-    `destination`: the device a C-MOVE may send to.
+    `destination`: the device a C-MOVE may send to. `devices`: which of them an inquiry may show, None for all.
     """
 
     subject: Asker | Operator
@@ -253,3 +253,4 @@ class Permit:
     sop_classes: frozenset[str] | None = None
     destination: Device | None = None
     studies: StudyRule = EVERY_STUDY  # which a person may see: a filter, and each row of it is decided again
+    devices: frozenset[str] | None = None

@@ -30,6 +30,7 @@ from leadglass.terms import (
     NotPermitted,
     Outcome,
     Peer,
+    Permit,
     Refused,
     fingerprint_of,
 )
@@ -126,10 +127,11 @@ class Visit:
             gateway.change(self.house.do, Change(uuid.uuid4().hex, by or self.who, kind, about, dict(arguments)))
         )
 
-    def look(self, act: Act, about: str = "") -> None:
-        """What the page is about to show is asked for and recorded. Raises NotPermitted."""
+    def look(self, act: Act, about: str = "") -> Permit:
+        """What the page is about to show is asked for and recorded; what it may show. Raises NotPermitted."""
         with Entered(gateway.release(self.house.do, Inquiry(self.who, act, about))) as found:
             found.progress.outcome, found.progress.reason = Outcome.SUCCESS, ""
+            return found.permit
 
     def turn_away(self, refusal: Refused) -> None:
         """An event where nobody wrote one yet. A journal that is full or broken ends no page."""

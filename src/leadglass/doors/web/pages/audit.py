@@ -84,11 +84,11 @@ def _before(text: str) -> tuple[int, int] | None:
 def explain_page(visit: Visit) -> Response:
     """Who may do what, and why; what would have to change."""
     asked = {name: visit.asked(name)[:FIELD_CHARACTERS_MAX] for name in ("who", "action", "what")}
-    visit.look(Act.POLICY_READ, asked["who"])
+    shown = visit.look(Act.POLICY_READ, asked["who"]).devices
     known = [*sorted(each.name for each in visit.house.people.every()), *(f"ROLE:{role}" for role in Role)]
     facts: dict[str, object] = {
         "asked": asked,
-        "known": [*known, *sorted(visit.house.site().devices)],
+        "known": [*known, *sorted(visit.house.site().devices)] if shown is None else sorted(shown),
         "acts": list(Act),
         "rows": None,
     }

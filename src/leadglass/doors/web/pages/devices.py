@@ -23,11 +23,14 @@ LABELS = {"end_of_support": "Supported until", "criticality": "What its failure 
 
 def devices(visit: Visit, said: str = "", status: int = 200, wrong: Mapping[str, str] | None = None) -> Response:
     """`wrong`: what is said beside a field of the form, by its name."""
-    visit.look(Act.DEVICE_LIST)
-    rows: list[dict[str, Any]] = [dict(each) for each in device_rows(visit.house, {})]
+    shown = visit.look(Act.DEVICE_LIST).devices
+    rows: list[dict[str, Any]] = [
+        dict(each) for each in device_rows(visit.house, {}) if shown is None or each["name"] in shown
+    ]
     facts = {
         "devices": [each for each in rows if each["name"]],
         "strangers": [each for each in rows if not each["name"]],
+        "shown": sorted(shown) if shown is not None else [],
         "may_revoke": visit.may(Act.DEVICE_REVOKE),
         "may_enroll": (may_enroll := visit.may(Act.DEVICE_ENROLL)),
         "asks": may_enroll and bool(visit.house.site().enroller),
