@@ -375,6 +375,8 @@ FORMS: dict[str, tuple[Act, dict[str, str]]] = {
     "/people/{name}/revoke": (Act.ROLE_GRANT, {"role": "technologist", "why": "a test"}),
     "/people/{name}/sessions": (Act.SESSION_END, {"session": "none", "why": "a test"}),
     "/devices/enrolments": (Act.DEVICE_ENROLL, {"name": "no name"}),
+    "/devices/enrolments/{id}/withdraw": (Act.DEVICE_ENROLL, {}),
+    "/devices/{name}/renew": (Act.DEVICE_ENROLL, {}),
     "/devices/{name}/revoke": (Act.DEVICE_REVOKE, {"why": "a test"}),
     "/workstation/{device}": (Act.LEASE_OPEN, {"hours": "1"}),
     "/workstation/{device}/leave": (Act.SESSION_END, {}),  # of somebody else; their own is where they sat down
@@ -388,6 +390,7 @@ NO_ACT = frozenset({
     "/metrics", "/machine/token", "/machine/token/end", "GET /glass", "/devices/enrolments/{id}/bundle",
 })  # fmt: skip
 OF_A_NAME = {
+    "/devices/{name}/renew": Act.DEVICE_ENROLL,
     "/people/{name}": Act.PEOPLE_LIST,
     "/studies/{uid}": Act.STUDY_READ,
     "/requests/{id}/transcript": Act.TRANSCRIPT_READ,

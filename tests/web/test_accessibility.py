@@ -203,6 +203,8 @@ def _pages_of_an_administrator(made: World, looked: Looked) -> None:
     screen = made.signed_in("keeper")
     screen.open("/devices")
     looked.look(screen, "enrolments.html", "Devices", "with the form that asks for one")
+    screen.open("/devices/CT1/renew")
+    looked.look(screen, "renewal.html", "Renew CT1")
     assert screen.broken == []
     made.leave("keeper", screen)
 

@@ -40,6 +40,7 @@ WHILE_READ_ONLY = frozenset(
         ChangeKind.DEVICE_REVOKE,
         ChangeKind.DEVICE_SUPERSEDE,
         ChangeKind.DEVICE_WAIVE,
+        ChangeKind.DEVICE_WITHDRAW,
         ChangeKind.DOOR_RENEW,
         ChangeKind.FACTOR_ENROLL,
         ChangeKind.FACTOR_REMOVE,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import apsw
 
-from leadglass.site.enrolments import ENROLMENTS
+from leadglass.site.enrolments import ENROLMENTS, WITHDRAWN
 from leadglass.site.migrations import migrate_database, script
 from leadglass.site.people_schema import HINTS, PEOPLE
 from leadglass.terms import KeyFault, Reference, Refused, StoreFault
@@ -54,6 +54,7 @@ MIGRATIONS = (
     script(3, "sessions elsewhere", HINTS),
     script(4, "who asked for a commitment", "ALTER TABLE commitments ADD COLUMN session TEXT NOT NULL DEFAULT ''"),
     script(5, "enrolments asked for at the console", ENROLMENTS),
+    script(6, "enrolments may be withdrawn", WITHDRAWN),
 )
 
 

@@ -106,7 +106,7 @@ class ChangeKind(enum.StrEnum):
     ACCOUNTS_REVIEW = "accounts-review"
     CONFLICT_DISMISS = "conflict-dismiss"
     CONFLICT_PROMOTE = "conflict-promote"
-    DEVICE_ASK = "device-ask"  # to have one enrolled
+    DEVICE_ASK = "device-ask"  # to have one enrolled, or its certificate renewed
     DEVICE_COLLECT = "device-collect"  # the bundle of one that was asked for
     DEVICE_DECLINE = "device-decline"  # what was asked for cannot be signed
     DEVICE_DISABLE = "device-disable"
@@ -117,6 +117,7 @@ class ChangeKind(enum.StrEnum):
     DEVICE_REVOKE = "device-revoke"
     DEVICE_SUPERSEDE = "device-supersede"
     DEVICE_WAIVE = "device-waive"
+    DEVICE_WITHDRAW = "device-withdraw"  # what was asked for and is wanted no longer
     DOOR_RENEW = "door-renew"
     FACTOR_ENROLL = "factor-enroll"
     FACTOR_REMOVE = "factor-remove"

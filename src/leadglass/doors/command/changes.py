@@ -100,11 +100,24 @@ class Changes:
     def _renew(self, change: Change, arguments: Arguments) -> Result:
         """The old certificate and the new one are both valid until the new one is first used."""
         self._known(change.about)
+        if "enrolment" in arguments:
+            return signed(self.enrolments, change, arguments, self._repin)
+        return self._repin(change, arguments)
+
+    def _repin(self, change: Change, arguments: Arguments) -> Result:
+        """`pins`: where they are not said, what is good today, and the new one."""
+        pins = arguments.get("pins") or self._pins_with(change.about, str(arguments["certificate"]["fingerprint"]))
         self._register(change.about, arguments["certificate"], str(arguments.get("kind", "issued")))
-        repin_device(self.site_dir, change.about, [str(pin) for pin in arguments["pins"]])
+        repin_device(self.site_dir, change.about, [str(pin) for pin in pins])
         apply_device(self.site_dir, change.about, self._prove)
         self._generation(change, lambda state: state)
         return {"device": change.about, "renewed": True}
+
+    def _pins_with(self, name: str, fingerprint: str) -> list[str]:
+        pins = load_proven(self.site_dir).devices[name].certificates
+        mine = [each for each in self.register.certificates() if each.device == name]
+        good = {each.fingerprint for each in mine if each.state in ("issued", "active")} - {fingerprint}
+        return [*(pin for pin in pins if pin.startswith("spki-") or pin in good), fingerprint]
 
     def _revoke(self, change: Change, arguments: Arguments) -> Result:
         self._known(change.about)

@@ -73,6 +73,34 @@ def ask(visit: Visit) -> Response:
     return to("/devices")
 
 
+def renewal(visit: Visit, said: str = "", status: int = 200) -> Response:
+    """A new certificate for one device: who signs it is asked, as for a new device."""
+    visit.look(Act.DEVICE_ENROLL, visit.parameters["name"])
+    row = next((each for each in device_rows(visit.house, {}) if each["name"] == visit.parameters["name"]), None)
+    if row is None:
+        return devices(visit, "There is no such device.", 404)
+    facts = {"device": row, "enroller": visit.house.site().enroller, "csr": visit.field("csr"), "said": said}
+    return page(visit, "renewal.html", facts, status)
+
+
+def renew(visit: Visit) -> Response:
+    try:
+        visit.change(ChangeKind.DEVICE_ASK, visit.parameters["name"], {"renewal": True, "csr": visit.field("csr")})
+    except NotChanged as refusal:
+        return renewal(visit, sentence(refusal), 409)
+    return to("/devices")
+
+
+def withdraw(visit: Visit) -> Response:
+    enrolment = visit.house.enrolments.get(visit.parameters["id"])
+    name = enrolment.name if enrolment is not None else ""
+    try:
+        visit.change(ChangeKind.DEVICE_WITHDRAW, name, {"enrolment": visit.parameters["id"]})
+    except NotChanged as refusal:
+        return devices(visit, sentence(refusal), 409)
+    return to("/devices")
+
+
 def bundle(visit: Visit) -> Response:
     """Once, to whoever asked for it."""
     from starlette.responses import Response as Answer
@@ -129,5 +157,8 @@ PAGES = (
     Page("/devices", devices),
     Page("/devices/enrolments", ask, ("POST",)),
     Page("/devices/enrolments/{id}/bundle", bundle, ("POST",)),
+    Page("/devices/enrolments/{id}/withdraw", withdraw, ("POST",)),
+    Page("/devices/{name}/renew", renewal),
+    Page("/devices/{name}/renew", renew, ("POST",)),
     Page("/devices/{name}/revoke", revoke, ("POST",)),
 )
