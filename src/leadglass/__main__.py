@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import logging
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -41,20 +39,21 @@ from leadglass.doors.command.desk import ordered
 from leadglass.doors.command.enrolling import EnrolmentParts
 from leadglass.doors.command.people_changes import PeopleParts
 from leadglass.doors.house import House
+from leadglass.doors.present import Present
 from leadglass.gateway import Stages, keep_watch
-from leadglass.identity.certificates import Enrolled, identify, presents
+from leadglass.identity.certificates import presents
 from leadglass.identity.people.desk import Desk
-from leadglass.identity.people.seats import Seats
 from leadglass.identity.people.sources import Sources
 from leadglass.identity.people.use import RightsUsed
 from leadglass.inspection.structure import inspect
 from leadglass.lab import command as lab
+from leadglass.policy import exports
 from leadglass.policy.authorise import authorise, decide_operator, inquire
-from leadglass.policy.containment import Watch
 from leadglass.policy.decide import decide, outside_containment
 from leadglass.policy.enrolment import Asked
 from leadglass.policy.people import Recheck, decide_person, rechecker
 from leadglass.site.enrolments import Enrolments
+from leadglass.site.exports import Exports
 from leadglass.site.format import migrate
 from leadglass.site.keyring import Keyring
 from leadglass.site.layout import device_authorities
@@ -73,10 +72,10 @@ from leadglass.terms import (
     Change,
     ChangeKind,
     ChangePermit,
-    Containment,
     Detection,
     Event,
     EventKind,
+    Export,
     Found,
     Inspected,
     Location,
@@ -95,62 +94,6 @@ from leadglass.wire.dataset import Scanner
 KEEPER_TAKES_SECONDS_MAX = 2.0  # until a transcript says what the search lacks
 
 log = structlog.get_logger()
-
-
-class Present:
-    """What holds at this moment: the proven site, the containment state, the waivers; read again when the generation rises."""
-
-    def __init__(self, site_dir: Path, register: Register, desk: Callable[[], Desk]) -> None:
-        self._site_dir, self._register, self._desk = site_dir, register, desk
-        self._watch = Watch(site_dir)
-        self.owner_uid = site_dir.stat().st_uid
-        self._lock = threading.Lock()
-        self._seen: tuple[int, Site, Enrolled] | None = None
-
-    def containment(self) -> Containment:
-        return self._watch.current()
-
-    def unreadable(self) -> bool:
-        return self._watch.unreadable
-
-    def site(self) -> Site:
-        return self._now()[1]
-
-    def enrolled(self) -> Enrolled:
-        return self._now()[2]
-
-    def still_welcome(self, subject: Subject) -> None:
-        """Raises Refused where who is in the house would not be let in any more."""
-        device = identify(self.enrolled(), subject.peer, subject.proposal, dt.datetime.now(dt.UTC))
-        known = replace(device, caller=Seats(self._desk()).still(subject))
-        decide(self.site(), self.containment(), known, subject.proposal, now_ns=time.time_ns())
-
-    def subject(self, peer: Peer, proposal: Proposal) -> Subject:
-        """The device, and who sits at it. Raises NotIdentified, Contained."""
-        device = identify(self.enrolled(), peer, proposal, dt.datetime.now(dt.UTC))
-        caller = Seats(self._desk()).taken(device)
-        return replace(device, caller=caller, proposal=replace(proposal, token=b""))  # read once, and not kept
-
-    def asker(self, asker: Asker) -> Asker:
-        """Whoever asks, with what is in force for them at this moment; a device alone is what it was. Raises NotIdentified."""
-        if isinstance(asker, Caller):
-            return self._desk().again(asker)
-        return asker if asker.caller is None else replace(asker, caller=Seats(self._desk()).still(asker))
-
-    def _now(self) -> tuple[int, Site, Enrolled]:
-        containment = self._watch.current()
-        seen = self._seen
-        if seen is not None and seen[0] == containment.generation:
-            return seen
-        with self._lock:
-            site = load_proven(self._site_dir)
-            waivers = {
-                each.fingerprint: (each.id, dt.datetime.fromtimestamp(each.until_ns / 1e9, dt.UTC))
-                for each in self._register.waivers()
-            }
-            enrolled = Enrolled(site.devices, site.doors.dimse.ae_title, containment, waivers)
-            self._seen = (containment.generation, site, enrolled)
-            return self._seen
 
 
 def assemble(site_dir: Path) -> House:
@@ -173,7 +116,7 @@ def assemble(site_dir: Path) -> House:
 
     persons = _persons(site_dir, site, site_key, register, present, told)
     enrolments = Enrolments(register, site_key.derive("enrolments"))
-    decisions = _Decisions(present, RightsUsed(persons.people, time.time_ns), persons.people, enrolments)
+    decisions = _Decisions(present, persons.people, enrolments, Exports(register))
     journals = _Journals(journal, reader, tell)
     archive = _Archive(site, site_dir, index, keyring, writer, journals, decisions.rechecker, fatal)
     archive.tell = lambda corrupted: tell([_corruption(corrupted)])
@@ -184,13 +127,13 @@ def assemble(site_dir: Path) -> House:
     )
     do = _stages(present, archive, journal, changes, decisions)
     told.append(do)
-
     return House(
         site_dir=site_dir,
         do=do,
         register=register,
         people=persons.people,
         enrolments=enrolments,
+        exports=decisions.exports,
         desk=persons.desk,
         index=index,
         journal=reader,
@@ -369,9 +312,9 @@ def _corruption(corrupted: Corrupted) -> Detection:
 class _Decisions:
     """What policy says with what holds at this moment; and of people, which of their rights they use."""
 
-    def __init__(self, present: Present, used: RightsUsed, people: People, enrolments: Enrolments) -> None:
-        self._present, self._used = present, used
-        self._people, self._enrolments = people, enrolments
+    def __init__(self, present: Present, people: People, enrolments: Enrolments, exported: Exports) -> None:
+        self._present, self._used = present, RightsUsed(people, time.time_ns)
+        self._people, self._enrolments, self.exports = people, enrolments, exported
 
     def decide(self, subject: Asker | Operator, request: Request | Proposal) -> Permit:
         present, now_ns = self._present, time.time_ns()
@@ -382,7 +325,11 @@ class _Decisions:
             subject = present.asker(subject)
         if isinstance(subject, Caller):
             outside_containment(present.site(), containment, subject)
-            permit = decide_person(subject, request, containment.generation, now_ns)
+            over = isinstance(request, Export) and exports.over_budget(
+                present.site().limits, self.exports.spent(request, now_ns)
+            )
+            permit = decide_person(subject, request, containment.generation, now_ns, over_budget=over)
+            exports.not_in_bulk(containment, bulk=permit.bulk)
             self._used.note(subject, permit.rule)
             return permit
         permit = decide(present.site(), containment, subject, request, unreadable=present.unreadable(), now_ns=now_ns)
@@ -391,7 +338,21 @@ class _Decisions:
         return permit
 
     def rechecker(self, permit: Permit) -> Recheck | None:
-        return rechecker(permit, time.time_ns, self._present.asker)
+        def again(who: Asker) -> Asker:
+            now, containment = self._present.asker(who), self._present.containment()
+            if isinstance(now, Caller):
+                outside_containment(self._present.site(), containment, now)
+                exports.not_in_bulk(containment, bulk=permit.bulk)
+            return now
+
+        return rechecker(permit, time.time_ns, again)
+
+    def spend(self, request: Export, permit: Permit) -> None:
+        """Before the first byte leaves. Raises SecondPersonNeeded, Overloaded."""
+        exports.well_said(request)
+        limits = self._present.site().limits
+        judge = partial(exports.judge, request, limits, bulk=permit.bulk)
+        self.exports.spend(request, time.time_ns(), judge)
 
     def authorise(self, change: Change) -> ChangePermit:
         present = self._present
@@ -438,7 +399,10 @@ def _stages(
     async def open_for(request: Request, permit: Permit) -> Found:
         if isinstance(request, AuditQuestion):
             return archive.asked(request, permit)
-        return await archive.release.open(request, permit)
+        found = await archive.release.open(request, permit)
+        if isinstance(request, Export):
+            decisions.spend(request, permit)
+        return found
 
     return Stages(
         identify=who,

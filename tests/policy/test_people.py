@@ -271,8 +271,11 @@ def test_an_outside_reviewer_sees_what_is_granted_and_exports_only_where_that_wa
     assert recheck(who, Act.STUDY_READ, [OF_ANNA, OF_BERTA], NOW) == [True, False]
     assert visible(who, Act.STUDY_FIND, NOW)[1] == Has("patient", frozenset({"HOSPITAL\x1fP1"}))
     with pytest.raises(SecondPersonNeeded):
+        visible(who, Act.STUDY_EXPORT, NOW)
+    with pytest.raises(NotPermitted):
         permitted(who, Act.STUDY_EXPORT, OF_ANNA, NOW)
-    who = replace(who, approved={Act.STUDY_EXPORT: "r1"})
+    word = replace(treats("jane", ANNA, Relation.GRANTED), act=Act.STUDY_EXPORT)
+    who = replace(who, related=(*granted, word), approved={Act.STUDY_EXPORT: "r1"})
     assert permitted(who, Act.STUDY_EXPORT, OF_ANNA, NOW) == "cedar:outside-reviewer-exports"
     with pytest.raises(NotPermitted):
         permitted(who, Act.STUDY_EXPORT, OF_BERTA, NOW)

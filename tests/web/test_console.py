@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -192,6 +193,23 @@ def test_a_search_shows_what_is_theirs_and_nothing_else(made: World, reader: Scr
         assert answer is not None and answer.status == 403
         said.append(page.locator("main").inner_text())
     assert said[0] == said[1]
+
+
+def test_a_study_is_exported_with_a_fresh_passkey(made: World, reader: Screen, tmp_path: Path) -> None:
+    page = reader.page
+    reader.open(f"/studies/{made.studies['P1001']}")
+    page.get_by_role("link", name="Export as files").click()
+    page.get_by_role("button", name="Go on with your passkey").click()
+    page.wait_for_selector("h1:has-text('Export as files')")
+    page.get_by_label("Treatment").check()
+    page.get_by_label("Who is to get it?").fill("St. Elsewhere")
+    with page.expect_download() as leaving:
+        page.get_by_role("button", name="Download").click()
+    leaving.value.save_as(tmp_path / "export.zip")
+    with zipfile.ZipFile(tmp_path / "export.zip") as packed:
+        assert packed.testzip() is None
+        assert [name for name in packed.namelist() if name.endswith(".dcm")] == ["study-001/series-001/000001.dcm"]
+    assert leaving.value.suggested_filename.startswith("export-") and reader.heading() == "Export as files"
 
 
 # ---- the lock

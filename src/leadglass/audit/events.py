@@ -23,6 +23,7 @@ from leadglass.terms import (
     Echo,
     Event,
     EventKind,
+    Export,
     Fault,
     HoldReason,
     Inquiry,
@@ -210,7 +211,7 @@ def _released(
         permit.rule,
         outcome,
         reason=reason,
-        study=request.keys.get(0x0020000D, "") if isinstance(request, Query | Retrieval) else "",
+        study=_asked_study(request),
         uids=uids,
         details={**_asked(request), **counts},
         patient=_asked_patient(request),
@@ -337,6 +338,8 @@ def _asked(request: Request) -> dict[str, str | int]:
             return asked
         case Commitment():
             return {"transaction": request.transaction_uid, "references": len(request.references)}
+        case Export():
+            return {"export": request.id, "purpose": request.purpose, "patients": len(request.patients)}
         case Inquiry():
             return {"about": request.about} if request.about else {}
         case AuditQuestion():
@@ -346,8 +349,14 @@ def _asked(request: Request) -> dict[str, str | int]:
             return {}
 
 
+def _asked_study(request: Request) -> str:
+    if isinstance(request, Export):
+        return request.study_instance_uid
+    return request.keys.get(0x0020000D, "") if isinstance(request, Query | Retrieval) else ""
+
+
 def _asked_patient(request: Request) -> PatientIdentity | None:
-    if isinstance(request, AuditQuestion):
+    if isinstance(request, AuditQuestion | Export):
         return request.patient
     if isinstance(request, Query | Retrieval) and (patient_id := request.keys.get(0x00100020)):
         return PatientIdentity(patient_id, request.keys.get(0x00100021, ""))

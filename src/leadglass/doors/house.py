@@ -14,6 +14,7 @@ from leadglass.audit.search import AuditSearch
 from leadglass.gateway import Stages
 from leadglass.identity.people.desk import Desk
 from leadglass.site.enrolments import Enrolments
+from leadglass.site.exports import Exports
 from leadglass.site.model import Site
 from leadglass.site.people import People
 from leadglass.site.register import Register
@@ -83,6 +84,7 @@ class House:
     register: Register
     people: People
     enrolments: Enrolments
+    exports: Exports
     desk: Desk
     index: Index
     journal: JournalReader

@@ -25,6 +25,7 @@ from leadglass.terms import (
     Contained,
     Containment,
     Device,
+    Export,
     Inquiry,
     NotPermitted,
     Offer,
@@ -80,8 +81,8 @@ def by_flows(
     # (3)
     if isinstance(request, Proposal):
         return Permit(subject, None, _association(lookup, grants, subject, somebody).rule, generation)
-    if isinstance(request, AuditQuestion | Inquiry):
-        raise NotPermitted(f"{subject.device.name} is a device: only people ask who saw what", subject=subject)
+    if isinstance(request, AuditQuestion | Inquiry | Export):
+        raise NotPermitted(f"{subject.device.name} is a device: people ask for that, at the console", subject=subject)
     action = request.action
     usable = [grant for grant in grants if action in grant.actions and (somebody or not grant.require_user_identity)]
     if not usable:

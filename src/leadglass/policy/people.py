@@ -40,6 +40,7 @@ from leadglass.terms import (
     ChangeKind,
     Dossier,
     Echo,
+    Export,
     Factor,
     Grant,
     Inquiry,
@@ -49,6 +50,7 @@ from leadglass.terms import (
     Permit,
     Person,
     Proposal,
+    Relation,
     Request,
     Role,
     SecondPersonNeeded,
@@ -60,7 +62,7 @@ from leadglass.wire.charset import normalise_for_matching
 
 __all__ = [
     "ACTS", "authorise_person", "confine", "decide_person", "incompatible", "may", "needs_second_person", "needs_step_up",
-    "nothing_seen", "permitted", "reads_transcript", "recheck", "rechecker", "still_approves", "still_may", "visible",
+    "nothing_seen", "of_study", "permitted", "reads_transcript", "recheck", "rechecker", "still_approves", "still_may", "visible",
 ]  # fmt: skip
 
 DECIDE_AGAIN_SECONDS = 0.25  # how long a decision about what lasts is believed: revocation acts within a second
@@ -130,8 +132,10 @@ def incompatible(roles: frozenset[Role]) -> str:
 # ---- requests
 
 
-def decide_person(caller: Caller, request: Request | Proposal, generation: int, now_ns: int) -> Permit:
-    """What the caller may have of what they ask at a web door. Raises NotPermitted."""
+def decide_person(
+    caller: Caller, request: Request | Proposal, generation: int, now_ns: int, *, over_budget: bool = False
+) -> Permit:
+    """What the caller may have of what they ask at a web door. `over_budget`: they exported today what one may export alone. Raises NotPermitted."""
     match request:
         case Proposal() | Echo():
             raise NotPermitted(f"{caller.name} asks for what only devices do: associations and echoes")
@@ -144,6 +148,10 @@ def decide_person(caller: Caller, request: Request | Proposal, generation: int, 
             return Permit(caller, request.act, rule, generation, devices=_devices(caller, request, rule, now_ns))
         case AuditQuestion():
             return Permit(caller, request.action, may(caller, request.action, now_ns), generation)
+        case Export():
+            bulk = over_budget or len(request.patients) > 1
+            found, studies = visible(caller, request.action, now_ns, bulk=bulk)
+            return Permit(caller, request.action, found, generation, studies=studies, bulk=bulk)
         case _:
             found, studies = visible(caller, _ACT_OF[request.action], now_ns)
             return Permit(caller, request.action, found, generation, studies=studies)
@@ -166,7 +174,7 @@ def confine(permit: Permit, caller: Caller, request: Request | Proposal, now_ns:
     match request:
         case Proposal() | Echo():
             return permit
-        case AuditQuestion() | Inquiry():
+        case AuditQuestion() | Inquiry() | Export():
             raise NotPermitted(f"{caller.name} asks at a device what is asked at the console alone")
         case Offer():
             return replace(permit, rule=f"{permit.rule}+{may(caller, Act.STUDY_STORE, now_ns)}")
@@ -181,19 +189,25 @@ def visible(caller: Caller, act: Act, now_ns: int, *, bulk: bool = False) -> tup
     found = scope(act, facts)
     if found.rule == NO_STUDY:
         raise _refusal(caller, act, facts, None)
-    return _told(found), ground(found.rule, Ties.of(caller), now_ns)
+    return _told(found), ground(found.rule, Ties.of(caller, act), now_ns)
 
 
 def permitted(caller: Caller, act: Act, study: Dossier, now_ns: int, *, bulk: bool = False) -> str:
     """The rule that allows an act on this one study. Raises NotPermitted."""
-    facts = _facts(caller, act, now_ns, bulk=bulk)
-    about = OfStudy(Ties.of(caller).to(study, now_ns), study.modalities)
-    return _rule(caller, act, facts, about)
+    about = OfStudy(Ties.of(caller, act).to(study, now_ns), study.modalities)
+    return _rule(caller, act, of_study(_facts(caller, act, now_ns, bulk=bulk), act, about), about)
+
+
+def of_study(facts: Facts, act: Act, about: OfStudy) -> Facts:
+    """Whether an export was approved is known of each study: of those that the request named, and no other."""
+    if act is not Act.STUDY_EXPORT:
+        return facts
+    return replace(facts, approved=Relation.GRANTED in about.relations)
 
 
 def recheck(caller: Caller, act: Act, studies: Sequence[Dossier], now_ns: int) -> list[bool]:
     """For each study whether the act is allowed."""
-    return _recheck(caller, act)(studies, now_ns)
+    return _recheck(caller, act, lambda at_ns: _facts(caller, act, at_ns))(studies, now_ns)
 
 
 def rechecker(
@@ -207,17 +221,22 @@ def rechecker(
     """
     who = permit.subject
     caller = _caller(who)
-    if caller is None or isinstance(who, Operator) or permit.action not in _ACT_OF:
+    act = Act.STUDY_EXPORT if permit.action is Act.STUDY_EXPORT else _ACT_OF.get(permit.action)  # type: ignore[arg-type]
+    if caller is None or isinstance(who, Operator) or act is None:
         return None
-    act = _ACT_OF[Action(permit.action)]
-    decided, since_ns = _recheck(caller, act), 0
+
+    def deciding(now: Caller) -> Callable[[Sequence[Dossier], int], list[bool]]:
+        # Whoever began with a fresh passkey goes on with it, for as long as what was begun lasts.
+        return _recheck(now, act, lambda at_ns: replace(_facts(now, act, at_ns, bulk=permit.bulk), stepped_up=True))
+
+    decided, since_ns = deciding(caller), 0
 
     def again(studies: Sequence[Dossier]) -> list[bool]:
         nonlocal decided, since_ns
         now_ns = clock()
         since_ns = since_ns or now_ns
         if not 0 <= now_ns - since_ns < DECIDE_AGAIN_SECONDS * 1_000_000_000:
-            decided, since_ns = _recheck(_caller(asker(who)) or caller, act), now_ns
+            decided, since_ns = deciding(_caller(asker(who)) or caller), now_ns
         return decided(studies, now_ns)
 
     return again
@@ -228,17 +247,18 @@ def _caller(subject: Asker | Operator) -> Caller | None:
     return subject.caller if isinstance(subject, Subject) else subject if isinstance(subject, Caller) else None
 
 
-def _recheck(caller: Caller, act: Act) -> Callable[[Sequence[Dossier], int], list[bool]]:
-    ties = Ties.of(caller)
+def _recheck(
+    caller: Caller, act: Act, facts_at: Callable[[int], Facts]
+) -> Callable[[Sequence[Dossier], int], list[bool]]:
+    ties = Ties.of(caller, act)
     known: dict[OfStudy, bool] = {}
 
     def decided(studies: Sequence[Dossier], now_ns: int) -> list[bool]:
-        facts = _facts(caller, act, now_ns)
-        allowed = []
+        facts, allowed = facts_at(now_ns), []
         for study in studies:
             about = OfStudy(ties.to(study, now_ns), study.modalities)
             if about not in known:
-                known[about] = ask(act, facts, about).allowed
+                known[about] = ask(act, of_study(facts, act, about), about).allowed
             allowed.append(known[about])
         return allowed
 

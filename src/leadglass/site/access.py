@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from leadglass.site.register import Register
 
 
+_OF_STUDIES = frozenset({Act.STUDY_EXPORT, Act.STUDY_FIND, Act.STUDY_READ})
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """One person's word on a request: approved, denied or cancelled."""
@@ -281,8 +284,10 @@ def _settle(connection: apsw.Connection, request_id: str, state: str, now_ns: in
 
 def _granted(request: AccessRequest) -> list[Related]:
     """What an approved request names, for its window."""
+    if request.act not in _OF_STUDIES:
+        return []
     facts, source = request.facts, f"request:{request.id}"
-    window = (request.from_ns, request.until_ns, source)
+    window = (request.from_ns, request.until_ns, source, request.act)
     patients, studies = facts.get("patients", []), facts.get("studies", [])
     found = []
     if isinstance(patients, list):

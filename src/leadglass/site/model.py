@@ -64,6 +64,8 @@ class Limits:
     certificate_warning_days: int = 30
     web_connections_max: int = 512
     web_connections_per_address_max: int = 64
+    exported_patients_per_day_max: int = 20
+    exported_patients_of_all_per_day_max: int = 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 import apsw
 
 from leadglass.site.enrolments import ENROLMENTS, WITHDRAWN
+from leadglass.site.exports import EXPORTS
 from leadglass.site.migrations import migrate_database, script
 from leadglass.site.people_schema import HINTS, PEOPLE
 from leadglass.terms import KeyFault, Reference, Refused, StoreFault
@@ -55,6 +56,7 @@ MIGRATIONS = (
     script(4, "who asked for a commitment", "ALTER TABLE commitments ADD COLUMN session TEXT NOT NULL DEFAULT ''"),
     script(5, "enrolments asked for at the console", ENROLMENTS),
     script(6, "enrolments may be withdrawn", WITHDRAWN),
+    script(7, "exports", EXPORTS),
 )
 
 

@@ -118,6 +118,8 @@ KEYS: Mapping[str, str] = {
     "limits.certificate_warning_days": "How early status warns; 1 to 3650. Default 30.",
     "limits.web_connections_max": "Connections to the web door at once, over all workers; 1 to 100000. Default 512.",
     "limits.web_connections_per_address_max": "Connections of one address to the web door at once; 1 to 100000. Default 64.",
+    "limits.exported_patients_per_day_max": "Patients whose studies one person may export alone within 24 hours; beyond it somebody else approves; 1 to 100000. Default 20.",
+    "limits.exported_patients_of_all_per_day_max": "Patients whose studies leave by exports within 24 hours, whoever exports and whatever was approved; 1 to 1000000. Default 200.",
 }
 
 DEVICE_KEYS = frozenset(key for key in KEYS if key.startswith(("devices.", "flows.")))  # of a file in devices.d
@@ -150,4 +152,6 @@ LIMIT_RANGES: Mapping[str, tuple[float, float]] = {
     "certificate_warning_days": (1, 3650),
     "web_connections_max": (1, 100_000),
     "web_connections_per_address_max": (1, 100_000),
+    "exported_patients_per_day_max": (1, 100_000),
+    "exported_patients_of_all_per_day_max": (1, 1_000_000),
 }

@@ -73,6 +73,16 @@ class Relation(enum.StrEnum):
     GRANTED = "granted"  # named in a request that somebody else approved
 
 
+class Purpose(enum.StrEnum):
+    """Why a study leaves the house."""
+
+    TREATMENT = "treatment"  # whoever treats the patient elsewhere
+    PATIENT = "patient"  # their own copy
+    SECOND_OPINION = "second-opinion"
+    INSURER = "insurer"
+    COURT = "court"
+
+
 class Factor(enum.StrEnum):
     """What was proven at a sign-in."""
 
@@ -115,6 +125,7 @@ class Related:
     from_ns: int = 0
     until_ns: int = 0
     source: str = ""
+    act: Act | None = None  # of a granted one: what for
 
 
 STEP_UP_SECONDS = 300  # where the site does not say another
