@@ -335,7 +335,7 @@ def test_t04_at_a_workstation_each_role_has_what_the_table_says(
 
 PAGES = {
     "/": Act.STUDY_FIND, "/workstation": Act.LEASE_OPEN, "/requests": Act.ACCESS_REQUEST, "/review": Act.GLASS_REVIEW, "/who": Act.AUDIT_READ,
-    "/people": Act.PEOPLE_LIST, "/devices": Act.DEVICE_LIST, "/explain": Act.POLICY_READ,
+    "/reports": Act.AUDIT_REPORT, "/people": Act.PEOPLE_LIST, "/devices": Act.DEVICE_LIST, "/explain": Act.POLICY_READ,
 }  # fmt: skip
 
 
@@ -393,12 +393,13 @@ NO_ACT = frozenset({
 OF_A_NAME = {
     "/devices/{name}/renew": Act.DEVICE_ENROLL,
     "/people/{name}": Act.PEOPLE_LIST,
+    "/reports/disclosures": Act.AUDIT_REPORT,
+    "/reports/breach": Act.AUDIT_REPORT,
     "/studies/{uid}": Act.STUDY_READ,
     "/studies/{uid}/export": Act.STUDY_EXPORT,
     "/requests/{id}/transcript": Act.TRANSCRIPT_READ,
 }
 NO_DOOR = {
-    Act.AUDIT_REPORT: "`leadglass report`, by operators",
     Act.BACKUP_RUN: "`leadglass backup`, by operators",
     Act.CONFLICT_RESOLVE: "`leadglass conflict`, by operators",
     Act.FLOW_OPEN: "the kernel's table, once it was approved (tests/policy/firewall)",

@@ -173,6 +173,9 @@ def _pages_of_a_security_officer(made: World, looked: Looked) -> None:
         ("/who", "who.html", "Who saw what", ""),
         ("/who?patient=P1001", "who.html", "Who saw what", "of a patient"),
         ("/who?person=reader", "who.html", "Who saw what", "of a person"),
+        ("/reports", "reports.html", "Reports", ""),
+        ("/reports/disclosures?patient=P1001", "reports.html", "Who was given", "of a patient"),
+        ("/reports/breach?person=reader", "reports.html", "Whom an access touched", "of a person"),
         ("/explain", "explain.html", "Who may do what", ""),
         ("/explain?who=reader&action=study-read&what=P2002", "explain.html", "Who may do what", "answered"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import random
@@ -300,3 +301,33 @@ def test_one_person_alone_exports_few_patients_a_day(people: Staff, studies: dic
         assert exported(browser, many[0])[0] == 200, "the same patient again costs nothing"
         people.ask("busy", Act.STUDY_EXPORT, "guard", seconds=3600, studies=[many[-1]], purpose="approved")
         assert exported(browser, many[-1])[0] == 200
+
+
+# ---- what is told of it, at the console
+
+
+def test_reports_at_the_console_say_what_the_commands_say(people: Staff, studies: dict[str, list[Image]]) -> None:
+    with people.browser("reader") as browser:
+        assert browser.step_up()
+        assert exported(browser, study_of(studies, SECOND))[0] == 200
+        assert browser.look("/reports") == 403 == browser.look(f"/reports/disclosures?patient={SECOND}&as=csv")
+    people.hire("auditor", Role.AUDITOR)
+    time.sleep(1.2)  # until it is durable
+    before = people.site.rows("report", "disclosures", SECOND)
+    touched = people.site.rows("report", "breach", "--who", "person:reader")
+    for name in ("guard", "auditor"):
+        with people.browser(name) as browser:
+            shown = browser.page(f"/reports/disclosures?patient={SECOND}")
+            assert "study export ended" in shown and study_of(studies, SECOND) in shown and "person:reader" in shown
+            table = list(csv.DictReader(io.StringIO(browser.page(f"/reports/disclosures?patient={SECOND}&as=csv"))))
+            mine = [row for row in table if row["action"] != "audit-report"]
+            assert [row["at"] for row in mine] == [row["at"] for row in before if row["action"] != "audit-report"]
+            assert set(table[0]) == set(before[0])
+            assert "Whom an access touched" in browser.page("/reports/breach?person=reader")
+            whom = list(csv.DictReader(io.StringIO(browser.page("/reports/breach?person=reader&as=csv"))))
+            assert {row["patient"] for row in whom} == {str(row["patient"]) for row in touched}
+            assert browser.look("/reports/breach?person=reader&from=yesterday") == 400
+            assert browser.page("/reports/disclosures").count("<form method=") >= 2, "nobody named: the forms again"
+    asked = told(people, EventKind.RELEASE_ENDED, "auditor")
+    reports = [each for each in asked if each.action == Act.AUDIT_REPORT and each.details.get("completed")]
+    assert len(reports) == 4 and {each.outcome for each in reports} == {"success"}, "each report is itself an event"

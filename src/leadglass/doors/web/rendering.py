@@ -24,6 +24,7 @@ WAYS: tuple[tuple[str, str, Act], ...] = (
     ("/requests", "Requests", Act.ACCESS_REQUEST),
     ("/review", "Review", Act.GLASS_REVIEW),
     ("/who", "Who saw what", Act.AUDIT_READ),
+    ("/reports", "Reports", Act.AUDIT_REPORT),
     ("/requests", "Requests", Act.TRANSCRIPT_READ),  # of others, for who asks for nothing
     ("/people", "People", Act.PEOPLE_LIST),
     ("/devices", "Devices", Act.DEVICE_LIST),

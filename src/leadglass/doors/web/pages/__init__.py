@@ -12,6 +12,7 @@ from leadglass.doors.web.pages import (
     me,
     metrics,
     people,
+    reports,
     sign_in,
     studies,
     transcripts,
@@ -31,6 +32,7 @@ PAGES: tuple[Page, ...] = (
     *access.PAGES,
     *transcripts.PAGES,
     *audit.PAGES,
+    *reports.PAGES,
     *metrics.PAGES,
     *workstation.PAGES,
 )
