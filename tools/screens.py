@@ -33,10 +33,9 @@ def _prepared(made: World) -> str:
     screen = made.signed_in("reader")
     page = screen.page
     screen.open("/glass?patient_id=P2002")
-    page.get_by_label("Why does the patient need you now?").fill(
-        "Unconscious in the emergency room, earlier images wanted"
-    )
-    page.get_by_role("button", name="Break the glass").click()
+    page.get_by_text("For another reason").click()
+    page.get_by_label("In your own words").fill("Unconscious in the emergency room, earlier images wanted")
+    page.get_by_role("button", name="Break the glass for this reason").click()
     page.wait_for_url("**/?patient=P2002")
     screen.open("/requests")
     page.get_by_label("Patients").fill("P2002")

@@ -306,8 +306,9 @@ def test_glass_is_broken_from_the_refusal_seen_through_and_reviewed(made: World,
     reader.open("/?patient=P2002")
     page.get_by_role("link", name="break the glass").click()
     assert page.get_by_label("Patient ID", exact=False).first.input_value() == "P2002"
-    page.get_by_label("Why does the patient need you now?").fill("unconscious, earlier images wanted")
-    page.get_by_role("button", name="Break the glass").click()
+    page.get_by_text("For another reason").click()
+    page.get_by_label("In your own words").fill("unconscious, earlier images wanted")
+    page.get_by_role("button", name="Break the glass for this reason").click()
     page.wait_for_selector("tbody tr")
     page.get_by_role("link", name="Roe, Richard").click()
     page.wait_for_selector("text=CT heart")
@@ -318,6 +319,22 @@ def test_glass_is_broken_from_the_refusal_seen_through_and_reviewed(made: World,
     card.get_by_role("button", name="Sign the review").click()
     guard.page.wait_for_selector("text=Nothing waits.")
     assert guard.page.get_by_role("row", name="reader").get_by_text("justified").is_visible()
+
+
+def test_in_an_emergency_two_presses_break_the_glass(made: World, reader: Screen, guard: Screen) -> None:
+    page, study = reader.page, made.studies["P3003"]
+    reader.open(f"/studies/{study}")
+    page.get_by_role("link", name="Break the glass").click()
+    page.get_by_role("button", name="Emergency").click()
+    page.wait_for_selector("text=P3003")
+    assert page.url.endswith(f"/studies/{study}")
+    guard.open("/review")
+    card = guard.page.get_by_role("article", name="Glass broken by reader")
+    assert "emergency" in card.inner_text() and "P3003" in card.inner_text()
+    assert "by 1 person" in guard.page.get_by_role("main").inner_text()
+    card.get_by_label("justified", exact=True).check()
+    card.get_by_role("button", name="Sign the review").click()
+    guard.page.wait_for_selector("text=Nothing waits.")
 
 
 def test_somebody_says_at_the_workstation_that_they_sit_there(made: World, reader: Screen) -> None:

@@ -41,6 +41,7 @@ from leadglass.terms import (
     Retrieval,
     Settled,
     SignIn,
+    Situation,
     Standing,
     Subject,
     fingerprint_of,
@@ -256,11 +257,14 @@ def _changed(order: Change, kind: EventKind, rule: str, outcome: Outcome, reason
 
 
 def _coded(order: Change) -> dict[str, str | int]:
-    """The DICOM code of what it is (PS3.16 CID 403), where it has one of its own."""
+    """The DICOM code of what it is (PS3.16 CID 403), where it has one of its own; of broken glass the situation, never the words."""
     code = {ChangeKind.GLASS_BREAK: "110127", ChangeKind.LEASE_OPEN: "110122", ChangeKind.LEASE_END: "110123"}.get(
         order.kind
     )
-    return {"dicom": code} if code else {}
+    told: dict[str, str | int] = {"dicom": code} if code else {}
+    if order.kind is ChangeKind.GLASS_BREAK and order.arguments.get("situation") in tuple(Situation):
+        told["situation"] = str(order.arguments["situation"])
+    return told
 
 
 def _changed_patient(order: Change) -> PatientIdentity | None:

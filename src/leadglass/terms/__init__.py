@@ -68,6 +68,7 @@ from leadglass.terms.people import (
     Relation,
     Role,
     SignIn,
+    Situation,
     StudyRule,
     key_of,
 )
@@ -188,6 +189,7 @@ __all__ = [
     "Settled",
     "Severity",
     "SignIn",
+    "Situation",
     "Standing",
     "StepUpNeeded",
     "StoreFault",

@@ -73,6 +73,16 @@ class Relation(enum.StrEnum):
     GRANTED = "granted"  # named in a request that somebody else approved
 
 
+class Situation(enum.StrEnum):
+    """Why a patient needs somebody now who is nothing to them: what breaks the glass with one press."""
+
+    EMERGENCY = "emergency"
+    ON_CALL = "on-call"  # for a colleague who is away
+    CONSULT = "consult"  # a colleague asks them to look now
+    TRANSFER = "transfer"  # the patient came from another ward or hospital, and nobody has told the archive yet
+    OTHER = "other"  # in words
+
+
 class Purpose(enum.StrEnum):
     """Why a study leaves the house."""
 

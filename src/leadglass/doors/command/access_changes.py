@@ -34,6 +34,7 @@ from leadglass.terms import (
     PatientIdentity,
     Related,
     Relation,
+    Situation,
 )
 
 Result = Mapping[str, object]
@@ -44,12 +45,20 @@ VERDICTS = ("justified", "not-justified", "unclear")
 
 
 def _break_glass(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
-    """`about`: its id, which says nothing of the patient; the patient stands in the arguments and, sealed, in the event."""
+    """`about`: its id, which says nothing of the patient; the patient stands in the arguments and, sealed, in the event.
+
+    `situation`: why; `reason`: in words, which `other` needs and any other situation may have. Nobody in an emergency is made to type.
+    """
     caller, now_ns = _caller(change), parts.clock()
     patient = PatientIdentity(_text(arguments, "patient_id"), _text(arguments, "issuer"))
     if not patient.patient_id:
         raise NotChanged("the glass is broken for one patient: name them")
-    reason = _reason(arguments)
+    try:
+        situation = Situation(str(arguments.get("situation") or Situation.OTHER))
+    except ValueError:
+        raise NotChanged(f"the glass is broken for {', '.join(Situation)}") from None
+    words = _reason(arguments) if situation is Situation.OTHER else _text(arguments, "reason")[:REASON_CHARACTERS_MAX]
+    reason = words if situation is Situation.OTHER else ": ".join(filter(None, (situation.replace("-", " "), words)))
     glass = Glass(change.id, caller.person.id, patient, reason, now_ns, now_ns + GLASS_SECONDS * SECOND_NS)
     parts.people.access.break_glass(glass)
     parts.raise_generation(change)

@@ -12,7 +12,8 @@ from leadglass.doors.web.pages.page import Page
 from leadglass.doors.web.rendering import page, sentence, to
 from leadglass.doors.web.visit import Visit
 from leadglass.site.access import AccessRequest
-from leadglass.terms import Act, ChangeKind, NotChanged, PatientIdentity, Person
+from leadglass.terms import Act, ChangeKind, NotChanged, PatientIdentity, Person, Situation
+from leadglass.watch.glass import rate
 from leadglass.wire.uids import uid_problem
 
 if TYPE_CHECKING:
@@ -22,6 +23,12 @@ HOUR_SECONDS = 3600
 SHOWN_MAX = 200
 # What a person asks a window for; everything else is asked for where it is done.
 ASKED_FOR = (Act.STUDY_READ, Act.STUDY_FIND, Act.STUDY_EXPORT, Act.DEVICE_LIST, Act.POLICY_READ, Act.BACKUP_RUN, Act.INDEX_REBUILD, Act.KEY_USE, Act.POLICY_APPLY)  # fmt: skip
+SITUATIONS = {
+    Situation.EMERGENCY: "Emergency: they are being treated now",
+    Situation.ON_CALL: "On call, for a colleague who is away",
+    Situation.CONSULT: "A colleague asks me to look now",
+    Situation.TRANSFER: "They came from another ward or hospital",
+}  # a press each; any other is said in words
 VERDICTS = ("justified", "not-justified", "unclear")
 
 
@@ -31,12 +38,17 @@ VERDICTS = ("justified", "not-justified", "unclear")
 def glass_page(visit: Visit, said: str = "", status: int = 200) -> Response:
     """From a refusal: for the patient of that study, or for whom, and why."""
     asked = {name: visit.field(name) or visit.asked(name) for name in ("patient_id", "issuer", "study", "reason")}
-    return page(visit, "glass.html", {"asked": asked, "said": said}, status)
+    return page(visit, "glass.html", {"asked": asked, "situations": SITUATIONS, "said": said}, status)
 
 
 def break_glass(visit: Visit) -> Response:
     study, patient = visit.field("study"), _whose(visit)
-    arguments = {"patient_id": patient.patient_id, "issuer": patient.issuer, "reason": visit.field("reason")}
+    arguments = {
+        "patient_id": patient.patient_id,
+        "issuer": patient.issuer,
+        "situation": visit.field("situation"),
+        "reason": visit.field("reason"),
+    }
     try:
         visit.change(ChangeKind.GLASS_BREAK, uuid.uuid4().hex, arguments)
     except NotChanged as refusal:
@@ -56,13 +68,14 @@ def _whose(visit: Visit) -> PatientIdentity:
 
 def review_page(visit: Visit, said: str = "", status: int = 200) -> Response:
     visit.look(Act.GLASS_REVIEW)
-    names = _names(visit)
-    glass = [each for each in visit.house.people.access.glass()[:SHOWN_MAX] if each.person in names]
-    waiting = [each for each in glass if not each.reviewed_ns]
+    glass = visit.house.people.access.glass()
+    waiting = [each for each in reversed(glass) if not each.reviewed_ns]  # whoever waits longest comes first
     facts = {
-        "waiting": waiting,
-        "done": [each for each in glass if each.reviewed_ns],
-        "names": names,
+        "waiting": waiting[:SHOWN_MAX],
+        "more": max(0, len(waiting) - SHOWN_MAX),
+        "done": [each for each in glass if each.reviewed_ns][:SHOWN_MAX],
+        "rate": rate(glass, visit.now_ns),
+        "names": _names(visit),
         "verdicts": VERDICTS,
     }
     return page(visit, "review.html", facts | {"said": said}, status)
