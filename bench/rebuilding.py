@@ -222,7 +222,19 @@ def _store(house: House, number: int, study: int, seed: int = 0) -> None:
         "sha256:" + "0" * 64,
     )
     offer = Offer(subject, CT_IMAGE_STORAGE, _uid(number, study), EXPLICIT_VR_LITTLE_ENDIAN)
-    run(gateway.store(house.do, offer, iter([memoryview(content)])))
+    run(gateway.store(house.do, offer, _Content(content)))
+
+
+class _Content:
+    """A data set that is all there: a `terms.Incoming`."""
+
+    def __init__(self, content: bytes) -> None:
+        self._left = memoryview(content)
+
+    def read_into(self, into: memoryview) -> int:
+        count = min(len(self._left), len(into))
+        into[:count], self._left = self._left[:count], self._left[count:]
+        return count
 
 
 def table(found: Sequence[Rebuilt]) -> Table:

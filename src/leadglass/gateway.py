@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from leadglass.audit import events
 from leadglass.terms import (
-    Arrived, Asker, Caller, Change, ChangePermit, Claimed, Conflicting, Detection, Event, Fault, Found, Inspected, Offer, Operator, Peer, Permit,
-    Progress, Proposal, Refused, Request, Settled, SignIn, Standing, Subject,
+    Arrived, Asker, Caller, Change, ChangePermit, Claimed, Conflicting, Detection, Event, Fault, Found, Incoming, Inspected, Offer, Operator, Peer,
+    Permit, Progress, Proposal, Refused, Request, Settled, SignIn, Standing, Subject,
 )  # fmt: skip
 
 
@@ -28,7 +28,7 @@ class Stages:  #                                                            the 
     identify: Callable[[Peer, Proposal], Awaitable[Subject]]  #             who is it?             identity/
     recognise: Callable[[Peer, SignIn], Awaitable[Caller]]  #               who sits there?        identity/
     decide: Callable[[Asker | Operator, Request | Proposal], Permit]  #     may they?              policy/   pure
-    receive: Callable[[Offer, Permit, Iterable[memoryview]], Awaitable[Arrived]]  # sealed, hashed archive/
+    receive: Callable[[Offer, Permit, Incoming], Awaitable[Arrived]]  #     sealed and hashed      archive/
     inspect: Callable[[Arrived], Awaitable[Inspected]]  #                   is it what it says?    inspection/
     claim: Callable[[Inspected, Permit], Awaitable[Claimed]]  #             is the UID free?       archive/
     keep: Callable[[Claimed, Event], Awaitable[Settled]]  #                 durable with its event archive/
@@ -86,7 +86,7 @@ async def turn_away(do: Stages, peer: Peer, refusal: Refused) -> None:  # no TLS
     await _refused(do, events.turned_away(peer, refusal), refusal)
 
 
-async def store(do: Stages, offer: Offer, body: Iterable[memoryview]) -> Settled:
+async def store(do: Stages, offer: Offer, body: Incoming) -> Settled:
     try:
         permit = do.decide(offer.subject, offer)  # before the first byte of the data set is read
         arrived = await do.receive(offer, permit, body)
@@ -96,8 +96,9 @@ async def store(do: Stages, offer: Offer, body: Iterable[memoryview]) -> Settled
             settled = claimed.settled
             await do.record(events.repeated(claimed, settled))
         else:
-            settled = await do.keep(claimed, events.stored(claimed))
-            do.note(events.stored(claimed, settled))
+            event = events.stored(claimed)
+            settled = await do.keep(claimed, event)
+            do.note(events.settled_as(event, settled))
             await do.publish(settled)
         if settled.standing in (Standing.HELD, Standing.REJECTED):
             raise Conflicting.held(settled)

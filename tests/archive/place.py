@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,13 +74,18 @@ def content(length: int, seed: str = "") -> bytes:
     return hashlib.shake_128(f"{length}/{seed}".encode()).digest(length)
 
 
-def fragments(data: bytes, length: int = 16 << 10) -> Iterator[memoryview]:
-    """As a door gives them: one buffer, overwritten for each fragment."""
-    buffer = bytearray(length)
-    for start in range(0, len(data), length):
-        piece = data[start : start + length]
-        buffer[: len(piece)] = piece
-        yield memoryview(buffer)[: len(piece)]
+class Fragments:
+    """An `Incoming` that gives so many bytes at once, as a door does, and then ends with an error where there is one."""
+
+    def __init__(self, data: bytes, length: int = 16 << 10, error: Exception | None = None) -> None:
+        self._left, self._length, self._error = memoryview(data), length, error
+
+    def read_into(self, into: memoryview) -> int:
+        count = min(len(self._left), self._length, len(into))
+        if not count and self._error is not None:
+            raise self._error
+        into[:count], self._left = self._left[:count], self._left[count:]
+        return count
 
 
 def subject(device: str = "CT1") -> Subject:
@@ -118,7 +123,7 @@ class Process:
 
     def receive(self, uid: str, data: bytes, syntax: str = EXPLICIT, device: str = "CT1") -> Arrived:
         offer = Offer(subject(device), CT, uid, syntax)
-        return driven(self.receiver.receive(offer, permit(device), fragments(data)))
+        return driven(self.receiver.receive(offer, permit(device), Fragments(data)))
 
     def claim(
         self,

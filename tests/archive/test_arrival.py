@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 
 import pytest
 
@@ -10,7 +9,7 @@ from leadglass.terms import Malformed, Offer, Overloaded, Standing
 from leadglass.wire import tags
 from leadglass.wire.dataset import Header, Scanner
 from leadglass.wire.elements import DataSet, Element, encode
-from tests.archive.place import CT, EXPLICIT, IMPLICIT, JPEG, Place, content, driven, fragments, permit, subject
+from tests.archive.place import CT, EXPLICIT, IMPLICIT, JPEG, Fragments, Place, content, driven, permit, subject
 
 
 def data_set(pixels: bytes, patient: bytes = b"P1") -> DataSet:
@@ -32,7 +31,7 @@ def test_digest_length_and_header_are_of_the_bytes_that_came(place: Place, helpe
     data = encode(data_set(content(length + length % 2)), EXPLICIT)
     offer = Offer(subject(), CT, "1.2.3", EXPLICIT)
     for size in (1 << 20, 16_378, 4_099):
-        arrived = driven(receiver.receive(offer, permit(), fragments(data, size)))
+        arrived = driven(receiver.receive(offer, permit(), Fragments(data, size)))
         assert arrived.arrival.digest == hashlib.sha256(data).digest()
         assert arrived.arrival.data_set_length == len(data)
         assert isinstance(arrived.header, Header)
@@ -49,7 +48,7 @@ def test_what_is_no_data_set_is_malformed_and_leaves_nothing(make_place) -> None
     whole = encode(data_set(content(1 << 20)), EXPLICIT)
     for syntax, data in ((EXPLICIT, whole[:-10]), (EXPLICIT, b"\0" * 300_000), ("1.2.3.4.5", whole)):
         with pytest.raises(Malformed):
-            driven(receiver.receive(Offer(subject(), CT, "1.2.3", syntax), permit(), fragments(data)))
+            driven(receiver.receive(Offer(subject(), CT, "1.2.3", syntax), permit(), Fragments(data)))
     assert list(place.store.names()) == []
 
 
@@ -57,12 +56,9 @@ def test_a_sender_that_goes_away_leaves_nothing(make_place) -> None:
     place = make_place(arrival_memory_max_bytes=0)
     process = place.process()
 
-    def cut() -> Iterator[memoryview]:
-        yield from fragments(content(400_000))
-        raise ConnectionResetError("gone")
-
+    cut = Fragments(content(400_000), error=ConnectionResetError("gone"))
     with pytest.raises(ConnectionResetError):
-        driven(process.receiver.receive(Offer(subject(), CT, "1.2.3", EXPLICIT), permit(), cut()))
+        driven(process.receiver.receive(Offer(subject(), CT, "1.2.3", EXPLICIT), permit(), cut))
     assert list(place.store.names()) == []
 
 
@@ -76,7 +72,7 @@ def test_the_length_of_an_instance_is_limited(make_place) -> None:
 def test_a_preamble_is_kept_apart_from_the_digest(place: Place) -> None:
     process = place.process()
     offer = Offer(subject(), CT, "1.2.3", EXPLICIT)
-    arrived = driven(process.receiver.receive(offer, permit(), fragments(b"data"), b"preamble and group 2"))
+    arrived = driven(process.receiver.receive(offer, permit(), Fragments(b"data"), b"preamble and group 2"))
     assert arrived.arrival.digest == hashlib.sha256(b"data").digest()
     assert [bytes(piece) for piece in arrived.arrival.plaintext()] == [b"data"]
     arrived.arrival.discard()

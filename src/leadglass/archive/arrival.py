@@ -1,4 +1,4 @@
-"""How do bytes come in? Copied once into chunks, hashed, scanned, sealed; nothing waits in the clear.
+"""How do bytes come in? Read into stages, hashed, scanned, sealed; nothing waits in the clear but what is being read.
 
 Sealed bytes lie in memory within one budget for all arrivals, or, where that ends, stream into a segment of their own. The header is
 scanned from the same bytes that are sealed and hashed.
@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -28,11 +28,10 @@ from leadglass.archive.seal import (
     frames,
 )
 from leadglass.archive.segments import PREFIX_LENGTH_BYTES, Segments, Stream
-from leadglass.terms import Arrived, Malformed, Offer, Overloaded, Permit, StoreFault
+from leadglass.terms import Arrived, Incoming, Malformed, Offer, Overloaded, Permit, StoreFault
 from leadglass.wire.errors import RemoteProtocolError
 
-STAGE_LENGTH_BYTES = 2 * CHUNK_LENGTH_MAX_BYTES  # one hand-over to the hashing thread; a PDU's worth (ADR 0001)
-STAGES_PER_HELPER = 3
+STAGE_LENGTH_BYTES = 2 * CHUNK_LENGTH_MAX_BYTES  # read, hashed and sealed at once; a PDU's worth (ADR 0001)
 # Hashing beside arrival pays where a core is idle: with two, a sender on this machine or a second association takes it.
 HELPERS_MAX = max(0, (os.cpu_count() or 1) // 2 - 1)
 _Answer = TypeVar("_Answer")
@@ -157,71 +156,66 @@ class SealedArrival:
 
 
 class _Helper:
-    """A thread that hashes what it is handed, in order. Serves one arrival at a time; its stages are lent with it."""
+    """A thread that hashes what it is handed, in order, while whoever hands it over goes on. Serves one arrival at a time."""
 
     def __init__(self) -> None:
-        self.free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
-        for _ in range(STAGES_PER_HELPER - 1):
-            self.free.put(bytearray(STAGE_LENGTH_BYTES))
-        self._work: queue.SimpleQueue[tuple[Callable[[memoryview], None], bytearray] | None] = queue.SimpleQueue()
+        self._hashed: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[Callable[[memoryview], None], memoryview] | None] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="digest", daemon=True).start()
 
-    def submit(self, update: Callable[[memoryview], None], stage: bytearray) -> None:
-        """Hashes all of `stage`, then puts it among the free ones."""
-        self._work.put((update, stage))
+    def submit(self, update: Callable[[memoryview], None], view: memoryview) -> None:
+        """Hashes it; leave it alone until `collect`."""
+        self._work.put((update, view))
 
     def collect(self) -> None:
-        """Waits until everything handed over is hashed."""
-        stages = [self.free.get() for _ in range(STAGES_PER_HELPER - 1)]
-        for stage in stages:
-            self.free.put(stage)
+        """Waits until what was handed over is hashed."""
+        self._hashed.get()
 
     def end(self) -> None:
         self._work.put(None)
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
-            update, stage = work
-            update(memoryview(stage))
-            self.free.put(stage)
+            update, view = work
+            update(view)
+            self._hashed.put(None)
 
 
 class _Intake:
-    """One arrival while it comes in."""
+    """One arrival while it comes in: read into one stage, and worked on once it is known whether more follows it."""
 
     def __init__(self, receiver: Receiver, offer: Offer) -> None:
         self._receiver = receiver
         self._scanner = _told(lambda: receiver.new_scanner(offer.transfer_syntax_uid))
-        self._length_max = receiver.limits.instance_length_max_bytes
         self._hash = hashlib.sha256()
         self._helper: _Helper | None = None
-        self._stage = receiver.take_stage()
-        self._filled = 0
-        self._length = 0
+        self._stages = [receiver.take_stage()]
         self._offer = offer
         self.arrival = receiver.new_arrival()
 
-    def feed(self, fragment: memoryview) -> None:
-        self._length += len(fragment)
-        if self._length > self._length_max:
-            raise Overloaded(f"longer than instance_length_max_bytes = {self._length_max}")
-        position = 0
-        while position < len(fragment):
-            if self._filled == STAGE_LENGTH_BYTES:
-                self._flush()
-            count = min(STAGE_LENGTH_BYTES - self._filled, len(fragment) - position)
-            self._stage[self._filled : self._filled + count] = fragment[position : position + count]
-            self._filled += count
-            position += count
+    def take(self, body: Incoming) -> memoryview:
+        """All of it but the last stage, which is returned."""
+        left = self._receiver.limits.instance_length_max_bytes
+        stage, full, filled = self._stages[0], None, 0
+        while count := body.read_into(stage[filled:]):
+            left -= count
+            if left < 0:
+                raise Overloaded(
+                    f"longer than instance_length_max_bytes = {self._receiver.limits.instance_length_max_bytes}"
+                )
+            if full is not None:
+                self._work(full)
+                full = None
+            filled += count
+            if filled == STAGE_LENGTH_BYTES:
+                stage, full, filled = self._other(stage), stage, 0
+        return stage[:filled] if full is None else full
 
-    def finish(self, preamble: bytes) -> Arrived:
-        view = memoryview(self._stage)[: self._filled]
-        _told(lambda: self._scanner.feed(view))
+    def finish(self, last: memoryview, preamble: bytes) -> Arrived:
+        self._scan(last)
         header = _told(self._scanner.finish)
-        if self._helper is not None:
-            self._helper.collect()
-        self._hash.update(view)
-        self._add(view, final=True)
+        self._hash.update(last)
+        self._add(last, final=True)
         arrival = self.arrival
         arrival.close(preamble)
         arrival.digest = self._hash.digest()
@@ -231,25 +225,32 @@ class _Intake:
     def release(self) -> None:
         """Gives back what was lent, whatever happened."""
         if self._helper is not None:
-            self._helper.collect()
             self._receiver.give_helper(self._helper)
-        self._receiver.give_stage(self._stage)
+        for stage in self._stages:
+            self._receiver.give_stage(stage)
 
-    def _flush(self) -> None:
-        """A full stage, and more is to come."""
-        view = memoryview(self._stage)
-        _told(lambda: self._scanner.feed(view))
+    def _other(self, stage: memoryview) -> memoryview:
+        if len(self._stages) == 1:
+            self._stages.append(self._receiver.take_stage())
+        first, second = self._stages
+        return second if stage is first else first
+
+    def _work(self, full: memoryview) -> None:
+        """A full stage, and more follows."""
+        self._scan(full)
         helper = self._helper = self._helper or self._receiver.take_helper()
         if helper is None:
-            self._hash.update(view)
-            self._add(view, final=False)
-        else:
-            helper.submit(self._hash.update, self._stage)
-            try:
-                self._add(view, final=False)  # beside the hashing: both only read
-            finally:
-                self._stage = helper.free.get()
-        self._filled = 0
+            self._hash.update(full)
+            self._add(full, final=False)
+            return
+        helper.submit(self._hash.update, full)
+        try:
+            self._add(full, final=False)  # beside the hashing: both only read
+        finally:
+            helper.collect()
+
+    def _scan(self, view: memoryview) -> None:
+        _told(lambda: self._scanner.feed(view))
 
     def _add(self, view: memoryview, *, final: bool) -> None:
         if len(view) > CHUNK_LENGTH_MAX_BYTES:
@@ -276,12 +277,12 @@ class Receiver:
         self._wall_ns, self._monotonic_ns = wall_ns, monotonic_ns
         self._lock = threading.Lock()
         self._sequence = 0
-        self._stages: list[bytearray] = []
+        self._stages: list[memoryview] = []
         self._helpers: list[_Helper] = []
         self._helpers_left = helpers_max
 
-    async def receive(self, offer: Offer, permit: Permit, body: Iterable[memoryview], preamble: bytes = b"") -> Arrived:
-        """Seals, hashes and scans `body`; each fragment may be overwritten once the next is asked for.
+    async def receive(self, offer: Offer, permit: Permit, body: Incoming, preamble: bytes = b"") -> Arrived:
+        """Seals, hashes and scans `body`.
 
         Raises Malformed where it is no data set, Overloaded where it is too long or the disk is full, StoreFault, and whatever the body
         raises; then nothing stays.
@@ -289,9 +290,7 @@ class Receiver:
         del permit  # the proof that this was decided
         intake = _Intake(self, offer)
         try:
-            for fragment in body:
-                intake.feed(fragment)
-            return intake.finish(preamble)
+            return intake.finish(intake.take(body), preamble)
         except BaseException:
             intake.arrival.discard()
             raise
@@ -319,13 +318,13 @@ class Receiver:
             self._sequence += 1
             return Stamp(wall, offset, self._monotonic_ns(), self._sequence)
 
-    def take_stage(self) -> bytearray:
+    def take_stage(self) -> memoryview:
         with self._lock:
             if self._stages:
                 return self._stages.pop()
-        return bytearray(STAGE_LENGTH_BYTES)
+        return memoryview(bytearray(STAGE_LENGTH_BYTES))
 
-    def give_stage(self, stage: bytearray) -> None:
+    def give_stage(self, stage: memoryview) -> None:
         with self._lock:
             self._stages.append(stage)
 

@@ -16,9 +16,10 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
-from leadglass.terms import Instance, Overloaded, StoreFault
+from leadglass.terms import Instance, Overloaded, PatientIdentity, StoreFault
 
 CLAIMS_MAX = 4096  # all that many workers can have in flight and unpublished
 _MAGIC = b"LGCLAIM\1"
@@ -60,7 +61,10 @@ class ClaimTable:
 
         Raises Overloaded where no slot is free.
         """
-        sop, study, owner = _marks(instance)
+        sop, (study, owner) = (
+            _mark(instance.sop_instance_uid),
+            _study_marks(instance.study_instance_uid, instance.patient),
+        )
         with self._locked():
             for slot in self._found(_SOPS, sop):
                 return self._field(_WRITERS, slot)
@@ -177,8 +181,7 @@ def _mark(uid: str) -> bytes:
     return hashlib.blake2b(uid.encode(), digest_size=_FIELD_BYTES).digest()
 
 
-def _marks(instance: Instance) -> tuple[bytes, bytes, bytes]:
-    """Of the instance, of its study, and of its study as that patient's."""
-    study, patient = instance.study_instance_uid, instance.patient
-    owner = _mark(f"{study}\\{len(patient.patient_id)}\\{patient.patient_id}{patient.issuer}")
-    return _mark(instance.sop_instance_uid), _mark(study), owner
+@lru_cache(maxsize=1024)
+def _study_marks(study: str, patient: PatientIdentity) -> tuple[bytes, bytes]:
+    """Of a study, and of it as that patient's."""
+    return _mark(study), _mark(f"{study}\\{len(patient.patient_id)}\\{patient.patient_id}{patient.issuer}")

@@ -28,8 +28,8 @@ from leadglass.policy.standing import judge
 from leadglass.site.keyring import Keyring
 from leadglass.terms import Claimed, Event, Inspected, Location, Overloaded, Permit, Settled
 
-PUBLISH_WITHIN_SECONDS = 0.02  # how long what landed waits for company
-LOOKED_EVERY_SECONDS = 0.002  # whether somebody waits to find it
+PUBLISH_WITHIN_SECONDS = 0.05  # how long what landed waits for company
+LOOKED_EVERY_SECONDS = 0.005  # whether somebody waits to find it
 TRIED_AGAIN_AFTER_SECONDS = 0.5
 UNPUBLISHED_MAX = 256
 PUBLISHED_TOGETHER_MAX = 256  # at once, so that no other worker waits long for its turn

@@ -10,7 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from leadglass.archive.buffers import SIZES_BYTES, Buffer
 from leadglass.archive.limits import ArchiveLimits
@@ -75,7 +75,7 @@ class Entry:
     location: Location | None = None
     error: Exception | None = None
     done: bool = False
-    wake: threading.Event = field(default_factory=threading.Event)
+    wake: threading.Event | None = None  # of whoever waits for another one's turn to end
 
 
 class _Open:
@@ -121,9 +121,10 @@ class Segments:
             leads = not self._leading
             self._leading = True
             if not leads:
+                entry.wake = threading.Event()
                 self._waiting.append(entry)
         group = [entry]
-        if not leads:
+        if entry.wake is not None:
             entry.wake.wait()
             if entry.done:
                 return _result(entry)
@@ -198,8 +199,9 @@ class Segments:
             self._leading = successor is not None
         for entry in group:
             entry.done = True
-            entry.wake.set()
-        if successor is not None:
+            if entry.wake is not None:
+                entry.wake.set()
+        if successor is not None and successor.wake is not None:
             successor.wake.set()
 
     def _commit(self, group: Sequence[Entry]) -> None:

@@ -7,6 +7,7 @@ and in `subject_uids` alone, so that the journal can seal it under the study's k
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from leadglass.terms import (
     EVENT_UIDS_MAX,
@@ -129,8 +130,8 @@ def association_ended(subject: Subject, permit: Permit, progress: Progress) -> E
     return _by(subject, EventKind.ASSOCIATION_ENDED, "associate", permit.rule, progress.outcome, reason=progress.reason)
 
 
-def stored(claimed: Claimed, settled: Settled | None = None) -> Event:
-    """Stored or held, by the claim's standing. In a record's trailer without `settled`, in the journal with it."""
+def stored(claimed: Claimed) -> Event:
+    """Stored or held, by the claim's standing; as a record's trailer has it."""
     instance = claimed.inspected.instance
     kind = EventKind.INSTANCE_HELD if claimed.standing is Standing.HELD else EventKind.INSTANCE_STORED
     if HoldReason.CONFLICT in claimed.holds:
@@ -148,8 +149,12 @@ def stored(claimed: Claimed, settled: Settled | None = None) -> Event:
         uids=(instance.sop_instance_uid,),
         details=details,
         patient=instance.patient,
-        settled=settled,
     )
+
+
+def settled_as(event: Event, settled: Settled) -> Event:
+    """The same with what was kept, and where it rests; as the journal has it."""
+    return replace(event, settled=settled)
 
 
 def repeated(claimed: Claimed, settled: Settled) -> Event:

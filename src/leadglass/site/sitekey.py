@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -105,16 +106,21 @@ class SiteKey:
         return hashlib.sha256(b"leadglass site key check" + self._secret).hexdigest()[:8]
 
 
+@lru_cache(maxsize=1024)  # a study's keys are used many times in a row
+def _cipher(key: bytes) -> AESGCM:
+    return AESGCM(key)
+
+
 def seal(key: bytes, plaintext: bytes, context: bytes) -> bytes:
     """A random nonce, then the ciphertext with its tag."""
     nonce = os.urandom(NONCE_LENGTH_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, plaintext, context)
+    return nonce + _cipher(key).encrypt(nonce, plaintext, context)
 
 
 def unseal(key: bytes, sealed: bytes, context: bytes) -> bytes:
     """Raises KeyFault: another key, another context, or other bytes."""
     try:
-        return AESGCM(key).decrypt(sealed[:NONCE_LENGTH_BYTES], sealed[NONCE_LENGTH_BYTES:], context)
+        return _cipher(key).decrypt(sealed[:NONCE_LENGTH_BYTES], sealed[NONCE_LENGTH_BYTES:], context)
     except (InvalidTag, ValueError) as error:
         raise KeyFault(
             "what is sealed does not open with this key", hint="it is changed, or another key sealed it"

@@ -50,6 +50,14 @@ class Instance:
     attributes: Mapping[int, str]
 
 
+class Incoming(Protocol):
+    """A data set that is still on its way. Whoever gives it ends it with an error where the rest never comes."""
+
+    def read_into(self, into: memoryview) -> int:
+        """At least one byte of it, waiting for that: how many; 0 at its end."""
+        ...
+
+
 class Arrival(Protocol):
     """Sealed bytes that wait to be claimed: in memory, or already in a segment of their own. Dropped by `discard`."""
 

@@ -8,8 +8,8 @@ The shell owns the transport and the clock:
     association.send(pdu); association.send_data(...)
     sock.sendmsg(association.data_to_send())            bytes out, without a copy of what was queued
 
-P-DATA streams: a fragment is handed out as far as it has arrived, so memory does not grow with a length that a peer claims. Only PDUs of
-association control wait in the buffer until they are whole; their length is refused at the header.
+P-DATA streams: a fragment is handed out as far as it has arrived, and a data set may be taken with `take_data`, so memory does not grow with a
+length that a peer claims. Only PDUs of association control wait in the buffer until they are whole; their length is refused at the header.
 
 Errors: when the peer breaks the protocol, `next_event` queues the A-ABORT or A-ASSOCIATE-RJ that Table 9-10 wants and raises
 RemoteProtocolError, once; the shell writes `data_to_send()` and closes. What arrives after that is thrown away unread. No input raises
@@ -37,13 +37,12 @@ from leadglass.wire.indications import (
 from leadglass.wire.items import invalid
 from leadglass.wire.limits import PDU_HEADER_LENGTH_BYTES, PDV_HEADERS_LENGTH_BYTES, AssociationLimits
 from leadglass.wire.negotiation import AcceptedContext, accepted_contexts, disagreement
+from leadglass.wire.passing import copy_values
 from leadglass.wire.pdu import (
     COMMAND_FRAGMENT,
     FIXED_LENGTH_BYTES,
     LAST_FRAGMENT,
-    P_DATA_HEADER,
     PDU_HEADER,
-    PDV_COUNTED_BYTES,
     PDV_HEADER,
     Abort,
     AssociateAC,
@@ -55,6 +54,7 @@ from leadglass.wire.pdu import (
     ReleaseRQ,
     decode,
     encode,
+    p_data_header,
     read_pdv_header,
     unacceptable,
 )
@@ -214,6 +214,24 @@ class Association:
                 return self._events.popleft()
             if not self._advance():
                 return None
+
+    def take_data(self, context_id: int, into: memoryview) -> int:
+        """Copies what has come of a data set in that context, up to whatever only `next_event` can tell: how many bytes."""
+        left = self._pdv_left
+        other = left and (self._pdv_context != context_id or self._pdv_is_command or self._pdv_is_last)
+        if other or self._pdu_left or self._events or self._deaf or not self._streaming:
+            return 0
+        count, self._start, self._pdv_left = copy_values(
+            self._view, self._start, self._end, left, context_id, self._announced, into
+        )
+        if count or self._pdv_left:
+            self._pdv_context, self._pdv_is_command, self._pdv_is_last, self._empty_fragments = (
+                context_id,
+                False,
+                False,
+                0,
+            )
+        return count
 
     def _advance(self) -> bool:
         """Reads one header, or one PDU of association control; False where its bytes are not all there."""
@@ -379,7 +397,7 @@ class Association:
         control = COMMAND_FRAGMENT if is_command else 0
         view, total, offset = memoryview(payload), len(payload), 0
         if total > size:
-            header = _p_data_header(size, context_id, control)
+            header = p_data_header(size, context_id, control)
             while total - offset > size:
                 output += (header, view[offset : offset + size])
                 offset += size
@@ -388,7 +406,7 @@ class Association:
             control |= LAST_FRAGMENT
         elif not left:
             return
-        output.append(_p_data_header(left, context_id, control))
+        output.append(p_data_header(left, context_id, control))
         if left:
             output.append(view[offset:])
 
@@ -485,9 +503,3 @@ class Association:
     def _deafen(self) -> None:
         self._drop_p_data()
         self._deaf = True
-
-
-def _p_data_header(length: int, context_id: int, control: int) -> bytes:
-    """Both headers of a P-DATA-TF with one value of `length` data bytes."""
-    pdu_length, pdv_length = length + PDV_HEADERS_LENGTH_BYTES, length + PDV_COUNTED_BYTES
-    return P_DATA_HEADER.pack(PduType.P_DATA_TF, pdu_length, pdv_length, context_id, control)

@@ -10,14 +10,13 @@ data, with a VR of another kind or of undefined length. What is merely odd is ke
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
 
 from leadglass.wire import tags
-from leadglass.wire.charset import STRIPPED_VRS, decode_value
+from leadglass.wire.charset import decode_value
 from leadglass.wire.dictionary import choices_of, sequences, vr_of
 from leadglass.wire.errors import RemoteProtocolError
 from leadglass.wire.uids import TRANSFER_SYNTAXES
@@ -43,6 +42,7 @@ _NOWHERE = 1 << 63
 _FIRST_GROUP = 0x0008_0000
 _BULK_FLOOR = tags.SPECTROSCOPY_DATA  # from here on a tag may end the header
 _HEADER_LENGTH_BYTES, _LONG_HEADER_LENGTH_BYTES = 8, 12
+SHORT_LENGTH_BYTES = 64  # of a value whose text is remembered
 
 
 def _code(vr: bytes) -> int:
@@ -111,16 +111,14 @@ class Header:
         value = self.values.get(tag)
         if value is None:
             return ""
-        return decode_value(value, self.vrs.get(tag) or vr_of(tag), self.specific_character_set)
+        return _text(value, self.vrs.get(tag) or vr_of(tag), self.specific_character_set)
 
     def texts(self, wanted: frozenset[int]) -> Iterator[tuple[int, str]]:
-        """`text` of each wanted one that is there. Most values are one plain string, which needs neither table nor codec."""
-        vrs, plain = self.vrs, _plain(wanted)
+        """`text` of each wanted one that is there."""
+        vrs, character_set = self.vrs, self.specific_character_set
         for tag, value in self.values.items():
-            if tag in plain and tag not in vrs and value.isascii() and not _PARTED.search(value):
-                yield tag, value.decode("ascii").strip(" \0")
-            elif tag in wanted:
-                yield tag, self.text(tag)
+            if tag in wanted:
+                yield tag, _text(value, vrs.get(tag) or vr_of(tag), character_set)
 
     def uid(self, tag: int) -> str:
         return self.values.get(tag, b"").rstrip(b"\0 ").decode("ascii", "replace")
@@ -134,13 +132,15 @@ class Header:
         return integer_of(self.text(tag).partition("\\")[0])
 
 
-_PARTED = re.compile(rb"[\x1b\\]")  # an escape of ISO 2022, or several values
+def _text(value: bytes, vr: str, character_set: bytes) -> str:
+    return (
+        _short_text(value, vr, character_set)
+        if len(value) <= SHORT_LENGTH_BYTES
+        else decode_value(value, vr, character_set)
+    )
 
 
-@lru_cache(maxsize=16)
-def _plain(wanted: frozenset[int]) -> frozenset[int]:
-    """Those whose VR is character strings of which spaces at both ends mean nothing."""
-    return frozenset(tag for tag in wanted if vr_of(tag) in STRIPPED_VRS)
+_short_text = lru_cache(maxsize=4096)(decode_value)  # most of a series say the same
 
 
 @lru_cache(maxsize=16)

@@ -6,7 +6,6 @@ values padded the wrong way. Refused: any other group, an element twice, a lengt
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -222,18 +221,18 @@ class Command:
         """
         if self.field.is_response or self.field is CommandField.C_CANCEL_RQ:
             raise LocalProtocolError(f"{self.field.name} is not answered")
-        answer = Command(
-            CommandField(self.field | RESPONSE),
-            message_id_responded_to=self.message_id,
-            has_data_set=has_data_set,
-            affected_sop_class_uid=self.affected_sop_class_uid or self.requested_sop_class_uid,
-            affected_sop_instance_uid=self.affected_sop_instance_uid or self.requested_sop_instance_uid,
-            status=status,
-            error_comment=comment,
-            event_type_id=self.event_type_id,
-            action_type_id=self.action_type_id,
-        )
-        return dataclasses.replace(answer, **fields)
+        said = {
+            "message_id_responded_to": self.message_id,
+            "has_data_set": has_data_set,
+            "affected_sop_class_uid": self.affected_sop_class_uid or self.requested_sop_class_uid,
+            "affected_sop_instance_uid": self.affected_sop_instance_uid or self.requested_sop_instance_uid,
+            "status": status,
+            "error_comment": comment,
+            "event_type_id": self.event_type_id,
+            "action_type_id": self.action_type_id,
+            **fields,
+        }
+        return Command(CommandField(self.field | RESPONSE), **said)
 
 
 # ---- values
@@ -348,6 +347,12 @@ _FIELDS: Mapping[int, tuple[str, _Codec]] = MappingProxyType(
         0x1031: ("move_originator_message_id", _US),
     }
 )
+# Those that are written wherever they have a value
+_SAID = tuple(
+    (element, name, codec)
+    for element, (name, codec) in _FIELDS.items()
+    if element not in (_MESSAGE_ID, _MESSAGE_ID_RESPONDED_TO, _PRIORITY)
+)
 _WITH_PRIORITY = frozenset(
     {CommandField.C_STORE_RQ, CommandField.C_FIND_RQ, CommandField.C_GET_RQ, CommandField.C_MOVE_RQ}
 )
@@ -400,22 +405,22 @@ def decode_command(data: bytes) -> Command:
 
 def encode_command(command: Command) -> bytes:
     """The bytes of a command set, group length first. Raises LocalProtocolError for values that cannot be written."""
-    answers = command.field.is_response or command.field is CommandField.C_CANCEL_RQ
-    elements: dict[int, bytes] = {}
-    for element, (name, codec) in _FIELDS.items():
+    field = command.field
+    elements = {
+        _COMMAND_FIELD: _UINT16.pack(field),
+        _DATA_SET_TYPE: _UINT16.pack(DATA_SET_FOLLOWS if command.has_data_set else NO_DATA_SET),
+    }
+    if field & RESPONSE or field is CommandField.C_CANCEL_RQ:
+        elements[_MESSAGE_ID_RESPONDED_TO] = _UINT16.pack(command.message_id_responded_to)
+    else:
+        elements[_MESSAGE_ID] = _UINT16.pack(command.message_id)
+    if field in _WITH_PRIORITY:
+        elements[_PRIORITY] = _UINT16.pack(command.priority)
+    for element, name, codec in _SAID:
         value = getattr(command, name)
-        match element:
-            case 0x0110 | 0x0120:
-                said = answers is (element == _MESSAGE_ID_RESPONDED_TO)
-            case 0x0700:
-                said = command.field in _WITH_PRIORITY
-            case _:
-                said = value is not None and value not in ("", ())
-        if said:
+        if value is not None and value != "" and value != ():
             written = codec.write(value)
             elements[element] = written + codec.padding * (len(written) % 2)
-    elements[_COMMAND_FIELD] = _UINT16.pack(command.field)
-    elements[_DATA_SET_TYPE] = _UINT16.pack(DATA_SET_FOLLOWS if command.has_data_set else NO_DATA_SET)
     return _encode_elements(elements)
 
 

@@ -59,6 +59,11 @@ class MessageReader:
         """True between messages."""
         return not self._command_context and not self._data_set_context
 
+    @property
+    def passing(self) -> int:
+        """The presentation context of the data set that passes through at this moment, 0 where none does."""
+        return self._passing
+
     def feed(self, fragment: DataFragment) -> Sequence[Message]:
         """The messages, or pieces of one, that a fragment completes; most often one."""
         context_id, is_command, is_last, data = fragment

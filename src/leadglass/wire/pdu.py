@@ -13,7 +13,7 @@ from struct import Struct
 
 from leadglass.wire.errors import LocalProtocolError, RejectHint, RemoteProtocolError
 from leadglass.wire.items import invalid, read_ae_title, read_items, read_uid, write_ae_title, write_item, write_uid
-from leadglass.wire.limits import AssociationLimits
+from leadglass.wire.limits import PDV_HEADERS_LENGTH_BYTES, AssociationLimits
 from leadglass.wire.user_information import UserInformation, read_user_information, write_user_information
 
 APPLICATION_CONTEXT_NAME = "1.2.840.10008.3.1.1.1"  # PS3.7 A.2.1
@@ -366,6 +366,12 @@ def encode(pdu: Pdu) -> bytes:
             return _write_pdu(PduType.RELEASE_RP, bytes(FIXED_LENGTH_BYTES))
         case Abort(source, reason):
             return _write_pdu(PduType.ABORT, bytes((0, 0, source, reason)))
+
+
+def p_data_header(length: int, context_id: int, control: int) -> bytes:
+    """Both headers of a P-DATA-TF with one value of `length` data bytes."""
+    pdu_length, value_length = length + PDV_HEADERS_LENGTH_BYTES, length + PDV_COUNTED_BYTES
+    return P_DATA_HEADER.pack(PduType.P_DATA_TF, pdu_length, value_length, context_id, control)
 
 
 def _write_pdu(kind: PduType, body: bytes) -> bytes:

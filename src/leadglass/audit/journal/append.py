@@ -46,12 +46,13 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @dataclass(slots=True)
 class _File:
-    """The file being written. `offset`: where the next record goes; `reserved`: up to where there is room for certain."""
+    """The file being written. `offset`: where the next record goes; `reserved`: up to where there is room for certain. `month_ns`: its month, from and to."""
 
     descriptor: int
     head: FileHead
     journal: AESGCM
     chain: bytes
+    month_ns: range
     offset: int = HEAD_LENGTH_BYTES
     reserved: int = HEAD_LENGTH_BYTES
 
@@ -181,12 +182,11 @@ class JournalWriter:
         return sequence
 
     def _file_for(self, at_ns: int, length: int) -> _File:
-        month = f"{dt.datetime.fromtimestamp(at_ns / 1e9, dt.UTC):%Y-%m}"
         file = self._file
-        if file is not None and file.head.month == month and file.offset + length <= self._file_length_max_bytes:
+        if file is not None and at_ns in file.month_ns and file.offset + length <= self._file_length_max_bytes:
             return file
         try:
-            fresh = self._begin(month, at_ns, file.chain if file is not None else bytes(CHAIN_LENGTH_BYTES))
+            fresh = self._begin(at_ns, file.chain if file is not None else bytes(CHAIN_LENGTH_BYTES))
         except OSError as error:
             if file is None or error.errno not in _NO_ROOM:
                 raise
@@ -197,7 +197,8 @@ class JournalWriter:
         self._file = fresh
         return fresh
 
-    def _begin(self, month: str, at_ns: int, chain: bytes) -> _File:
+    def _begin(self, at_ns: int, chain: bytes) -> _File:
+        month, month_ns = _month(at_ns)
         key = self._keyring.site_key.derive(f"journal/{month}")
         number = self._files_made + 1
         head = FileHead(self._writer.id, number, at_ns, month, key_id_of(key), self._sequence + 1, chain)
@@ -208,6 +209,7 @@ class JournalWriter:
             head,
             AESGCM(key),
             first_chain(encoded),
+            month_ns,
         )
         try:
             _write(file.descriptor, encoded, 0)
@@ -283,6 +285,13 @@ class JournalWriter:
             due = self._budget.due(time.monotonic(), all_of_them=all_of_them)
         for suppressed in due:
             self.append(_summary(suppressed))
+
+
+def _month(at_ns: int) -> tuple[str, range]:
+    """As `2026-11`, and when it is, UTC, Unix nanoseconds."""
+    first = dt.datetime.fromtimestamp(at_ns // 1_000_000_000, dt.UTC).replace(day=1, hour=0, minute=0, second=0)
+    following = (first + dt.timedelta(days=31)).replace(day=1)
+    return f"{first:%Y-%m}", range(*(int(each.timestamp()) * 1_000_000_000 for each in (first, following)))
 
 
 def _summary(suppressed: Suppressed) -> Event:

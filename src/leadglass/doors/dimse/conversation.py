@@ -45,6 +45,7 @@ from leadglass.wire.pdu import Abort, AssociateRJ, AssociateRQ, ReleaseRP
 
 LINGER_SECONDS = 0.1  # how long a thread waits for the next message before the association parks
 IDENTIFIER_LENGTH_MAX_BYTES = 1 << 20  # of a C-FIND, C-GET or C-MOVE identifier and of an N-ACTION payload
+PIECE_LENGTH_BYTES = 16 << 10  # of such a one, and of what nobody wants, read at once
 FIRST_BYTE_OF_TLS = 0x16  # a handshake record (RFC 8446 5.1)
 
 
@@ -79,6 +80,7 @@ class Conversation:
         self.subject: Subject | None = None
         self.generation = 0  # of the containment state that it was let in under, or looked at last
         self._in_data_set = False
+        self._rest = memoryview(b"")  # of a piece of the data set, as long as nothing else is read
         self._calling: Requestor | None = None  # the association of a sub-operation, while it lasts
         self._ended = "the peer went away without a release"
         self._released = False
@@ -328,31 +330,43 @@ class Conversation:
 
     # ---- what services use
 
-    def data_set(self) -> Iterator[memoryview]:
-        """The pieces of the data set that follows the command, as they arrive; each is valid until the next one is asked for."""
+    def read_into(self, into: memoryview) -> int:
+        """`terms.Incoming`: of the data set that follows the command; waits for at least one byte, 0 at its end."""
+        association = self._association
+        assert association is not None
         while self._in_data_set:
-            item = self._next(wait=True)
-            match item:
+            if rest := self._rest:
+                count = min(len(rest), len(into))
+                into[:count], self._rest = rest[:count], rest[count:]
+                return count
+            if (
+                not self._items
+                and (passing := self._messages.passing)
+                and (count := association.take_data(passing, into))
+            ):
+                return count
+            match self._next(wait=True):
                 case DataSetFragment(_, data):
-                    yield data
+                    self._rest = data
                 case DataSetEnd():
                     self._in_data_set = False
                 case _:
                     raise ConnectionLost("the association ended in the middle of a data set")
+        return 0
 
     def finish_data_set(self) -> None:
         """Reads past what is left of a data set that nobody wants, so that the answer can be heard."""
-        left = self.hall.limits.instance_length_max_bytes
-        for piece in self.data_set():
-            left -= len(piece)
+        left, piece = self.hall.limits.instance_length_max_bytes, memoryview(bytearray(PIECE_LENGTH_BYTES))
+        while count := self.read_into(piece):
+            left -= count
             if left < 0:
                 raise ConnectionLost("a refused data set has no end")
 
     def identifier(self) -> bytes:
         """The whole data set of a query, retrieval or action."""
-        whole = bytearray()
-        for piece in self.data_set():
-            whole += piece
+        whole, piece = bytearray(), memoryview(bytearray(PIECE_LENGTH_BYTES))
+        while count := self.read_into(piece):
+            whole += piece[:count]
             if len(whole) > IDENTIFIER_LENGTH_MAX_BYTES:
                 raise Malformed(f"an identifier longer than {IDENTIFIER_LENGTH_MAX_BYTES} bytes")
         return bytes(whole)

@@ -25,7 +25,7 @@ def c_echo(conversation: Conversation, context: AcceptedContext, command: Comman
 def c_store(conversation: Conversation, context: AcceptedContext, command: Command) -> None:
     """C-STORE (PS3.7 9.1.1). Success leaves only for what is settled."""
     offer = _offer(conversation, context, command)
-    settled = run(gateway.store(conversation.hall.do, offer, conversation.data_set()))
+    settled = run(gateway.store(conversation.hall.do, offer, conversation))
     conversation.respond(
         context, command, SUCCESS, fields={"affected_sop_instance_uid": settled.instance.sop_instance_uid}
     )
