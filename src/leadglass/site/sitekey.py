@@ -111,6 +111,11 @@ def _cipher(key: bytes) -> AESGCM:
     return AESGCM(key)
 
 
+def forget_ciphers() -> None:
+    """None that was made stays in memory: whatever keys were destroyed are in no cache."""
+    _cipher.cache_clear()
+
+
 def seal(key: bytes, plaintext: bytes, context: bytes) -> bytes:
     """A random nonce, then the ciphertext with its tag."""
     nonce = os.urandom(NONCE_LENGTH_BYTES)

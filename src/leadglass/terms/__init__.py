@@ -76,6 +76,7 @@ from leadglass.terms.people import (
 from leadglass.terms.refusals import (
     Conflicting,
     Contained,
+    Erased,
     Fault,
     Harmful,
     JournalFault,
@@ -143,6 +144,7 @@ __all__ = [
     "Device",
     "Dossier",
     "Echo",
+    "Erased",
     "Event",
     "EventKind",
     "Export",
