@@ -20,6 +20,7 @@ from leadglass.archive.backup import Backup
 from leadglass.archive.barrier import Barrier
 from leadglass.archive.commit import Commit, CommitParts
 from leadglass.archive.conflicts import Conflicts
+from leadglass.archive.erasing import Closing, Eraser
 from leadglass.archive.index import Index
 from leadglass.archive.limits import ArchiveLimits
 from leadglass.archive.read import Corrupted, Reader
@@ -37,6 +38,7 @@ from leadglass.doors.command.application import run_application
 from leadglass.doors.command.changes import Changes, raise_generation
 from leadglass.doors.command.desk import ordered
 from leadglass.doors.command.enrolling import EnrolmentParts
+from leadglass.doors.command.erasure_changes import ErasureParts
 from leadglass.doors.command.people_changes import PeopleParts
 from leadglass.doors.house import House
 from leadglass.doors.present import Present
@@ -53,6 +55,7 @@ from leadglass.policy.decide import decide, outside_containment
 from leadglass.policy.enrolment import Asked
 from leadglass.policy.people import Recheck, decide_person, rechecker
 from leadglass.site.enrolments import Enrolments
+from leadglass.site.erasures import Erasures
 from leadglass.site.exports import Exports
 from leadglass.site.format import migrate
 from leadglass.site.keyring import Keyring
@@ -76,6 +79,7 @@ from leadglass.terms import (
     Event,
     EventKind,
     Export,
+    Fault,
     Found,
     Inspected,
     Location,
@@ -116,15 +120,12 @@ def assemble(site_dir: Path) -> House:
 
     persons = _persons(site_dir, site, site_key, register, present, told)
     enrolments = Enrolments(register, site_key.derive("enrolments"))
-    decisions = _Decisions(present, persons.people, enrolments, Exports(register))
+    decisions = _Decisions(present, persons.people, enrolments, register)
     journals = _Journals(journal, reader, tell)
-    archive = _Archive(site, site_dir, index, keyring, writer, journals, decisions.rechecker, fatal)
+    archive = _Archive(site, site_dir, index, keyring, writer, journals, decisions, fatal)
     archive.tell = lambda corrupted: tell([_corruption(corrupted)])
     backup = Backup(site_dir, archive.store, site_key, reader, present.site, archive.standings.still)
-    parts = EnrolmentParts(site_dir, present.site, enrolments)
-    changes = Changes(
-        site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all, persons, parts
-    )
+    changes = _changes(site_dir, register, present, archive, backup, persons, decisions)
     do = _stages(present, archive, journal, changes, decisions)
     told.append(do)
     return House(
@@ -134,6 +135,8 @@ def assemble(site_dir: Path) -> House:
         people=persons.people,
         enrolments=enrolments,
         exports=decisions.exports,
+        erasures=decisions.erasures,
+        eraser=archive.eraser,
         desk=persons.desk,
         index=index,
         journal=reader,
@@ -149,12 +152,29 @@ def assemble(site_dir: Path) -> House:
         oldest_unsynced_seconds=journal.oldest_unsynced_seconds,
         recover=lambda dead: _recover_one(archive, dead),
         recover_all=archive.recover_all,
-        upkeep=archive.segments.seal_if_due,
+        upkeep=archive.upkeep,
         anchors=lambda: _anchors(site_dir, register),
         search=lambda: AuditSearch.open(site_dir, keyring, feeds=True),
         web_address=persons.web_address,
         answers=decisions.inquire,
         close=partial(_close, archive, journal, index, writer, (writer, register, index, keyring)),
+    )
+
+
+def _changes(
+    site_dir: Path,
+    register: Register,
+    present: Present,
+    archive: _Archive,
+    backup: Backup,
+    persons: PeopleParts,
+    decisions: _Decisions,
+) -> Changes:
+    """What does what people change."""
+    parts = EnrolmentParts(site_dir, present.site, decisions.enrolments)
+    erasing = ErasureParts(decisions.erasures, archive.eraser, persons, lambda: present.site().limits)
+    return Changes(
+        site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all, persons, parts, erasing
     )
 
 
@@ -202,7 +222,7 @@ class _Archive:
         keyring: Keyring,
         writer: Writer,
         journals: _Journals,
-        rechecker: Callable[[Permit], Recheck | None],
+        decisions: _Decisions,
         fatal: threading.Event,
     ) -> None:
         self.tell: Callable[[Corrupted], None] = lambda corrupted: None
@@ -225,10 +245,13 @@ class _Archive:
         self.barrier = Barrier(site_dir / "index", limits.barrier_wait_seconds)
         self.reader = Reader(store, keyring, lambda corrupted: self.tell(corrupted))
         self.recovery = Recovery(site_dir, store, index, keyring, self.barrier, journals, journals.before)
+        self.closing = Closing(decisions.erasures, keyring, decisions.generation)
+        recover = self.recovery.recover
         self.commit = Commit(
-            CommitParts(index, self.segments, keyring, self.reader, self.barrier, self.recovery.recover, limits)
+            CommitParts(index, self.segments, keyring, self.reader, self.barrier, recover, limits, self.closing.closed)
         )
-        self.release = Release(index, self.reader, rechecker)
+        self.eraser = Eraser(site_dir, index, keyring, self.barrier, recover)
+        self.release = Release(index, self.reader, decisions.rechecker)
         self.index, self._site_dir, self._keyring, self._reader = index, site_dir, keyring, journals.reader
         self._search: AuditSearch | None = None
         conflicts = Conflicts(index, self.commit.claims, self.segments, keyring, self.barrier)
@@ -243,6 +266,14 @@ class _Archive:
             return Transcript(request, permit, self._search, self._search.lacks(self._reader, KEEPER_TAKES_SECONDS_MAX))
         studies = self.index.studies_of(request.patient) if request.patient is not None else []
         return AuditAnswer(request, permit, self._search, studies)
+
+    def upkeep(self) -> None:
+        """A few times a second: what is due is sealed, and what is to be erased loses this writer's keys."""
+        self.segments.seal_if_due()
+        try:
+            self.closing.destroy()
+        except (Fault, OSError) as fault:
+            log.error("keys could not be destroyed: it is tried again", reason=str(fault))
 
     def recover_all(self) -> int:
         """How many writers were dead, or unheard of by the index."""
@@ -312,9 +343,13 @@ def _corruption(corrupted: Corrupted) -> Detection:
 class _Decisions:
     """What policy says with what holds at this moment; and of people, which of their rights they use."""
 
-    def __init__(self, present: Present, people: People, enrolments: Enrolments, exported: Exports) -> None:
+    def __init__(self, present: Present, people: People, enrolments: Enrolments, register: Register) -> None:
         self._present, self._used = present, RightsUsed(people, time.time_ns)
-        self._people, self._enrolments, self.exports = people, enrolments, exported
+        self._people, self.enrolments = people, enrolments
+        self.exports, self.erasures = Exports(register), Erasures(register)
+
+    def generation(self) -> int:
+        return self._present.containment().generation
 
     def decide(self, subject: Asker | Operator, request: Request | Proposal) -> Permit:
         present, now_ns = self._present, time.time_ns()
@@ -368,7 +403,7 @@ class _Decisions:
     def _asked(self, change: Change) -> Asked | None:
         """The enrolment that a change names, and who asked for it."""
         named = change.arguments.get("enrolment")
-        found = self._enrolments.get(str(named)) if named else None
+        found = self.enrolments.get(str(named)) if named else None
         return Asked(found, self._people.get(found.asked_by)) if found else None
 
 

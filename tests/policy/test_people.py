@@ -369,6 +369,9 @@ def test_every_change_has_its_act_or_is_a_commands_or_ones_own() -> None:
         ChangeKind.DEVICE_DECLINE,  # whoever signs for the console
         ChangeKind.DEVICE_LAPSE,  # the keeper's
         ChangeKind.DOOR_RENEW,
+        ChangeKind.ERASURE_CLOSE,  # the keeper's, as the next two
+        ChangeKind.ERASURE_DESTROY,
+        ChangeKind.ERASURE_FINISH,
         ChangeKind.FACTOR_ENROLL,
         ChangeKind.FACTOR_REMOVE,
         ChangeKind.NETWORK_CONFIRM,
@@ -517,3 +520,33 @@ def test_a_window_on_named_devices_shows_these_alone() -> None:
     assert decide_person(everywhere, Inquiry(everywhere, Act.DEVICE_LIST), 7, NOW).devices is None
     engineer = replace(named, person=person(Role.BIOMEDICAL_ENGINEER))
     assert decide_person(engineer, Inquiry(engineer, Act.DEVICE_LIST, "CT2"), 7, NOW).devices is None, "theirs anyway"
+
+
+def test_whoever_may_order_or_approve_an_erasure_undoes_it_and_nobody_else() -> None:
+    for role in Role:
+        who = caller(person(role))
+        undo = change(who, ChangeKind.ERASURE_UNDO, "e1")
+        if role in (Role.PACS_ADMINISTRATOR, Role.SECURITY_OFFICER):
+            assert authorise_person(who, undo, NOW)
+            with pytest.raises(NotPermitted, match="disabled"):
+                gone = caller(person(role, enabled=False))
+                authorise_person(gone, change(gone, ChangeKind.ERASURE_UNDO, "e1"), NOW)
+        else:
+            with pytest.raises(NotPermitted):
+                authorise_person(who, undo, NOW)
+
+
+def test_an_erasure_is_ordered_as_exactly_what_was_approved() -> None:
+    told = {"issuer": "", "patient_id": "P1", "studies": ["1.2"]}
+    fresh = caller(ADMINISTRATOR, fresh=True, approved={Act.STUDY_ERASE: "r1"})
+    order = change(fresh, ChangeKind.STUDY_ERASE, "e1", **told)
+    who = replace(fresh, exactly=frozenset({order.digest}))
+    assert authorise_person(who, order, NOW) == "cedar:pacs-administrator-erases"
+    with pytest.raises(StepUpNeeded):
+        authorise_person(replace(who, stepped_up_ns=0), order, NOW)
+    for about, changed in (("e2", {}), ("e1", {"studies": ["1.3"]}), ("e1", {"patient_id": "P2"})):
+        with pytest.raises(SecondPersonNeeded, match="and not this"):
+            authorise_person(who, change(who, ChangeKind.STUDY_ERASE, about, **{**told, **changed}), NOW)
+    officer = replace(who, person=OFFICER)
+    with pytest.raises(NotPermitted):
+        authorise_person(officer, change(officer, ChangeKind.STUDY_ERASE, "e1", **told), NOW)

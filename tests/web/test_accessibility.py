@@ -210,6 +210,13 @@ def _pages_of_an_administrator(made: World, looked: Looked) -> None:
     looked.look(screen, "enrolments.html", "Devices", "with the form that asks for one")
     screen.open("/devices/CT1/renew")
     looked.look(screen, "renewal.html", "Renew CT1")
+    screen.open("/erasures")
+    looked.look(screen, "erasures.html", "Erasure", "none")
+    screen.page.get_by_label("Patient ID", exact=False).first.fill("P1001")
+    screen.page.get_by_label("Why?").fill("the patient asked for it, by the law")
+    screen.page.get_by_role("button", name="Ask for the erasure").click()
+    screen.page.wait_for_selector("article")
+    looked.look(screen, "erasures.html", "Erasure", "asked")
     assert screen.broken == []
     made.leave("keeper", screen)
 

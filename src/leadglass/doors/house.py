@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from leadglass.archive.erasing import Eraser
 from leadglass.archive.index import Index
 from leadglass.audit.journal.read import JournalReader
 from leadglass.audit.search import AuditSearch
 from leadglass.gateway import Stages
 from leadglass.identity.people.desk import Desk
 from leadglass.site.enrolments import Enrolments
+from leadglass.site.erasures import Erasures
 from leadglass.site.exports import Exports
 from leadglass.site.model import Site
 from leadglass.site.people import People
@@ -85,6 +87,8 @@ class House:
     people: People
     enrolments: Enrolments
     exports: Exports
+    erasures: Erasures
+    eraser: Eraser
     desk: Desk
     index: Index
     journal: JournalReader

@@ -42,6 +42,7 @@ WHILE_READ_ONLY = frozenset(
         ChangeKind.DEVICE_WAIVE,
         ChangeKind.DEVICE_WITHDRAW,
         ChangeKind.DOOR_RENEW,
+        ChangeKind.ERASURE_UNDO,
         ChangeKind.FACTOR_ENROLL,
         ChangeKind.FACTOR_REMOVE,
         ChangeKind.GLASS_BREAK,

@@ -14,10 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from leadglass.policy.erasing import undoes
 from leadglass.policy.evaluation import (
     ACCOUNT_ACTS,
     MATTER_ACTS,
     SITE,
+    STUDY_ACTS,
     Answer,
     Facts,
     Matter,
@@ -84,6 +86,7 @@ ACTS: Mapping[ChangeKind, Act] = {
     ChangeKind.DEVICE_SUPERSEDE: Act.DEVICE_REVOKE,
     ChangeKind.DEVICE_WAIVE: Act.DEVICE_ENROLL,
     ChangeKind.DEVICE_WITHDRAW: Act.DEVICE_ENROLL,
+    ChangeKind.ERASURE_UNDO: Act.STUDY_ERASE,
     ChangeKind.GLASS_BREAK: Act.GLASS_BREAK,
     ChangeKind.GLASS_REVIEW: Act.GLASS_REVIEW,
     ChangeKind.INDEX_REBUILD: Act.INDEX_REBUILD,
@@ -99,6 +102,7 @@ ACTS: Mapping[ChangeKind, Act] = {
     ChangeKind.SESSION_END: Act.SESSION_END,
     ChangeKind.SITE_APPLY: Act.POLICY_APPLY,
     ChangeKind.SITE_BACKUP: Act.BACKUP_RUN,
+    ChangeKind.STUDY_ERASE: Act.STUDY_ERASE,
     ChangeKind.TOKEN_MINT: Act.LEASE_OPEN,
 }
 """What a change asks for, where a person may ask for it at all."""
@@ -303,10 +307,11 @@ def still_approves(approver: Person, of: Act, by: Person, now_ns: int) -> str:
 
 
 def still_may(person: Person, act: Act, now_ns: int) -> str:
-    """The rule by which who asked for something about no study could ask for it today, passkey or not; asked when it is done. "" for none."""
+    """The rule by which who asked for something could ask for it today, passkey or not; asked when it is done. "" for none."""
     if not _in_office(person, now_ns):
         return ""
-    answer = ask(act, Facts(person.roles, stepped_up=True, approved=True), SITE)
+    about = OfStudy() if act in STUDY_ACTS else SITE
+    answer = ask(act, Facts(person.roles, stepped_up=True, approved=True), about)
     return answer.rule if answer.allowed else ""
 
 
@@ -322,6 +327,9 @@ def authorise_person(caller: Caller, change: Change, now_ns: int = 0) -> str:
     act = ACTS.get(change.kind)
     if act is None:
         raise NotPermitted(f"{change.kind} is a command's alone: no person may ask for it at a door")
+    if change.kind is ChangeKind.ERASURE_UNDO:
+        _facts(caller, act, now_ns)  # who is nobody any more undoes nothing
+        return undoes(caller)
     if change.kind in _OF_OTHERS and change.arguments.get("requested_by") != caller.person.id:
         act = _OF_OTHERS[change.kind]
     if change.kind in _BY_PASSKEY and Factor.PASSKEY not in caller.factors and not caller.stepped_up_ns:
@@ -346,7 +354,7 @@ def _about(caller: Caller, act: Act, change: Change) -> Matter:
             return OfAccount(_is(caller.person, change.about), _roles(given))
     except (KeyError, ValueError, TypeError) as error:
         raise NotPermitted(f"{change.kind} does not say whom it concerns: {error}") from error
-    return SITE
+    return OfStudy() if act in STUDY_ACTS else SITE  # of a study that they see nothing of
 
 
 def _is(person: Person, about: str) -> bool:

@@ -66,6 +66,8 @@ class Limits:
     web_connections_per_address_max: int = 64
     exported_patients_per_day_max: int = 20
     exported_patients_of_all_per_day_max: int = 200
+    erased_studies_per_day_max: int = 20
+    erasure_delay_hours: int = 72
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 import apsw
 
 from leadglass.site.enrolments import ENROLMENTS, WITHDRAWN
+from leadglass.site.erasures import ERASURES
 from leadglass.site.exports import EXPORTS
 from leadglass.site.migrations import migrate_database, script
 from leadglass.site.people_schema import HINTS, PEOPLE
@@ -57,6 +58,7 @@ MIGRATIONS = (
     script(5, "enrolments asked for at the console", ENROLMENTS),
     script(6, "enrolments may be withdrawn", WITHDRAWN),
     script(7, "exports", EXPORTS),
+    script(8, "erasures", ERASURES),
 )
 
 

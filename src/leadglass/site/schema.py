@@ -120,6 +120,8 @@ KEYS: Mapping[str, str] = {
     "limits.web_connections_per_address_max": "Connections of one address to the web door at once; 1 to 100000. Default 64.",
     "limits.exported_patients_per_day_max": "Patients whose studies one person may export alone within 24 hours; beyond it somebody else approves; 1 to 100000. Default 20.",
     "limits.exported_patients_of_all_per_day_max": "Patients whose studies leave by exports within 24 hours, whoever exports and whatever was approved; 1 to 1000000. Default 200.",
+    "limits.erased_studies_per_day_max": "Studies whose erasure is ordered within 24 hours, whoever orders and approves it; 1 to 10000. Default 20.",
+    "limits.erasure_delay_hours": "How long an erasure that was ordered and approved waits, everything being as it was, for somebody to undo it; 1 to 8760. Default 72.",
 }
 
 DEVICE_KEYS = frozenset(key for key in KEYS if key.startswith(("devices.", "flows.")))  # of a file in devices.d
@@ -154,4 +156,6 @@ LIMIT_RANGES: Mapping[str, tuple[float, float]] = {
     "web_connections_per_address_max": (1, 100_000),
     "exported_patients_per_day_max": (1, 100_000),
     "exported_patients_of_all_per_day_max": (1, 1_000_000),
+    "erased_studies_per_day_max": (1, 10_000),
+    "erasure_delay_hours": (1, 8760),
 }

@@ -119,6 +119,10 @@ class ChangeKind(enum.StrEnum):
     DEVICE_WAIVE = "device-waive"
     DEVICE_WITHDRAW = "device-withdraw"  # what was asked for and is wanted no longer
     DOOR_RENEW = "door-renew"
+    ERASURE_CLOSE = "erasure-close"  # its time has come: nothing more is kept of its studies
+    ERASURE_DESTROY = "erasure-destroy"  # their keys
+    ERASURE_FINISH = "erasure-finish"
+    ERASURE_UNDO = "erasure-undo"  # before its time
     FACTOR_ENROLL = "factor-enroll"
     FACTOR_REMOVE = "factor-remove"
     GLASS_BREAK = "glass-break"
@@ -141,6 +145,7 @@ class ChangeKind(enum.StrEnum):
     SITE_CONTAIN = "site-contain"  # read-only: new images and reading go on, nothing is changed
     SITE_RELEASE = "site-release"
     SITE_RESTORE = "site-restore"
+    STUDY_ERASE = "study-erase"  # ordered, and approved by somebody else: done after a delay
     TOKEN_MINT = "token-mint"  # noqa: S105 - a name
     ZONE_CONTAIN = "zone-contain"
     ZONE_RELEASE = "zone-release"

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from leadglass.doors.command.erasure_changes import digest_of, wanted
 from leadglass.doors.command.people_changes import PeopleParts, person_named
 from leadglass.policy import people as policy
 from leadglass.policy.separation import (
@@ -98,8 +99,11 @@ def _request(parts: PeopleParts, change: Change, arguments: Arguments) -> Result
         "patients": [[str(pair[0]), str(pair[1])] for pair in arguments.get("patients", ())][:NAMED_MAX],
         "purpose": _text(arguments, "purpose"),
     }
-    exact = json.dumps([act, matter, facts, seconds], sort_keys=True, separators=(",", ":"))
-    digest = str(arguments.get("digest") or hashlib.sha256(exact.encode()).hexdigest())
+    if act is Act.STUDY_ERASE:
+        facts["erasure"], digest = change.id, _of_erasure(change, caller, facts)
+    else:
+        exact = json.dumps([act, matter, facts, seconds], sort_keys=True, separators=(",", ":"))
+        digest = str(arguments.get("digest") or hashlib.sha256(exact.encode()).hexdigest())
     request = AccessRequest(
         id=change.id,
         kind=str(arguments.get("kind") or "window"),
@@ -117,6 +121,14 @@ def _request(parts: PeopleParts, change: Change, arguments: Arguments) -> Result
     )
     parts.people.access.ask(request)
     return {"request": request.id, "state": "requested", "digest": digest}
+
+
+def _of_erasure(change: Change, caller: Caller, facts: Mapping[str, Any]) -> str:
+    """The digest of the one change that an approval of it allows: the erasure bears the request's id."""
+    if len(facts["patients"]) != 1 or not facts["studies"]:
+        raise NotChanged("an erasure is of studies of one patient: name both")
+    ((issuer, patient_id),) = facts["patients"]
+    return digest_of(change.id, caller, wanted(PatientIdentity(patient_id, issuer), facts["studies"]))
 
 
 def _approve(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:

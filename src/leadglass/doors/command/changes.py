@@ -14,6 +14,7 @@ from typing import Any
 
 from leadglass.doors.command.access_changes import ACCESS_KINDS
 from leadglass.doors.command.enrolling import ENROLMENT_KINDS, EnrolmentParts, signed
+from leadglass.doors.command.erasure_changes import ERASURE_KINDS, ErasureParts
 from leadglass.doors.command.people_changes import PEOPLE_KINDS, PeopleParts
 from leadglass.doors.house import Backups, Standings
 from leadglass.policy import containment
@@ -48,6 +49,7 @@ class Changes:
     recover_all: Callable[[], int]
     people: PeopleParts
     enrolments: EnrolmentParts
+    erasing: ErasureParts
 
     async def perform(self, change: Change) -> Result:
         """The `perform` stage of the gateway. Raises Refused, Fault."""
@@ -59,6 +61,8 @@ class Changes:
                 result = PEOPLE_KINDS[change.kind](self.people, change, change.arguments)
             elif change.kind in ENROLMENT_KINDS:
                 result = ENROLMENT_KINDS[change.kind](self.enrolments, change, change.arguments)
+            elif change.kind in ERASURE_KINDS:
+                result = ERASURE_KINDS[change.kind](self.erasing, change, change.arguments)
             else:
                 result = _KINDS[change.kind](self, change, change.arguments)
         except BaseException:

@@ -12,6 +12,7 @@ from leadglass.assets.inventory import Inventory
 from leadglass.audit.codec import to_json
 from leadglass.doors.command.audit_questions import breach, disclosures, transcript
 from leadglass.doors.command.enrolling import enrolments
+from leadglass.doors.command.erasure_questions import ERASURE_QUESTIONS, amber_erasures
 from leadglass.doors.command.explaining import explain
 from leadglass.doors.command.people_questions import PEOPLE_QUESTIONS, amber_people
 from leadglass.doors.house import House, Network, Question
@@ -227,6 +228,7 @@ QUESTIONS: Mapping[str, Question] = {
     "status": status,
     "transcript": transcript,
     "versions": versions,
+    **ERASURE_QUESTIONS,
     **PEOPLE_QUESTIONS,
 }
 
@@ -304,6 +306,7 @@ def _amber(house: House) -> Iterator[str]:
     ):
         yield f"the web door's certificate ends on {ends:%Y-%m-%d}: `leadglass door csr`, then `leadglass door install`"
     yield from amber_people(house)
+    yield from amber_erasures(house)
     if house.serving is not None:
         yield from house.serving.silent()
         yield from house.serving.network.amber()

@@ -22,6 +22,7 @@ from leadglass.doors.command.exits import Stopped
 from leadglass.doors.dimse.services.commitment import SUCCESS, report_there
 from leadglass.doors.dimse.services.move import Dial
 from leadglass.doors.house import House, Question, Serving, Worker
+from leadglass.doors.processes.erasing import Erasing
 from leadglass.doors.processes.metrics import serve_metrics
 from leadglass.doors.processes.network import Network
 from leadglass.doors.processes.sweeps import Sweeps
@@ -79,15 +80,16 @@ def serve(
     )
     feeding = threading.Thread(target=_feed_search, args=(house, stop, searching), name="search")
     threading.Thread(target=sweeps.until, args=(stop,), name="directories", daemon=True).start()
-    answering.start()
-    feeding.start()
-    renewing.start()
-    reports, expiry, steps, containment = Reports(house, dial), ExpiryWatch(), StepWatch(), ReadableWatch()
-    glass = GlassWatch()
+    for each in (answering, feeding, renewing):
+        each.start()
+    reports, erasing = Reports(house, dial), Erasing(house, workers, partial(_change, house))
+    expiry, steps, containment, glass = ExpiryWatch(), StepWatch(), ReadableWatch(), GlassWatch()
     ready()
     watched = 0.0
     while not stop.wait(TICK_SECONDS) and not house.fatal.is_set():
         house.index.checkpoint()
+        house.upkeep()
+        erasing.look()
         reports.send_due()
         house.containment()
         stepped = tuple(steps.notice(time.time_ns(), time.monotonic_ns()))
@@ -102,8 +104,8 @@ def serve(
     if metrics is not None:
         metrics.shutdown()
     stop.set()
-    answering.join()
-    feeding.join()
+    for each in (answering, feeding):
+        each.join()
     return 1 if house.fatal.is_set() else 0
 
 

@@ -28,6 +28,8 @@ WAYS: tuple[tuple[str, str, Act], ...] = (
     ("/requests", "Requests", Act.TRANSCRIPT_READ),  # of others, for who asks for nothing
     ("/people", "People", Act.PEOPLE_LIST),
     ("/devices", "Devices", Act.DEVICE_LIST),
+    ("/erasures", "Erasure", Act.STUDY_ERASE),
+    ("/erasures", "Erasure", Act.GLASS_REVIEW),  # whoever guards undoes
     ("/explain", "Policy", Act.POLICY_READ),
 )
 

@@ -21,6 +21,8 @@ TOLD_CHANGES: Mapping[str, str] = {
     ChangeKind.GLASS_BREAK: "Somebody broke the glass: they see one patient's images without a treatment relationship, for an hour. Review it.",
     ChangeKind.ACCESS_REQUEST: "Somebody asks for access. Approve or deny it.",
     ChangeKind.ACCESS_APPROVE: "A request for access was decided.",
+    ChangeKind.STUDY_ERASE: "Studies are to be erased: somebody ordered it and somebody else approved it. Until its time comes it can be undone.",
+    ChangeKind.ERASURE_FINISH: "Studies were erased. Make a backup into every directory now: until then their copies have the keys.",
     ChangeKind.PERSON_RESET: "Somebody's factors were taken away, and a new enrolment link was made.",
     ChangeKind.ROLE_GRANT: "Somebody was given a role.",
 }
