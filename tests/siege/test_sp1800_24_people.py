@@ -20,7 +20,7 @@ from leadglass.lab.reader import Reader
 from leadglass.lab.workstation import Workstation
 from leadglass.policy.separation import GLASS_SECONDS
 from leadglass.site.access import Lease
-from leadglass.terms import Act, ChangeKind, EventKind, NotPermitted, Peer, Role
+from leadglass.terms import Act, ChangeKind, EventKind, NotChanged, NotPermitted, Peer, Role
 from leadglass.wire import tags
 from leadglass.wire.dimse import Status
 from leadglass.wire.elements import DataSet
@@ -331,6 +331,79 @@ def test_t04_at_a_workstation_each_role_has_what_the_table_says(
     made = image(random.Random(str(role)), patient=OWN)
     with associated(people.at("WS1"), people.archive, storing([made])) as session:
         assert session.store(made).status == (Status.SUCCESS if stores else NOT_AUTHORIZED)
+
+
+# ---- T04: a machine client, at the DIMSE door
+
+
+@pytest.fixture
+def machine(people: Staff, studies: tuple[Image, Image]) -> Iterator[str]:
+    """A device that pins its certificate for a service account: what flows give, as far as the account has that too."""
+    name = f"ai{len(people.site.bundles)}"
+    device = people.site.enroll(name.upper(), "echo,store,find,get,move,commit")
+    words = ("--role", "service-account", "--certificate", device.certificate, "--why", "finds fractures")
+    people.site.command("people", "add", name, *words)
+    yield name
+    people.order(name, ChangeKind.PERSON_DISABLE, why="the test is over")
+
+
+def given_to(people: Staff, machine: str, about: Image, sink: Workstation) -> Given:
+    sink.digests.clear()
+    with associated(people.at(machine.upper()), people.archive, contexts([about])) as session:
+        return asked(session, about, sink)
+
+
+def test_t04_a_machine_has_what_was_granted_to_it_and_stores(
+    people: Staff, studies: tuple[Image, Image], roles: dict[Role, str], sink: Workstation, machine: str
+) -> None:
+    own, others = studies
+    assert given_to(people, machine, own, sink) == UNSEEN == given_to(people, machine, others, sink)
+    for who, named in ((roles[Role.RADIOLOGIST], machine), (roles[Role.VENDOR], machine), (roles[Role.PACS_ADMINISTRATOR], "a-radiologist")):  # fmt: skip
+        with pytest.raises((NotPermitted, NotChanged)):
+            people.do(who, ChangeKind.ACCESS_REQUEST, Act.STUDY_READ, reason=REASON, seconds=60, machine=named, patients=[["", OWN]])  # fmt: skip
+    with pytest.raises(NotChanged, match="and not study-export"):
+        people.do(roles[Role.PACS_ADMINISTRATOR], ChangeKind.ACCESS_REQUEST, Act.STUDY_EXPORT, reason=REASON, seconds=60, machine=machine, patients=[["", OWN]])  # fmt: skip
+    request = people.ask(roles[Role.PACS_ADMINISTRATOR], Act.STUDY_READ, "guard", seconds=3600, patients=[["", OWN]], machine=machine)  # fmt: skip
+    assert given_to(people, machine, own, sink) == all_of(own) and given_to(people, machine, others, sink) == UNSEEN
+    with people.browser(roles[Role.PACS_ADMINISTRATOR]) as browser:
+        assert browser.open(own.study_instance_uid) == 403, "whoever asked for it sees nothing by that"
+    made = image(random.Random(machine), patient=OTHERS)
+    with associated(people.at(machine.upper()), people.archive, storing([made])) as session:
+        assert session.store(made).status == Status.SUCCESS
+    assert given_to(people, machine, made, sink) == UNSEEN, "what it stored is not thereby its own to read"
+    ended = until(lambda: [each for each in people.events(EventKind.RELEASE_ENDED, machine.upper()) if each.details.get("person") == f"person:{machine}"], 5)  # fmt: skip
+    assert ended, "under the account's name"
+    with people.browser("guard") as browser:
+        assert OWN in browser.page(f"/requests/{request}/transcript")
+    people.do(roles[Role.PACS_ADMINISTRATOR], ChangeKind.ACCESS_CANCEL, request, requested_by=people.callers[roles[Role.PACS_ADMINISTRATOR]].person.id, requester_roles=["pacs-administrator"], act="study-read")  # fmt: skip
+    assert given_to(people, machine, own, sink) == UNSEEN
+
+
+def test_t04_a_machine_stays_confined_when_its_certificate_is_renewed_and_is_out_with_its_account(
+    people: Staff, studies: tuple[Image, Image], sink: Workstation, machine: str
+) -> None:
+    own, _ = studies
+    device = machine.upper()
+    people.site.command("device", "renew", device, "--out", str(people.site.bundles[device].directory))
+    assert given_to(people, machine, own, sink) == UNSEEN, "a new certificate is no way around the account"
+    people.sign_in("clinician")
+    with pytest.raises(TurnedAway):  # whoever says that they sit there, sits at no machine
+        people.sit("clinician", device)
+        given_to(people, machine, own, sink)
+    people.leave("clinician", device)
+    with associated(people.at(device), people.archive, querying()) as session:
+        assert session.find("STUDY", {tags.PATIENT_ID: OWN})[1] == []
+        people.order(machine, ChangeKind.PERSON_DISABLE, why="misbehaves")
+        assert until(lambda: not alive(session), 2), "in the middle of an association"
+    with pytest.raises(TurnedAway):
+        given_to(people, machine, own, sink)
+
+
+def alive(session: Session) -> bool:
+    try:
+        return session.find("STUDY", {tags.PATIENT_ID: OWN})[0].status == Status.SUCCESS
+    except TurnedAway:
+        return False
 
 
 PAGES = {

@@ -26,6 +26,7 @@ from leadglass.terms import (
     Containment,
     Device,
     Export,
+    Factor,
     Inquiry,
     NotPermitted,
     Offer,
@@ -56,7 +57,8 @@ def decide(
     Raises NotPermitted, Contained, UnknownDestination, Unsupported.
     """
     caller = subject.caller
-    permit = by_flows(site, containment, subject, request, somebody=caller is not None, unreadable=unreadable)
+    somebody = caller is not None and Factor.CERTIFICATE not in caller.factors  # a machine is nobody who sits there
+    permit = by_flows(site, containment, subject, request, somebody=somebody, unreadable=unreadable)
     return permit if caller is None else confine(permit, caller, request, now_ns)  # (5)
 
 

@@ -332,6 +332,8 @@ def authorise_person(caller: Caller, change: Change, now_ns: int = 0) -> str:
         return undoes(caller)
     if change.kind in _OF_OTHERS and change.arguments.get("requested_by") != caller.person.id:
         act = _OF_OTHERS[change.kind]
+    if change.kind is ChangeKind.ACCESS_REQUEST and change.arguments.get("machine"):
+        may(caller, Act.PERSON_ADD, now_ns)  # whoever adds machines asks for them; they ask for nothing themselves
     if change.kind in _BY_PASSKEY and Factor.PASSKEY not in caller.factors and not caller.stepped_up_ns:
         raise StepUpNeeded(f"{caller.name} may not {change.kind} without a passkey: step up, then ask again")
     rule = _rule(caller, act, _facts(caller, act, now_ns), _about(caller, act, change))

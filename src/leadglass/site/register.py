@@ -22,7 +22,7 @@ from leadglass.site.enrolments import ENROLMENTS, WITHDRAWN
 from leadglass.site.erasures import ERASURES
 from leadglass.site.exports import EXPORTS
 from leadglass.site.migrations import migrate_database, script
-from leadglass.site.people_schema import HINTS, PEOPLE
+from leadglass.site.people_schema import HINTS, MACHINES, PEOPLE
 from leadglass.terms import KeyFault, Reference, Refused, StoreFault
 
 BUSY_SECONDS = 10.0
@@ -59,6 +59,7 @@ MIGRATIONS = (
     script(6, "enrolments may be withdrawn", WITHDRAWN),
     script(7, "exports", EXPORTS),
     script(8, "erasures", ERASURES),
+    script(9, "machine clients are found", MACHINES),
 )
 
 

@@ -35,6 +35,7 @@ from leadglass.terms import (
     PatientIdentity,
     Related,
     Relation,
+    Role,
     Situation,
 )
 
@@ -99,6 +100,8 @@ def _request(parts: PeopleParts, change: Change, arguments: Arguments) -> Result
         "patients": [[str(pair[0]), str(pair[1])] for pair in arguments.get("patients", ())][:NAMED_MAX],
         "purpose": _text(arguments, "purpose"),
     }
+    if arguments.get("machine"):
+        facts["machine"] = _machine(parts, str(arguments["machine"]), act)
     if act is Act.STUDY_ERASE:
         facts["erasure"], digest = change.id, _of_erasure(change, caller, facts)
     else:
@@ -121,6 +124,16 @@ def _request(parts: PeopleParts, change: Change, arguments: Arguments) -> Result
     )
     parts.people.access.ask(request)
     return {"request": request.id, "state": "requested", "digest": digest}
+
+
+def _machine(parts: PeopleParts, name: str, act: Act) -> str:
+    """The id of a service account that something is asked for, of what such an account may have at all."""
+    if act not in (Act.STUDY_FIND, Act.STUDY_READ):
+        raise NotChanged(f"a machine may find and read what is granted to it, and not {act}")
+    person = person_named(parts, name)
+    if Role.SERVICE_ACCOUNT not in person.roles:
+        raise NotChanged(f"{person.name} is no service account: people ask for themselves")
+    return person.id
 
 
 def _of_erasure(change: Change, caller: Caller, facts: Mapping[str, Any]) -> str:

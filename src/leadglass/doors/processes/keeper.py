@@ -198,7 +198,8 @@ class Reports:
     def _asked_by(self, pending: PendingCommitment, device: Device, called_ae_title: str) -> Subject:
         """The device, and whoever sat at it then, for as long as their session lasts: the report says what they may see. Raises NotIdentified."""
         if not pending.session:
-            return Subject(device, KEEPER, Proposal(pending.calling_ae_title, called_ae_title), "")
+            machine = self._house.desk.machine_at(device.name, KEEPER)
+            return Subject(device, KEEPER, Proposal(pending.calling_ae_title, called_ae_title), "", caller=machine)
         caller = self._house.desk.in_session(pending.session, KEEPER)
         proposal = Proposal(pending.calling_ae_title, called_ae_title, user_identity_type=JWT)  # known by their session
         return Subject(device, KEEPER, proposal, "", caller=caller)

@@ -186,8 +186,11 @@ class SessionBook:
         """Requests in their window whose approver could approve them today."""
         found = []
         for request in self._people.access.in_window(person.id, now_ns):
+            asked = person if request.person == person.id else self._people.get(request.person)
+            if asked is None:
+                continue
             approvers = [self._people.get(each.person) for each in request.decisions if each.decision == "approved"]
-            if any(each and still_approves(each, request.act, person, now_ns) for each in approvers):
+            if any(each and still_approves(each, request.act, asked, now_ns) for each in approvers):
                 found.append(request)
         return found
 

@@ -12,7 +12,7 @@ from leadglass.doors.web.pages.page import Page
 from leadglass.doors.web.rendering import page, sentence, to
 from leadglass.doors.web.visit import Visit
 from leadglass.site.access import AccessRequest
-from leadglass.terms import Act, ChangeKind, NotChanged, PatientIdentity, Person, Situation
+from leadglass.terms import Act, ChangeKind, NotChanged, PatientIdentity, Person, Role, Situation
 from leadglass.watch.glass import rate
 from leadglass.wire.uids import uid_problem
 
@@ -117,12 +117,17 @@ def requests_page(visit: Visit, said: str = "", status: int = 200) -> Response:
         "acts": ASKED_FOR,
         "typed": {
             name: visit.field(name)
-            for name in ("about", "reason", "hours", "patients", "studies", "devices", "purpose")
+            for name in ("about", "reason", "hours", "patients", "studies", "devices", "purpose", "machine")
         },
+        "machines": _machines(visit) if visit.may(Act.PERSON_ADD) else [],
         "now_ns": visit.now_ns,
         "said": said,
     }
     return page(visit, "requests.html", facts, status)
+
+
+def _machines(visit: Visit) -> list[str]:
+    return [each.name for each in visit.house.people.every() if Role.SERVICE_ACCOUNT in each.roles]
 
 
 def ask(visit: Visit) -> Response:
@@ -135,6 +140,7 @@ def ask(visit: Visit) -> Response:
         "studies": _lines(visit.field("studies")),
         "devices": _lines(visit.field("devices")),
         "purpose": visit.field("purpose"),
+        **({"machine": visit.field("machine")} if visit.field("machine") else {}),
     }
     try:
         visit.change(ChangeKind.ACCESS_REQUEST, visit.field("act"), arguments)
