@@ -20,6 +20,8 @@ PACKAGES = {
     "ip": "iproute2",
     "sysctl": "procps",
     "systemd-analyze": "systemd",
+    "systemctl": "systemd",
+    "tshark": "tshark",
     "exim4": "exim4-daemon-light",
 }
 

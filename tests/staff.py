@@ -118,11 +118,22 @@ class Staff:
             "requested_by": found.person,
             "requester_roles": sorted(self.callers[name].person.roles),
             "act": found.act,
+            "approver": found.approver,
             "digest": found.digest,
             "approve": True,
         }
         self.do(approver, ChangeKind.ACCESS_APPROVE, request, **told)
         return request
+
+    def withdraw(self, by: str, request: str) -> None:
+        """Somebody who may approve it ends what was asked for."""
+        found = self.house.people.access.request(request)
+        assert found is not None
+        asks = self.house.people.get(found.person)
+        assert asks is not None
+        self.step_up(by)
+        told = {"requested_by": found.person, "requester_roles": sorted(asks.roles), "approver": found.approver}
+        self.do(by, ChangeKind.ACCESS_CANCEL, request, act=found.act, **told)
 
     def let_in(self, device: str) -> None:
         """Where it was disabled; the workers know it afterwards."""
@@ -164,9 +175,9 @@ class Staff:
 
 
 @contextmanager
-def staff(site: RunningSite) -> Iterator[Staff]:
+def staff(site: RunningSite, kind: type[Staff] = Staff) -> Iterator[Staff]:
     house = assemble(site.directory)
     try:
-        yield Staff(site, house)
+        yield kind(site, house)
     finally:
         house.close()

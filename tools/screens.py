@@ -14,6 +14,22 @@ from leadglass.terms import ChangeKind
 from tests.web.browser import NARROW, WIDE, Screen
 from tests.web.people import World, world
 
+MORE = """
+[enrolment]
+user = "leadglass-enroll"
+[zones.basement]
+networks = ["10.77.0.0/24"]
+[services]
+https = "tcp/443"
+[[flows]]
+id = "visit"
+from = ["basement"]
+to = ["archive"]
+service = "https"
+auth = "mfa"
+on_demand = { approve = "security-officer", max = "2h", record = true }
+why = "a visit"
+"""
 ANYBODY = {"sign-in": "/sign-in", "link-over": "/enrol/none"}
 PAGES = {
     "reader": {
@@ -23,8 +39,9 @@ PAGES = {
     "guard": {
         "people": "/people", "person": "/people/reader", "devices": "/devices", "review": "/review", "who": "/who", "who-patient": "/who?patient=P1001",
         "who-person": "/who?person=reader", "explain": "/explain?who=reader&action=study-read&what=P2002", "requests-waiting": "/requests",
+        "containment": "/containment",
     },
-    "keeper": {"devices-form": "/devices"},
+    "keeper": {"devices-form": "/devices", "containment-another": "/containment", "site-file": "/explain/site-file"},
 }  # fmt: skip
 
 
@@ -44,6 +61,16 @@ def _prepared(made: World) -> str:
     page.wait_for_selector("article")
     made.leave("reader", screen)
     _ask_for_devices(made)
+    made.site.command("contain", "zone", "basement", "--reason", "a worm in the ward's old scanners")
+    guard = made.signed_in("guard")
+    guard.open("/containment")
+    guard.page.locator("#f-device-why").fill("it calls hosts that it never called")
+    guard.page.locator("#f-device-name").fill("MR2")
+    guard.page.get_by_role("button", name="Keep the device out").click()
+    guard.page.get_by_role("rowheader", name="device MR2").wait_for()
+    made.leave("guard", guard)
+    file = made.site.directory / "leadglass.toml"
+    file.write_text(file.read_text() + '\n[zones.attic]\nnetworks = ["10.66.0.0/24"]\n')
     return made.invite("newcomer", "technologist", "--display", "Newcomer")
 
 
@@ -110,7 +137,7 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as place,
-        world(Path(place), '\n[enrolment]\nuser = "leadglass-enroll"\n') as made,
+        world(Path(place), MORE) as made,
     ):
         link = _prepared(made)
         for width in (WIDE, NARROW):

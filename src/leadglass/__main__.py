@@ -35,6 +35,7 @@ from leadglass.audit.search import AuditAnswer, AuditSearch
 from leadglass.audit.transcript import Transcript
 from leadglass.doors.blocking import run
 from leadglass.doors.command.application import run_application
+from leadglass.doors.command.applying import second_of
 from leadglass.doors.command.changes import Changes, raise_generation
 from leadglass.doors.command.desk import ordered
 from leadglass.doors.command.enrolling import EnrolmentParts
@@ -50,9 +51,10 @@ from leadglass.identity.people.use import RightsUsed
 from leadglass.inspection.structure import inspect
 from leadglass.lab import command as lab
 from leadglass.policy import exports
-from leadglass.policy.authorise import authorise, decide_operator, inquire
+from leadglass.policy.authorise import NOBODY, authorise, decide_operator, inquire
 from leadglass.policy.decide import decide, outside_containment
 from leadglass.policy.enrolment import Asked
+from leadglass.policy.on_demand import on_demand
 from leadglass.policy.people import Recheck, decide_person, rechecker
 from leadglass.site.enrolments import Enrolments
 from leadglass.site.erasures import Erasures
@@ -191,7 +193,13 @@ def _persons(
     desk = Desk(
         people, site_key.derive("people"), site.name, vouching=(sources, order), limits=lambda: present.site().sessions
     )
-    return PeopleParts(people, desk, lambda: web_address(present.site()), partial(raise_generation, site_dir))
+    return PeopleParts(
+        people,
+        desk,
+        lambda: web_address(present.site()),
+        partial(raise_generation, site_dir),
+        on_demand=lambda: on_demand(present.site()),
+    )
 
 
 def _close(
@@ -392,7 +400,10 @@ class _Decisions:
     def authorise(self, change: Change) -> ChangePermit:
         present = self._present
         site, containment = present.site(), present.containment()
-        permit = authorise(site, containment, change, present.owner_uid, time.time_ns(), self._asked(change))
+        now_ns = time.time_ns()
+        applies = change.kind is ChangeKind.SITE_APPLY
+        second = second_of(self._people, present.site_dir, change, now_ns) if applies else NOBODY
+        permit = authorise(site, containment, change, present.owner_uid, now_ns, self._asked(change), second)
         if isinstance(change.operator, Caller):
             self._used.note(change.operator, permit.rule)
         return permit

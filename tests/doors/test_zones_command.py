@@ -68,6 +68,20 @@ def test_a_flow_is_told_before_it_acts_and_compiled_as_it_stands(site: Path) -> 
     assert "policy drop" in leadglass(site, "zones", "compile", "--for", "router", "--forwards").stdout
 
 
+def test_what_does_not_hold_what_it_promises_is_neither_told_in_packets_nor_applied(site: Path) -> None:
+    file, before = site / "leadglass.toml", (site / "state" / "proven" / "current").resolve()
+    file.write_text(
+        file.read_text() + FLOW + '[[tests]]\nwho = "desks"\ndeny = ["archive:https"]\nwhy = "nobody there"\n'
+    )
+    for words in (("check",), ("zones", "diff")):
+        done = leadglass(site, *words)
+        assert done.returncode == 3 and "do not hold" in done.stderr and "+ desks" not in done.stdout, words
+    for words in (("apply",), ("zones", "apply")):
+        done = leadglass(site, *words)
+        assert done.returncode != 0 and "does not hold what it promises" in done.stderr, words
+    assert (site / "state" / "proven" / "current").resolve() == before
+
+
 def test_a_contained_zone_stands_in_the_table(site: Path) -> None:
     assert leadglass(site, "contain", "zone", "desks", "--reason", "odd").returncode == 0
     assert "elements = { 10.8.0.0/24 }" in leadglass(site, "zones", "compile").stdout

@@ -12,6 +12,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from leadglass.doors.dimse.connection import ConnectionLost
 from leadglass.lab.corpus import Image, corpus
 from leadglass.lab.peers import Answer, Archive, Identity, Received, TurnedAway, associated, getting, querying, storing
 from leadglass.lab.workstation import Workstation
@@ -175,6 +176,33 @@ def test_a_move_is_confined_like_everything_else(site: RunningSite) -> None:
     assert (answer.status, answer.completed, arrived) == (0, 1, {ct.sop_instance_uid}), (
         "confined to CT, and no held version"
     )
+
+
+class Failing(Workstation):
+    """Goes away in the middle of the third instance."""
+
+    def keep(self, instance: Received) -> int:
+        if len(self.digests) == 2:
+            raise ConnectionLost("switched off")
+        return super().keep(instance)
+
+
+def test_what_a_destination_never_took_is_counted_and_named(site: RunningSite) -> None:
+    rng = random.Random(6)
+    study = uid(rng)
+    images = [image(rng, study=study) for _ in range(6)]
+    with associated(identity(site, "CT1"), Archive("127.0.0.1", site.port), storing(images)) as session:
+        assert {session.store(each).status for each in images} == {0}
+    address = next(row for row in site.rows("device", "list") if row["name"] == "SINK")["address"]
+    listen = ("127.0.0.1", int(address.rpartition(":")[2]))
+    with (
+        Failing(listen, identity(site, "SINK").credentials()) as sink,
+        associated(identity(site, "WS1"), Archive("127.0.0.1", site.port), querying()) as session,
+    ):
+        answer = session.move("STUDY", {tags.STUDY_INSTANCE_UID: study}, "SINK")
+        assert (answer.status, answer.completed, answer.failed) == (0xB000, 2, 4)
+        assert len(sink.digests) == 2
+    assert site.events("release:ended")[-1]["outcome"] == "failed"
 
 
 def test_nothing_is_moved_to_a_device_that_is_contained(site: RunningSite, images: tuple[Image, ...]) -> None:

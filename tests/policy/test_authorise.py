@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from leadglass.policy.authorise import WHILE_READ_ONLY, authorise
+from leadglass.policy.separation import Second
 from leadglass.site.load import load
 from leadglass.site.model import Site
-from leadglass.terms import Change, ChangeKind, Contained, Containment, NotPermitted, Operator
+from leadglass.terms import Change, ChangeKind, Contained, Containment, NotPermitted, Operator, SecondPersonNeeded
 
 OWNER = 1001
 
@@ -44,6 +46,41 @@ def test_who_may(place: Site, uid: int, name: str, rule: str) -> None:
 def test_who_may_not(place: Site, uid: int, name: str) -> None:
     with pytest.raises(NotPermitted, match="is no operator of this site"):
         authorise(place, Containment(), change(uid, name), OWNER)
+
+
+HOUR = 3600 * 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("second", "now_ns", "said"),
+    [
+        (Second(0), 0, ""),
+        (Second(1), 0, "asks for"),
+        (Second(1, asked_ns=HOUR), 2 * HOUR, "acts after"),
+        (Second(1, asked_ns=HOUR), 25 * HOUR, ""),
+        (Second(1, approved=True, asked_ns=HOUR), 2 * HOUR, ""),
+        (Second(2), 0, "asks for"),
+        (Second(2, asked_ns=HOUR), 99 * HOUR, "nobody approved it yet"),
+        (Second(2, approved=True, asked_ns=HOUR), 2 * HOUR, ""),
+    ],
+)
+def test_an_operator_applies_alone_while_nobody_could_approve_and_else_by_two(
+    place: Site, second: Second, now_ns: int, said: str
+) -> None:
+    second = replace(second, serving="serves")
+    order = replace(change(0, "root"), arguments={"digest": "edited"})
+
+    def decided(order: Change) -> bool:
+        return bool(authorise(place, Containment(), order, OWNER, now_ns, None, second))
+
+    if said:
+        for arguments in ({"digest": "edited"}, {}, {"digest": ""}):
+            with pytest.raises(SecondPersonNeeded, match=said):
+                decided(replace(order, arguments=arguments))
+    else:
+        assert decided(order)
+    assert decided(replace(order, arguments={"digest": "serves"})), "what serves already changes nothing"
+    assert decided(change(0, "root", ChangeKind.ZONE_CONTAIN)), "containing waits for nobody"
 
 
 @pytest.mark.parametrize("kind", list(ChangeKind))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from leadglass.policy import containment
-from leadglass.terms import Containment, Fault
+from leadglass.terms import Change, ChangeKind, Containment, Fault, Operator
 
 
 def test_each_edit_raises_the_generation_and_is_read_back(tmp_path: Path) -> None:
@@ -39,6 +40,47 @@ def test_what_an_older_program_wrote_is_read_and_written_on(tmp_path: Path) -> N
     assert (state.generation, state.disabled, state.zones) == (5, {"CT1": "odd"}, {"guest": "a worm"})
     containment.replace(tmp_path, lambda state: containment.release_zone(state, "guest"))
     assert containment.read(tmp_path).zones == {}
+
+
+HOUR = 3600 * 1_000_000_000
+
+
+def test_who_contained_takes_it_back_within_an_hour_and_nobody_else_does(tmp_path: Path) -> None:
+    guard, other = Operator(1, "guard"), Operator(2, "other")
+
+    def taken_back(by: Operator, now_ns: int) -> bool:
+        order = Change("1", by, ChangeKind.ZONE_RELEASE, "ward", {})
+        return containment.own_and_fresh(containment.read(tmp_path), order, now_ns)
+
+    assert not taken_back(guard, HOUR), "nothing is contained"
+    containment.replace(tmp_path, lambda state: containment.contain_zone(state, "ward", "odd", guard.actor, HOUR))
+    assert taken_back(guard, HOUR) and taken_back(guard, 2 * HOUR - 1)
+    assert not taken_back(guard, 2 * HOUR) and not taken_back(guard, HOUR - 1) and not taken_back(other, HOUR)
+    containment.replace(tmp_path, lambda state: containment.contain_zone(state, "ward", "odder", guard.actor, 2 * HOUR))
+    assert not taken_back(guard, 2 * HOUR), "it was contained an hour before"
+    containment.replace(tmp_path, lambda state: containment.contain_zone(state, "ward", "mine", other.actor, 2 * HOUR))
+    assert not taken_back(other, 2 * HOUR) and not taken_back(guard, HOUR), "containing it again is no way to let it in"
+    containment.replace(tmp_path, lambda state: containment.release_zone(state, "ward"))
+    assert containment.read(tmp_path).begun == {}
+
+
+def test_what_was_contained_before_anybody_noted_by_whom_is_nobodys_to_take_back(tmp_path: Path) -> None:
+    old = {"format": 2, **asdict(Containment(zones={"ward": "odd"}))}
+    del old["begun"]
+    (tmp_path / containment.STATE_FILE).parent.mkdir()
+    (tmp_path / containment.STATE_FILE).write_text(json.dumps(old))
+    containment.replace(tmp_path, lambda state: containment.contain_zone(state, "ward", "odd", "uid:1", HOUR))
+    order = Change("1", Operator(1, "guard"), ChangeKind.ZONE_RELEASE, "ward", {})
+    assert not containment.own_and_fresh(containment.read(tmp_path), order, HOUR)
+
+
+@pytest.mark.parametrize("begun", [[], "x", {"site": 1}, {"site": {"by": 1, "at_ns": 2}}, {"site": {"by": "uid:1"}}])
+def test_a_state_that_does_not_say_who_and_when_is_damaged(tmp_path: Path, begun: object) -> None:
+    containment.replace(tmp_path, lambda state: containment.read_only(state, "ransomware", "uid:1", HOUR))
+    told = json.loads((tmp_path / containment.STATE_FILE).read_text())
+    (tmp_path / containment.STATE_FILE).write_text(json.dumps({**told, "begun": begun}))
+    with pytest.raises(Fault, match="damaged"):
+        containment.read(tmp_path)
 
 
 def test_editors_at_once_lose_nothing(tmp_path: Path) -> None:

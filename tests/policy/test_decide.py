@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
-from leadglass.policy.decide import decide
+from leadglass.policy.decide import decide, kept_out
 from leadglass.site.load import load
 from leadglass.site.model import Site
 from leadglass.terms import (
@@ -32,6 +33,7 @@ from leadglass.terms import (
     Subject,
     UnknownDestination,
     Unsupported,
+    fingerprint_of,
 )
 from leadglass.wire import uids
 from leadglass.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, storage_class_of
@@ -188,7 +190,7 @@ def test_no_classes_and_no_destinations_are_none_not_all(tmp_path: Path) -> None
     [
         ('auth = "mtls+mfa"', "can prove more than its certificate"),
         ('auth = "mfa"', "can prove more than its certificate"),
-        ('on_demand = { approve = "radiologist", max = "4h", record = true }', "until a radiologist approves it"),
+        ('on_demand = { approve = "radiologist", max = "4h", record = true }', "on demand of a radiologist"),
     ],
 )
 def test_what_an_association_cannot_prove_opens_nothing(tmp_path: Path, more: str, why: str) -> None:
@@ -315,6 +317,28 @@ def test_containment_comes_first_and_read_only_still_takes_new_images(tmp_path: 
     calm = Containment(read_only="ransomware", generation=7)
     assert asked(place, "CT1", Action.STORE, calm).generation == 7
     assert asked(place, "CT1", Action.FIND, calm)
+
+
+def test_nobody_calls_from_a_contained_zone_or_device(tmp_path: Path) -> None:
+    der = b"a certificate"
+    shown = fingerprint_of(Peer("", 0, "web", der))
+    pinned = site(tmp_path, device("CT1"), device("WS1", "clinical", more=f'certificate = "{shown}"'))
+
+    def kept(state: Containment, address: str, certificate: bytes | None = None, here: Site = pinned) -> str:
+        return kept_out(here, state, Peer(address, 40_000, "web", certificate))
+
+    zone, ws = Containment(zones={"clinical": "a worm"}), Containment(disabled={"WS1": "odd", "GONE": "x"})
+    assert (
+        "a worm" in kept(zone, "10.2.0.77") and kept(zone, "10.1.0.1") == "" and kept(Containment(), "10.2.0.1") == ""
+    )
+    assert "WS1" in kept(ws, "10.2.0.1"), "its own address"
+    assert "WS1" in kept(ws, "10.2.0.99", der), "its certificate, wherever it is"
+    assert kept(ws, "10.2.0.99") == "" == kept(ws, "not an address")
+    revoked = Containment(revoked={shown: "stolen"})
+    assert "stolen" in kept(revoked, "10.1.0.9", der)
+    wide = replace(pinned, devices={"WS1": replace(pinned.devices["WS1"], networks=(ip_network("10.2.0.0/24"),))})
+    assert kept(ws, "10.2.0.1", here=wide) == "", "that network is not its alone"
+    assert kept(ws, "10.2.0.1", here=replace(pinned, loopback=True)) == "", "where all devices may share an address"
 
 
 def test_on_demand_flows_are_closed_until_somebody_opens_them(tmp_path: Path) -> None:

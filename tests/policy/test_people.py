@@ -247,13 +247,41 @@ def test_nothing_grave_without_a_second_person(act: Act) -> None:
 
 def test_what_a_second_person_approved_is_one_change_and_no_other() -> None:
     who = caller(ADMINISTRATOR, fresh=True, approved={Act.POLICY_APPLY: "r1"})
-    change = Change("1", who, ChangeKind.SITE_APPLY, "site", {"file": "as it was shown"})
-    with pytest.raises(SecondPersonNeeded, match=change.digest):
+    change = Change("1", who, ChangeKind.SITE_APPLY, "site", {"digest": "of what was shown", "connection": "here"})
+    with pytest.raises(SecondPersonNeeded, match="of what was shown"):
         authorise_person(who, change, NOW)
-    who = replace(who, exactly=frozenset({change.digest}))
+    who = replace(who, exactly=frozenset({"of what was shown"}))
     assert authorise_person(who, change, NOW)
-    with pytest.raises(SecondPersonNeeded):
-        authorise_person(who, replace(change, arguments={"file": "edited since"}), NOW)
+    assert authorise_person(who, replace(change, arguments={"digest": "of what was shown"}), NOW)
+    for arguments in ({"digest": "of what was edited since"}, {}, {"digest": ""}):
+        with pytest.raises(SecondPersonNeeded):
+            authorise_person(who, replace(change, arguments=arguments), NOW)
+    with pytest.raises(SecondPersonNeeded):  # approved for that file, and for nothing else
+        authorise_person(who, Change("1", who, ChangeKind.ZONE_RELEASE, "ward", {"digest": "of what was shown"}), NOW)
+
+
+def test_one_alone_contains_and_two_let_in_again_unless_it_is_taken_back() -> None:
+    for who in (OFFICER, ADMINISTRATOR, ENGINEER):
+        plain, fresh = caller(who), caller(who, fresh=True)
+        for kind in (ChangeKind.DEVICE_DISABLE, ChangeKind.ZONE_CONTAIN, ChangeKind.SITE_CONTAIN):
+            assert authorise_person(plain, change(plain, kind), NOW), "at once: no passkey, nobody else"
+        for kind in (ChangeKind.DEVICE_ENABLE, ChangeKind.ZONE_RELEASE, ChangeKind.SITE_RELEASE):
+            order = change(fresh, kind, began_ns=5)
+            with pytest.raises(SecondPersonNeeded):
+                authorise_person(fresh, order, NOW)
+            assert authorise_person(fresh, order, NOW, takes_back=True)
+            with pytest.raises(StepUpNeeded):
+                authorise_person(plain, order, NOW, takes_back=True)
+            approved = replace(fresh, approved={Act.CONTAINMENT_END: "r1"}, exactly=frozenset({order.digest}))
+            assert authorise_person(approved, order, NOW)
+            with pytest.raises(SecondPersonNeeded):  # of what was contained then, not of what is contained now
+                authorise_person(approved, replace(order, arguments={"began_ns": 6}), NOW)
+    for who in (VENDOR, RADIOLOGIST, person(Role.AUDITOR)):
+        other = caller(who, fresh=True)
+        with pytest.raises(NotPermitted):
+            authorise_person(other, change(other, ChangeKind.ZONE_CONTAIN), NOW)
+        with pytest.raises(NotPermitted):
+            authorise_person(other, change(other, ChangeKind.ZONE_RELEASE), NOW, takes_back=True)
 
 
 def test_one_patients_studies_need_a_passkey_and_more_a_second_person() -> None:
@@ -374,13 +402,8 @@ def test_every_change_has_its_act_or_is_a_commands_or_ones_own() -> None:
         ChangeKind.ERASURE_FINISH,
         ChangeKind.FACTOR_ENROLL,
         ChangeKind.FACTOR_REMOVE,
-        ChangeKind.NETWORK_CONFIRM,
         ChangeKind.PERSON_VOUCH,  # the site's own, on the word of a provider or directory
-        ChangeKind.SITE_CONTAIN,
-        ChangeKind.SITE_RELEASE,
         ChangeKind.SITE_RESTORE,
-        ChangeKind.ZONE_CONTAIN,
-        ChangeKind.ZONE_RELEASE,
     }
     assert set(ACTS) == set(ChangeKind) - others
 

@@ -177,7 +177,7 @@ def test_phi_means_the_archive_too_and_the_archive_is_a_pivot(tmp_path: Path) ->
 
 
 def test_a_flow_on_demand_counts_for_never(tmp_path: Path) -> None:
-    some_day = hop("a", "guest", "modalities") + 'on_demand = { approve = "x", max = "4h" }\n'
+    some_day = hop("a", "guest", "modalities") + 'on_demand = { approve = "vendor", max = "4h" }\n'
     assert len(prove(site(tmp_path, ZONES, some_day, '[[never]]\nfrom = ["guest"]\nto = ["#phi"]\n'))) == 1
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -56,8 +58,9 @@ def let_in(site: RunningSite, name: str) -> bool:
         return False
 
 
-def stores(site: RunningSite, name: str, seed: int) -> int:
-    one = image(random.Random(seed), study=uid(random.Random(seed + 1)))
+def stores(site: RunningSite, name: str, seed: int, pixels: int = 512) -> int:
+    same = uid(random.Random(seed + 2))
+    one = image(random.Random(seed), study=uid(random.Random(seed + 1)), sop_instance=same, pixels=pixels)
     with associated(who(site, name), archive(site), storing([one])) as session:
         return session.store(one).status
 
@@ -106,13 +109,45 @@ def test_a_read_only_site_takes_new_images_and_changes_nothing(site: RunningSite
     try:
         assert until(lambda: site.rows("status")[0]["read_only"] == "ransomware suspected", WITHIN_SECONDS)
         assert stores(site, "CT1", 8) == Status.SUCCESS, "care goes on"
-        for words in (("apply",), ("people", "add", "somebody", "--role", "auditor")):
+        with associated(who(site, "CT1"), archive(site), querying()) as session:
+            assert asked(session), "whoever treats goes on reading"
+        assert stores(site, "CT1", 8) == Status.SUCCESS, "the same again is no change"
+        assert stores(site, "CT1", 8, pixels=600) not in (Status.SUCCESS, Status.PENDING), "nothing is overwritten"
+        (held,) = site.rows("conflicts", "list")
+        for words in (
+            ("apply",),
+            ("people", "add", "somebody", "--role", "auditor"),
+            ("conflicts", "promote", held["sop_instance_uid"], "--version", str(held["version"])),
+            ("conflicts", "dismiss", held["sop_instance_uid"], "--version", str(held["version"])),
+        ):
             done = site.command(*words, check=False)
             assert done.returncode != 0 and "read-only" in done.stderr, words
     finally:
         site.command("contain", "site", "--undo")
     assert site.rows("status")[0]["read_only"] == ""
     site.command("apply")
+
+
+def knocked(console: str) -> socket.socket:
+    """A connection to the console that was answered once and stays open."""
+    where = urlsplit(console)
+    sock = socket.create_connection((str(where.hostname), where.port or 0), 5.0)
+    sock.sendall(f"GET /healthz HTTP/1.1\r\nHost: {where.netloc}\r\n\r\n".encode())
+    assert b"200 OK" in sock.recv(4096)
+    return sock
+
+
+def cut(sock: socket.socket) -> bool:
+    with sock:
+        sock.settimeout(WITHIN_SECONDS)
+        try:
+            while sock.recv(4096):
+                continue  # the rest of what was answered before
+            return True
+        except ConnectionResetError:
+            return True
+        except TimeoutError:
+            return False
 
 
 def test_people_work_from_nowhere_in_a_contained_zone(site: RunningSite) -> None:
@@ -122,8 +157,10 @@ def test_people_work_from_nowhere_in_a_contained_zone(site: RunningSite) -> None
         people.hire("reader", Role.RADIOLOGIST)
         with people.browser("reader") as browser:
             assert browser.look("/?patient=NOBODY") == 200
+            open_already = knocked(people.console)
             site.command("contain", "zone", "loopback", "--reason", "odd")
             try:
+                assert cut(open_already), "a connection that says nothing is cut too"
                 assert until(lambda: browser.look("/?patient=NOBODY") == 403, WITHIN_SECONDS)
                 assert browser.step_up() is False, "no passkey helps"
                 assert browser.send("/me/recovery-codes") in (401, 403), "nor does it make itself a way back in"

@@ -408,7 +408,8 @@ def alive(session: Session) -> bool:
 
 PAGES = {
     "/": Act.STUDY_FIND, "/workstation": Act.LEASE_OPEN, "/requests": Act.ACCESS_REQUEST, "/review": Act.GLASS_REVIEW, "/who": Act.AUDIT_READ,
-    "/reports": Act.AUDIT_REPORT, "/people": Act.PEOPLE_LIST, "/devices": Act.DEVICE_LIST, "/explain": Act.POLICY_READ,
+    "/reports": Act.AUDIT_REPORT, "/people": Act.PEOPLE_LIST, "/devices": Act.DEVICE_LIST, "/containment": Act.CONTAINMENT_BEGIN,
+    "/explain": Act.POLICY_READ, "/explain/site-file": Act.POLICY_READ,
 }  # fmt: skip
 
 
@@ -442,6 +443,13 @@ FORMS: dict[str, tuple[Act, dict[str, str]]] = {
     "/requests": (Act.ACCESS_REQUEST, {"act": "study-read", "reason": REASON}),
     "/requests/{id}": (Act.ACCESS_APPROVE, {"digest": "another", "word": "approve"}),
     "/requests/{id}/cancel": (Act.ACCESS_APPROVE, {}),
+    "/requests/flows": (Act.ACCESS_REQUEST, {"flow": "none", "flow_reason": REASON}),
+    "/containment/{kind}": (Act.CONTAINMENT_BEGIN, {"name": "none", "why": "a test"}),
+    "/containment/{kind}/ask": (Act.CONTAINMENT_BEGIN, {"name": "SHUT", "why": "short"}),
+    "/containment/{kind}/end": (Act.CONTAINMENT_END, {"name": "SHUT"}),
+    "/explain/site-file/ask": (Act.POLICY_PROPOSE, {"digest": "another", "reason": REASON}),
+    "/explain/site-file/apply": (Act.POLICY_APPLY, {"digest": "another"}),
+    "/explain/site-file/confirm": (Act.POLICY_PROPOSE, {"digest": "another"}),
     "/people": (Act.PERSON_ADD, {"why": "a test"}),
     "/people/{name}/disable": (Act.PERSON_DISABLE, {"why": "a test"}),
     "/people/{name}/enable": (Act.PERSON_DISABLE, {"why": "a test"}),
@@ -476,10 +484,9 @@ OF_A_NAME = {
 NO_DOOR = {
     Act.BACKUP_RUN: "`leadglass backup`, by operators",
     Act.CONFLICT_RESOLVE: "`leadglass conflict`, by operators",
-    Act.FLOW_OPEN: "the kernel's table, once it was approved (tests/policy/firewall)",
+    Act.FLOW_OPEN: "the kernel opens it, once somebody approved what was asked for under Requests",
     Act.INDEX_REBUILD: "`leadglass index rebuild`, by operators",
     Act.KEY_USE: "no door uses a key for a person",
-    Act.POLICY_APPLY: "`leadglass apply`, by operators",
     Act.RELATIONS_IMPORT: "`leadglass relations import`, by operators",
 }
 
@@ -505,6 +512,8 @@ def matters(people: Staff, studies: tuple[Image, Image], roles: dict[Role, str])
         return str(people.do(name, ChangeKind.ACCESS_REQUEST, act, reason=REASON, seconds=600)["request"])
 
     visit, use = asked(vendor, Act.DEVICE_LIST), asked(officer, Act.KEY_USE)
+    people.site.enroll("SHUT", "echo")
+    people.order("SHUT", ChangeKind.DEVICE_DISABLE, reason="somebody else kept it out")
     for role in (Role.SECURITY_OFFICER, Role.PACS_ADMINISTRATOR, Role.BIOMEDICAL_ENGINEER):
         people.site.enroll(f"OLD-{role.value[:8].upper()}", "echo")
     found = {}
@@ -522,7 +531,7 @@ def matters(people: Staff, studies: tuple[Image, Image], roles: dict[Role, str])
 def filled(path: str, matters: dict[str, str]) -> str:
     about = matters.get(path) or matters["/requests/{id}"]
     name = about if path.startswith("/devices") else "nobody-here"
-    return path.format(id=about, name=name, device="WS1", uid=matters.get("uid", ABSENT))
+    return path.format(id=about, name=name, device="WS1", uid=matters.get("uid", ABSENT), kind="device")
 
 
 def ends_a_lease(people: Staff, browser: Reader, where: str) -> bool:
@@ -540,9 +549,7 @@ def test_t04_each_form_of_the_console_is_taken_from_whom_the_table_says(
     with people.browser(roles[role]) as browser:
         for path, (act, fields) in FORMS.items():
             written, where = WRITTEN[act, role], filled(path, matters[role])
-            if (
-                path == "/erasures"
-            ):  # asking is not erasing: for the order somebody else's word and a passkey are needed
+            if path == "/erasures":  # asking is not erasing: that takes somebody else's word and a passkey
                 assert browser.send(where, **fields) == (422 if written else 403)
                 continue
             if path.endswith("/leave"):

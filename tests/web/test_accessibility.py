@@ -36,6 +36,17 @@ bind = "CN=leadglass,DC=hospital,DC=example"
 password = "credential:ad"
 [directories.staff.roles]
 "CN=Readers,DC=hospital,DC=example" = "radiologist"
+
+[services]
+https = "tcp/443"
+[[flows]]
+id = "visit"
+from = ["loopback"]
+to = ["archive"]
+service = "https"
+auth = "mfa"
+on_demand = {{ approve = "security-officer", max = "2h", record = true }}
+why = "a visit"
 """
 
 
@@ -183,6 +194,12 @@ def _pages_of_a_security_officer(made: World, looked: Looked) -> None:
     for path, template, heading, state in pages:
         screen.open(path)
         looked.look(screen, template, heading, state)
+    screen.open("/containment?kind=device&name=CT1")
+    looked.look(screen, "containment.html", "Containment")
+    page.locator("#f-device-why").fill("it behaves oddly")
+    page.get_by_role("button", name="Keep the device out").click()
+    page.get_by_role("rowheader", name="device CT1").wait_for()
+    looked.look(screen, "containment.html", "Containment", "of a device, that may be taken back")
     screen.open("/requests")
     asked = page.locator("form[action^='/requests/']").first.get_attribute("action")
     screen.open(f"{asked}/transcript")
@@ -217,6 +234,22 @@ def _pages_of_an_administrator(made: World, looked: Looked) -> None:
     screen.page.get_by_role("button", name="Ask for the erasure").click()
     screen.page.wait_for_selector("article")
     looked.look(screen, "erasures.html", "Erasure", "asked")
+    screen.open("/containment")
+    looked.look(screen, "containment.html", "Containment", "that another must approve the end of")
+    screen.open("/explain/site-file")
+    looked.look(screen, "site_file.html", "Site file", "the same")
+    file = made.site.directory / "leadglass.toml"
+    before = file.read_text()
+    file.write_text(before + "\n[sessions]\nidle_lock_minutes = 3\n")
+    screen.open("/explain/site-file")
+    looked.look(screen, "site_file.html", "Site file", "that changes something")
+    screen.page.get_by_label("Why?").fill("screens stay open in the ward")
+    screen.page.get_by_role("button", name="Ask for it").click()
+    screen.page.wait_for_selector("text=It waits for somebody else")
+    looked.look(screen, "site_file.html", "Site file", "asked for")
+    screen.open("/requests")
+    looked.look(screen, "requests.html", "Requests", "with a site file and a flow on demand")
+    file.write_text(before)
     assert screen.broken == []
     made.leave("keeper", screen)
 

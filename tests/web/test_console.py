@@ -25,11 +25,25 @@ NO = "That did not work"
 
 
 pytestmark = pytest.mark.xdist_group("console")  # one site is enough
+MORE = """
+[enrolment]
+user = "leadglass-enroll"
+[services]
+https = "tcp/443"
+[[flows]]
+id = "visit"
+from = ["loopback"]
+to = ["archive"]
+service = "https"
+auth = "mfa"
+on_demand = { approve = "security-officer", max = "2h", record = true }
+why = "a visit"
+"""
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with world(tmp_path_factory.mktemp("console"), '\n[enrolment]\nuser = "leadglass-enroll"\n') as made:
+    with world(tmp_path_factory.mktemp("console"), MORE) as made:
         yield made
 
 
@@ -388,6 +402,130 @@ def test_a_request_waits_for_a_second_person(made: World, reader: Screen, guard:
     assert "approved" in page.get_by_role("article").filter(has_text="second opinion for the conference").inner_text()
 
 
+def step_up(screen: Screen) -> None:
+    screen.page.wait_for_selector("h1:has-text('Is it you?')")
+    screen.page.get_by_role("button", name="Go on with your passkey").click()
+
+
+def approve(guard: Screen, who: str, what: str) -> None:
+    guard.open("/requests")
+    card = guard.page.get_by_role("article", name=f"Request of {who}").filter(has_text=what)
+    card.get_by_role("button", name="Approve").click()
+    if not guard.page.get_by_role("heading", name="Decided").is_visible():
+        step_up(guard)
+    guard.page.wait_for_selector("h2:has-text('Decided')")
+
+
+@pytest.fixture
+def keeper(made: World) -> Iterator[Screen]:
+    screen = made.signed_in("keeper")
+    yield screen
+    made.leave("keeper", screen)
+    assert screen.broken == []
+
+
+def test_a_device_is_kept_out_by_keyboard_and_let_in_again_by_two(made: World, guard: Screen, keeper: Screen) -> None:
+    page = keeper.page
+    keeper.open("/containment")
+    page.get_by_label("Which required", exact=True).first.focus()
+    page.keyboard.type("CT1")
+    page.keyboard.press("Tab")
+    page.keyboard.type("it behaves oddly")
+    page.keyboard.press("Enter")
+    row = page.locator("tr", has=page.get_by_role("rowheader", name="device CT1"))
+    row.wait_for()
+    assert "it behaves oddly" in row.inner_text() and "keeper" in row.inner_text()
+    assert until(lambda: made.site.rows("status")[0]["disabled"] == ["CT1"], 5)
+    guard.open("/containment")
+    of_guard = guard.page.locator("tr", has=guard.page.get_by_role("rowheader", name="device CT1"))
+    assert of_guard.get_by_role("button", name="Take it back").count() == 0, "that is for who did it"
+    of_guard.get_by_label("Why should device CT1 be let in again?").fill("it was a cable after all")
+    of_guard.get_by_role("button", name="Ask").click()
+    of_guard.get_by_role("link", name="asked for").wait_for()
+    guard.open("/requests")
+    own = guard.page.get_by_role("article", name="Your request for containment end")
+    own.get_by_role("button", name="Withdraw").click()
+    keeper.open("/containment")
+    row.get_by_role("button", name="Take it back").click()
+    step_up(keeper)
+    page.wait_for_selector("text=Nobody and nothing.")
+    guard.open("/containment?kind=device&name=CT1")
+    guard.page.locator("#f-device-why").fill("odd again")
+    guard.page.get_by_role("button", name="Keep the device out").click()
+    of_guard.wait_for()
+    keeper.open("/containment")
+    row.get_by_label("Why should device CT1 be let in again?").fill("it was a cable after all")
+    row.get_by_role("button", name="Ask").click()
+    row.get_by_role("link", name="asked for").wait_for()
+    approve(guard, "keeper", "it was a cable after all")
+    keeper.open("/containment")
+    row.get_by_role("button", name="Let in again, as approved").click()
+    page.wait_for_selector("text=Nobody and nothing.")
+    assert until(lambda: made.site.rows("status")[0]["disabled"] == [], 5)
+
+
+def test_a_read_only_site_says_so_and_is_let_go_by_who_said_it(made: World, guard: Screen, reader: Screen) -> None:
+    guard.open("/containment")
+    guard.page.locator("#f-site-why").fill("ransomware suspected")
+    guard.page.get_by_role("button", name="Make the site read-only").click()
+    guard.page.get_by_role("rowheader", name="the whole site, read-only").wait_for()
+    reader.open(f"/studies/{made.studies['P1001']}")
+    assert "Doe" in reader.heading(), "the treating team keeps reading"
+    made.site.command("device", "enroll", "CT2", "--network", "127.0.0.0/8", "--out", "/nonexistent", check=False)
+    assert made.site.rows("status")[0]["read_only"] == "ransomware suspected"
+    guard.page.get_by_role("button", name="Take it back").click()
+    step_up(guard)
+    guard.page.wait_for_selector("text=Nobody and nothing.")
+
+
+def test_a_flow_on_demand_is_asked_for_and_decided_by_its_role(made: World, keeper: Screen, guard: Screen) -> None:
+    page = keeper.page
+    keeper.open("/requests")
+    page.get_by_label("visit").check()
+    page.get_by_label("For how many minutes?").fill("121")
+    page.get_by_label("Why should it be open?").fill("somebody visits on Monday")
+    page.get_by_role("button", name="Ask for it").click()
+    page.wait_for_selector("text=may be open for 120 minutes at most")
+    assert page.get_by_label("Why should it be open?").input_value() == "somebody visits on Monday"
+    page.get_by_label("visit").check()
+    page.get_by_label("For how many minutes?").fill("60")
+    page.get_by_role("button", name="Ask for it").click()
+    page.wait_for_selector("text=somebody visits on Monday")
+    approve(guard, "keeper", "somebody visits on Monday")
+    keeper.open("/requests")
+    assert "approved" in page.get_by_role("article").filter(has_text="somebody visits on Monday").inner_text()
+
+
+def test_an_edited_site_file_is_shown_and_asked_for_and_waits_a_day_where_one_alone_approves(
+    made: World, keeper: Screen, guard: Screen
+) -> None:
+    file = made.site.directory / "leadglass.toml"
+    before = file.read_text()
+    page = keeper.page
+    keeper.open("/explain")
+    page.get_by_role("link", name="Site file").click()
+    page.wait_for_selector("text=The files on disk say what serves")
+    try:
+        file.write_text(before + "\n[sessions]\nidle_lock_minutes = 0\n")
+        keeper.open("/explain/site-file")
+        assert "leadglass.toml:" in page.locator("main").inner_text(), "what is wrong, and where"
+        file.write_text(before + "\n[sessions]\nidle_lock_minutes = 3\n")
+        keeper.open("/explain/site-file")
+        assert "sessions.idle_lock_minutes changes from 10 to 3" in page.locator("main").inner_text()
+        page.get_by_label("Why?").fill("screens stay open in the ward")
+        page.get_by_role("button", name="Ask for it").click()
+        page.wait_for_selector("text=It waits for somebody else")
+        guard.open("/requests")
+        assert "sessions.idle_lock_minutes changes from 10 to 3" in guard.page.locator("main").inner_text()
+        approve(guard, "keeper", "screens stay open in the ward")
+        keeper.open("/explain/site-file")
+        assert "by one who alone may approve here" in page.locator("main").inner_text(), "a day to notice and to deny"
+    finally:
+        file.write_text(before)
+    guard.open("/explain/site-file")
+    assert guard.page.get_by_role("button", name="Ask for it").count() == 0, "that is not theirs to do"
+
+
 def test_signing_out_leaves_nothing(made: World, reader: Screen) -> None:
     page = reader.page
     reader.verify_user(verified=False)  # else the browser's own suggestion signs in again at once
@@ -410,7 +548,18 @@ def test_pages_have_one_heading_labels_for_every_field_and_fit_a_narrow_window(m
         "/me",
         *(
             f"/{each}"
-            for each in ("requests", "review", "who", "people", "people/reader", "devices", "explain", "glass")
+            for each in (
+                "requests",
+                "review",
+                "who",
+                "people",
+                "people/reader",
+                "devices",
+                "containment",
+                "explain",
+                "explain/site-file",
+                "glass",
+            )
         ),
     ]
     for path in paths:

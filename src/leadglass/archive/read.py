@@ -99,7 +99,7 @@ class Reader:
         return bytes(piece[: settled.header_length])
 
     def pieces(self, settled: Settled) -> Iterator[memoryview]:
-        """The last piece only after the digest held; any piece only after its tags did."""
+        """The last piece only after the digest held; any piece only after its tags did. Each is memory of its own."""
         digest = hashlib.sha256()
         for piece, final in self._verified(settled, PIECE_CHUNKS):
             digest.update(piece)
@@ -107,10 +107,12 @@ class Reader:
                 raise self._corrupted(settled, "its digest is not the one that was kept")
             yield piece
 
-    def open(self, settled: Settled) -> OpenedRecord:
-        """Head and trailer of the record, verified and compared. Raises Corrupted, StoreFault, KeyFault."""
+    def _verified(self, settled: Settled, piece_chunks: int) -> Iterator[tuple[memoryview, bool]]:
+        space = self._sealed_buffer(piece_chunks * FRAME_LENGTH_MAX_BYTES)
         try:
-            record = open_record(self._store, self._keyring, settled.location)
+            place = AtOnce if settled.location.length <= len(space) else InParts
+            sealed = place(self._store, settled.location, space)
+            yield from _opened(self._record(settled, sealed), sealed, piece_chunks)
         except (FormatBroken, SealBroken) as error:
             raise self._corrupted(settled, str(error)) from error
         except FileNotFoundError as error:
@@ -119,37 +121,14 @@ class Reader:
             raise StoreFault(
                 f"the object store failed: {error}", hint="look at the disk and the kernel's log"
             ) from error
+
+    def _record(self, settled: Settled, sealed: InParts) -> OpenedRecord:
+        """Head and trailer of the record, verified and compared. Raises FormatBroken, SealBroken, KeyFault, OSError, Corrupted."""
+        record = open_record(sealed, self._keyring, settled.location)
         same = record.facts.digest == settled.digest and record.facts.version == settled.version
         if not same or record.facts.instance.sop_instance_uid != settled.instance.sop_instance_uid:
             raise self._corrupted(settled, "another record lies there; `leadglass index rebuild` makes the index right")
         return record
-
-    def _verified(self, settled: Settled, piece_chunks: int) -> Iterator[tuple[memoryview, bool]]:
-        record = self.open(settled)
-        try:
-            yield from self._opened(record, piece_chunks)
-        except SealBroken as error:
-            raise self._corrupted(settled, str(error)) from error
-        except OSError as error:
-            raise StoreFault(
-                f"the object store failed: {error}", hint="look at the disk and the kernel's log"
-            ) from error
-
-    def _opened(self, record: OpenedRecord, piece_chunks: int) -> Iterator[tuple[memoryview, bool]]:
-        location = record.location
-        position = location.offset + HEAD_LENGTH_BYTES
-        end = position + record.head.body_length
-        left, index, final = record.facts.data_set_length, 0, False
-        while not final:
-            sealed = self._sealed_buffer(piece_chunks * FRAME_LENGTH_MAX_BYTES)[: end - position]
-            count = self._store.read_into(location.segment, position, sealed)
-            piece = memoryview(bytearray(min(left, piece_chunks * CHUNK_LENGTH_MAX_BYTES)))
-            used, filled, index, final = open_frames(record.seal, sealed[:count], piece, index, piece_chunks)
-            position += used
-            left -= filled
-            if final and left:
-                raise SealBroken("the length of the data set")
-            yield piece, final
 
     def _corrupted(self, settled: Settled, what: str) -> Corrupted:
         corrupted = Corrupted(settled, what)
@@ -162,6 +141,54 @@ class Reader:
         if len(buffer) < length:
             buffer = self._local.buffer = bytearray(length)
         return memoryview(buffer)[:length]
+
+
+class InParts:
+    """A record in its store, and space for what is read of it."""
+
+    def __init__(self, store: ObjectStore, location: Location, space: memoryview) -> None:
+        self._store, self._location, self._space = store, location, space
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        """Raises FileNotFoundError, OSError."""
+        return self._store.read(name, offset, length)
+
+    def part(self, offset: int, length: int) -> memoryview:
+        """Valid until the next one is asked for. Raises FileNotFoundError, OSError."""
+        into = self._space[:length]
+        return into[: self._store.read_into(self._location.segment, offset, into)]
+
+
+class AtOnce(InParts):
+    """A record that was read whole: whatever is asked of it costs no further read."""
+
+    def __init__(self, store: ObjectStore, location: Location, space: memoryview) -> None:
+        super().__init__(store, location, space)
+        self._whole = super().part(location.offset, location.length)
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        assert name == self._location.segment
+        return bytes(self.part(offset, length))
+
+    def part(self, offset: int, length: int) -> memoryview:
+        at = offset - self._location.offset
+        return self._whole[at : at + length]
+
+
+def _opened(record: OpenedRecord, sealed: InParts, piece_chunks: int) -> Iterator[tuple[memoryview, bool]]:
+    """Pieces of so many chunks, and whether each is the last. Raises SealBroken, OSError."""
+    position = record.location.offset + HEAD_LENGTH_BYTES
+    end = position + record.head.body_length
+    left, index, final = record.facts.data_set_length, 0, False
+    while not final:
+        part = sealed.part(position, min(end - position, piece_chunks * FRAME_LENGTH_MAX_BYTES))
+        piece = memoryview(bytearray(min(left, piece_chunks * CHUNK_LENGTH_MAX_BYTES)))
+        used, filled, index, final = open_frames(record.seal, part, piece, index, piece_chunks)
+        position += used
+        left -= filled
+        if final and left:
+            raise SealBroken("the length of the data set")
+        yield piece, final
 
 
 def open_frames(

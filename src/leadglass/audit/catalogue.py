@@ -109,6 +109,11 @@ CATALOGUE: Mapping[EventKind, Entry] = {
         "The kernel dropped packets that no flow opens: from whom, to whom, by which service, how many.",
         "Nothing where somebody mistyped; a flow where it is needed, by `leadglass apply`; a look at the device where it goes on.",
     ),
+    EventKind.NETWORK_JOINED: Entry(
+        Severity.WARNING,
+        "A table of another program hangs in the kernel beside ours: it opens nothing that ours drops, but may drop more, or redirect what ours lets pass.",
+        "Find out whose it is; `leadglass zones verify` names every one.",
+    ),
     EventKind.NETWORK_LOADED: Entry(
         Severity.NOTICE, "The kernel's table was exchanged for the one of the site file that serves.", _NOTHING
     ),

@@ -24,7 +24,7 @@ class Present:
     """What holds at this moment: the proven site, the containment state, the waivers; read again when the generation rises."""
 
     def __init__(self, site_dir: Path, register: Register, desk: Callable[[], Desk]) -> None:
-        self._site_dir, self._register, self._desk = site_dir, register, desk
+        self.site_dir, self._register, self._desk = site_dir, register, desk
         self._watch = Watch(site_dir)
         self.owner_uid = site_dir.stat().st_uid
         self._lock = threading.Lock()
@@ -66,7 +66,7 @@ class Present:
         if seen is not None and seen[0] == containment.generation:
             return seen
         with self._lock:
-            site = load_proven(self._site_dir)
+            site = load_proven(self.site_dir)
             waivers = {
                 each.fingerprint: (each.id, dt.datetime.fromtimestamp(each.until_ns / 1e9, dt.UTC))
                 for each in self._register.waivers()

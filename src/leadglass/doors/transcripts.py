@@ -65,7 +65,8 @@ def _stands(house: House, about: Asked, now_ns: int) -> bool:
     if asks is None or not asks.enabled or (asks.until_ns and now_ns >= asks.until_ns):
         return False
     approved = [house.people.get(each.person) for each in about.request.decisions if each.decision == "approved"]
-    return any(each is not None and still_approves(each, about.request.act, asks, now_ns) for each in approved)
+    request = about.request
+    return any(each and still_approves(each, request.act, asks, now_ns, request.approver) for each in approved)
 
 
 # ---- rows

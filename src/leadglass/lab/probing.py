@@ -153,6 +153,8 @@ class _Ears:
                     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
                     ear = opened.enter_context(socket.socket(socket.AF_INET6, kind))
                     ear.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                    if protocol == "tcp":  # whoever listened there a moment ago
+                        ear.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     ear.bind(("::", port))
                     ear.setblocking(False)
                     if protocol == "tcp":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from leadglass.policy.containment import own_and_fresh
 from leadglass.policy.decide import outside_containment
 from leadglass.policy.enrolment import KINDS, QUESTIONS, Asked, bound, collection
 from leadglass.policy.enrolment import RULE as ENROLMENT
@@ -9,6 +10,7 @@ from leadglass.policy.network import QUESTIONS as NETWORK_QUESTIONS
 from leadglass.policy.network import REPORT
 from leadglass.policy.network import RULE as NETWORK
 from leadglass.policy.people import authorise_person
+from leadglass.policy.separation import Second, at_a_shell
 from leadglass.site.model import Site, plain_address
 from leadglass.terms import (
     AuditQuestion,
@@ -65,6 +67,8 @@ WHILE_READ_ONLY = frozenset(
     }
 )
 
+NOBODY = Second(0)  # could approve anything
+
 # What says who sits at a device (`about`): only from there.
 AT_A_DEVICE = frozenset({ChangeKind.LEASE_OPEN, ChangeKind.TOKEN_MINT})
 
@@ -73,10 +77,16 @@ OWN = frozenset({ChangeKind.FACTOR_ENROLL, ChangeKind.FACTOR_REMOVE, ChangeKind.
 
 
 def authorise(
-    site: Site, containment: Containment, change: Change, owner_uid: int, now_ns: int = 0, asked: Asked | None = None
+    site: Site,
+    containment: Containment,
+    change: Change,
+    owner_uid: int,
+    now_ns: int = 0,
+    asked: Asked | None = None,
+    second: Second = NOBODY,
 ) -> ChangePermit:
-    """`site`: the one that serves. `now_ns`: without it no person's step-up is fresh. `asked`: the enrolment that the change names, as the register
-    has it. Raises NotPermitted, Contained."""
+    """`site`: the one that serves. `now_ns`: without it no person's step-up is fresh. `asked`: the enrolment that the change names, `second`: who could
+    approve the site file that it names, both as the register has them. Raises NotPermitted, Contained."""
     operator = change.operator
     if isinstance(operator, Caller) and change.kind is not ChangeKind.SESSION_END:  # one may always leave
         outside_containment(site, containment, operator)
@@ -86,10 +96,12 @@ def authorise(
             raise NotPermitted(f"{operator.name} loads the kernel's table, and may {change.kind} nothing", rule=rule)
         if rule == ENROLMENT or (change.kind in KINDS and "enrolment" in change.arguments):
             bound(change, asked, now_ns)  # whoever signs, signs what was asked for
+        if change.kind is ChangeKind.SITE_APPLY:
+            at_a_shell(second, str(change.arguments.get("digest", "")), now_ns)
     elif change.kind in OWN and change.about == operator.name:
         rule = "person:self"
     else:
-        rule = authorise_person(operator, change, now_ns)
+        rule = authorise_person(operator, change, now_ns, takes_back=own_and_fresh(containment, change, now_ns))
     if isinstance(operator, Caller) and change.kind in AT_A_DEVICE:
         _at(site, operator, change.about)
     if isinstance(operator, Caller) and change.kind is ChangeKind.DEVICE_COLLECT:

@@ -18,14 +18,16 @@ from dataclasses import asdict, fields
 from dataclasses import replace as _with
 from pathlib import Path
 
-from leadglass.terms import Containment, Fault
+from leadglass.terms import Begun, Change, ChangeKind, Containment, Fault
 
 STATE_FILE = Path("state") / "containment.json"
 COPY_FILE = Path("state") / "containment.copy.json"
 LOCK_FILE = Path("state") / "containment.lock"
-FORMAT = 2  # 1 knew no zones
+FORMAT = 3  # 1 knew no zones, 2 not by whom
 LOOK_EVERY_SECONDS = 0.2
 LENGTH_MAX_BYTES = 16 << 20
+UNDO_SECONDS = 3600  # for so long one alone takes back what they did themselves
+SITE = "site"
 _WRITTEN = b"written\n"
 
 
@@ -56,8 +58,10 @@ def _decoded(content: bytes) -> Containment:
         raise _damaged(str(error)) from error
     if not isinstance(found, dict) or type(found.get("format")) is not int:
         raise _damaged("it names no format")
-    if (written := found.pop("format")) == 1:
-        found.setdefault("zones", {})
+    if (written := found.pop("format")) < FORMAT:
+        found.setdefault("begun", {})
+        if written == 1:
+            found.setdefault("zones", {})
     elif written != FORMAT:
         raise Fault("the containment state was written by a newer Leadglass", hint="upgrade the program")
     if set(found) != {each.name for each in fields(Containment)}:
@@ -70,7 +74,17 @@ def _decoded(content: bytes) -> Containment:
             raise _damaged(f"{name} is no table of reasons")
     if not isinstance(found["read_only"], str) or not isinstance(found["applied"], str):
         raise _damaged("read_only and applied are texts")
-    return Containment(**found)
+    return Containment(**{**found, "begun": _begun(found["begun"])})
+
+
+def _begun(told: object) -> dict[str, Begun]:
+    try:
+        found = {name: Begun(**each) for name, each in told.items()}  # type: ignore[attr-defined]
+    except (AttributeError, TypeError) as error:
+        raise _damaged(f"begun is no table of who and when: {error}") from error
+    if not all(isinstance(each.by, str) and type(each.at_ns) is int for each in found.values()):
+        raise _damaged("begun is no table of who and when")
+    return found
 
 
 def _damaged(how: str) -> Fault:
@@ -135,25 +149,59 @@ def supersede(state: Containment, fingerprints: Iterable[str], reason: str) -> C
     return _with(state, superseded={**state.superseded, **dict.fromkeys(fingerprints, reason)})
 
 
-def disable(state: Containment, device: str, reason: str) -> Containment:
-    return _with(state, disabled={**state.disabled, device: reason})
+def disable(state: Containment, device: str, reason: str, by: str = "", at_ns: int = 0) -> Containment:
+    """`by` and `at_ns`: as `Begun`."""
+    now = _with(state, disabled={**state.disabled, device: reason})
+    return _begin(now, f"device:{device}", Begun(by, at_ns), again=device in state.disabled)
 
 
 def enable(state: Containment, device: str) -> Containment:
-    return _with(state, disabled={name: reason for name, reason in state.disabled.items() if name != device})
+    rest = {name: reason for name, reason in state.disabled.items() if name != device}
+    return _end(_with(state, disabled=rest), f"device:{device}")
 
 
-def contain_zone(state: Containment, zone: str, reason: str) -> Containment:
-    return _with(state, zones={**state.zones, zone: reason})
+def contain_zone(state: Containment, zone: str, reason: str, by: str = "", at_ns: int = 0) -> Containment:
+    now = _with(state, zones={**state.zones, zone: reason})
+    return _begin(now, f"zone:{zone}", Begun(by, at_ns), again=zone in state.zones)
 
 
 def release_zone(state: Containment, zone: str) -> Containment:
-    return _with(state, zones={name: reason for name, reason in state.zones.items() if name != zone})
+    rest = {name: reason for name, reason in state.zones.items() if name != zone}
+    return _end(_with(state, zones=rest), f"zone:{zone}")
 
 
-def read_only(state: Containment, reason: str) -> Containment:
+def read_only(state: Containment, reason: str, by: str = "", at_ns: int = 0) -> Containment:
     """`reason`: "" lets changes in again."""
-    return _with(state, read_only=reason)
+    now = _with(state, read_only=reason)
+    return _begin(now, SITE, Begun(by, at_ns), again=bool(state.read_only)) if reason else _end(now, SITE)
+
+
+def _begin(state: Containment, what: str, begun: Begun, *, again: bool) -> Containment:
+    """What somebody contains again that another contained is nobody's alone to take back: else containing would be a way to let in."""
+    known = state.begun.get(what)
+    if again:
+        begun = known if known is not None and known.by == begun.by else Begun("", begun.at_ns)
+    return _with(state, begun={**state.begun, what: begun})
+
+
+def _end(state: Containment, what: str) -> Containment:
+    return _with(state, begun={name: each for name, each in state.begun.items() if name != what})
+
+
+# ---- letting in again
+
+
+def begun_of(state: Containment, kind: ChangeKind, about: str) -> Begun | None:
+    """Of what a change would let in again; None where that is not contained, or nobody knows since when."""
+    what = {ChangeKind.DEVICE_ENABLE: f"device:{about}", ChangeKind.ZONE_RELEASE: f"zone:{about}"}
+    return state.begun.get(SITE if kind is ChangeKind.SITE_RELEASE else what.get(kind, ""))
+
+
+def own_and_fresh(state: Containment, change: Change, now_ns: int) -> bool:
+    """Whether somebody takes back what they did themselves a short while ago."""
+    begun = begun_of(state, change.kind, change.about)
+    mine = begun is not None and begun.by == change.operator.actor
+    return begun is not None and mine and 0 <= now_ns - begun.at_ns < UNDO_SECONDS * 10**9
 
 
 class Watch:

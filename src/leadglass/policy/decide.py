@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from leadglass.policy.flows import Compiled, Grant, compiled
 from leadglass.policy.people import confine
-from leadglass.site.model import Site
+from leadglass.site.model import Site, plain_address
 from leadglass.terms import (
     Action,
     AuditQuestion,
@@ -30,6 +30,7 @@ from leadglass.terms import (
     Inquiry,
     NotPermitted,
     Offer,
+    Peer,
     Permit,
     Proposal,
     Request,
@@ -37,6 +38,7 @@ from leadglass.terms import (
     Subject,
     UnknownDestination,
     Unsupported,
+    fingerprint_of,
 )
 from leadglass.wire.uids import STORAGE_COMMITMENT_PUSH, VERIFICATION, is_storage, keyword_of_class
 
@@ -114,10 +116,30 @@ def _not_contained(containment: Containment, subject: Subject) -> None:
 
 
 def outside_containment(site: Site, containment: Containment, caller: Caller) -> None:
-    """A person works from nowhere in a contained zone, whatever they are. Raises Contained."""
-    zone = site.zone_of(caller.peer.address) if containment.zones else ""
+    """A person works from nowhere in a contained zone and from no contained device, whatever they are. Raises Contained."""
+    if where := kept_out(site, containment, caller.peer):
+        raise Contained(f"{caller.name} calls from {where}")
+
+
+def kept_out(site: Site, containment: Containment, peer: Peer) -> str:
+    """Where somebody calls from, and why that is contained; "" where it is not. A device is known by its certificate, or by an address of its own."""
+    zone = site.zone_of(peer.address) if containment.zones else ""
     if zone in containment.zones:
-        raise Contained(f"{caller.name} calls from zone {zone}, which is contained: {containment.zones[zone]}")
+        return f"zone {zone}, which is contained: {containment.zones[zone]}"
+    shown = fingerprint_of(peer)
+    if shown in containment.revoked:
+        return f"a machine whose certificate is revoked: {containment.revoked[shown]}"
+    for name, why in containment.disabled.items():
+        device = site.devices.get(name)
+        if device is not None and (shown in device.certificates or _alone_at(site, device, peer.address)):
+            return f"{name}, which is contained: {why}"
+    return ""
+
+
+def _alone_at(site: Site, device: Device, address: str) -> bool:
+    """On a loopback site several devices share an address."""
+    found = plain_address(address) if not site.loopback else None
+    return found is not None and any(each.num_addresses == 1 and found in each for each in device.networks)
 
 
 def _still_enrolled(site: Site, containment: Containment, subject: Subject) -> None:

@@ -23,7 +23,10 @@ def differences(old: Site, new: Site) -> Iterator[str]:
         yield from (f"- {name} may no longer {right}" for right in sorted(_beyond(before, after)))
     yield from _listed("flow", map(_route, old.flows), map(_route, new.flows))
     yield from _listed("operator", old.operators, new.operators)
+    yield from _listed("service", _services(old), _services(new))
     yield from _listed("enroller", filter(None, [old.enroller]), filter(None, [new.enroller]))
+    yield from _listed("who loads the kernel's table:", filter(None, [old.filterer]), filter(None, [new.filterer]))
+    yield from _listed("kernel", _firewall(old), _firewall(new))
     yield from _listed("zone", _zones(old), _zones(new))
     yield from _promises(old, new)
     yield from _sources(old, new)
@@ -101,8 +104,22 @@ def _right(right: tuple[Action, str, str, str]) -> str:
 
 def _route(flow: Flow) -> str:
     """What the kernel sees of a flow; what the doors see is told for each device."""
-    on_demand = f", on demand of {flow.on_demand.approve}" if flow.on_demand is not None else ""
+    on_demand = ""
+    if flow.on_demand is not None:
+        on_demand = f", on demand of {flow.on_demand.approve} for {flow.on_demand.max_seconds // 60} minutes"
     return f"{flow.id}: {_said(flow.sources)} to {_said(flow.targets)} by {flow.service} ({flow.auth}{on_demand})"
+
+
+def _services(site: Site) -> Iterator[str]:
+    yield from (f"{each.name}: {each.protocol}/{each.port}" for each in site.services.values())
+
+
+def _firewall(site: Site) -> Iterator[str]:
+    if site.firewall is not None:
+        yield from (f"address {each} of archive" for each in site.firewall.addresses)
+        yield f"waits {site.firewall.confirm_seconds} s to be confirmed"
+        if site.firewall.forwards:
+            yield "routes between the zones"
 
 
 def _zones(site: Site) -> Iterator[str]:

@@ -20,7 +20,7 @@ from leadglass.terms import Act, Fault, Relation, Role
 POLICY_FILES = ("roles.cedar", "separation.cedar")
 ANSWERS_REMEMBERED_MAX = 16_384
 STUDY_ACTS = frozenset((Act.STUDY_ERASE, Act.STUDY_EXPORT, Act.STUDY_FIND, Act.STUDY_READ))
-MATTER_ACTS = frozenset((Act.ACCESS_APPROVE, Act.GLASS_REVIEW, Act.TRANSCRIPT_READ))
+MATTER_ACTS = frozenset((Act.ACCESS_APPROVE, Act.CONTAINMENT_END, Act.GLASS_REVIEW, Act.TRANSCRIPT_READ))
 ACCOUNT_ACTS = frozenset((Act.PERSON_ADD, Act.PERSON_DISABLE, Act.PERSON_RESET, Act.ROLE_GRANT))
 _ASKER, _OTHER = "asker", "other"
 

@@ -105,7 +105,7 @@ def _shut(flow: Flow, ours: frozenset[str]) -> str:
     if flow.auth != "mtls":
         return f"demands {flow.auth}, and this door demands mtls"
     if flow.on_demand is not None:
-        return f"is closed until a {flow.on_demand.approve} approves it"
+        return f"is on demand of a {flow.on_demand.approve}: approved, it opens the network, and nothing at this door"
     return ""
 
 

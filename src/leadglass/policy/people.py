@@ -63,7 +63,7 @@ from leadglass.terms import (
 from leadglass.wire.charset import normalise_for_matching
 
 __all__ = [
-    "ACTS", "authorise_person", "confine", "decide_person", "incompatible", "may", "needs_second_person", "needs_step_up",
+    "ACTS", "authorise_person", "confine", "decide_person", "exact_digest", "incompatible", "may", "needs_second_person", "needs_step_up",
     "nothing_seen", "of_study", "permitted", "reads_transcript", "recheck", "rechecker", "still_approves", "still_may", "visible",
 ]  # fmt: skip
 
@@ -78,8 +78,8 @@ ACTS: Mapping[ChangeKind, Act] = {
     ChangeKind.CONFLICT_PROMOTE: Act.CONFLICT_RESOLVE,
     ChangeKind.DEVICE_ASK: Act.DEVICE_ENROLL,
     ChangeKind.DEVICE_COLLECT: Act.DEVICE_ENROLL,
-    ChangeKind.DEVICE_DISABLE: Act.DEVICE_REVOKE,
-    ChangeKind.DEVICE_ENABLE: Act.DEVICE_ENROLL,
+    ChangeKind.DEVICE_DISABLE: Act.CONTAINMENT_BEGIN,
+    ChangeKind.DEVICE_ENABLE: Act.CONTAINMENT_END,
     ChangeKind.DEVICE_ENROLL: Act.DEVICE_ENROLL,
     ChangeKind.DEVICE_RENEW: Act.DEVICE_ENROLL,
     ChangeKind.DEVICE_REVOKE: Act.DEVICE_REVOKE,
@@ -92,6 +92,7 @@ ACTS: Mapping[ChangeKind, Act] = {
     ChangeKind.INDEX_REBUILD: Act.INDEX_REBUILD,
     ChangeKind.LEASE_END: Act.LEASE_OPEN,
     ChangeKind.LEASE_OPEN: Act.LEASE_OPEN,
+    ChangeKind.NETWORK_CONFIRM: Act.POLICY_PROPOSE,
     ChangeKind.PERSON_ADD: Act.PERSON_ADD,
     ChangeKind.PERSON_DISABLE: Act.PERSON_DISABLE,
     ChangeKind.PERSON_ENABLE: Act.PERSON_DISABLE,
@@ -101,9 +102,14 @@ ACTS: Mapping[ChangeKind, Act] = {
     ChangeKind.ROLE_REVOKE: Act.ROLE_GRANT,
     ChangeKind.SESSION_END: Act.SESSION_END,
     ChangeKind.SITE_APPLY: Act.POLICY_APPLY,
+    ChangeKind.SITE_ASK: Act.POLICY_PROPOSE,
     ChangeKind.SITE_BACKUP: Act.BACKUP_RUN,
+    ChangeKind.SITE_CONTAIN: Act.CONTAINMENT_BEGIN,
+    ChangeKind.SITE_RELEASE: Act.CONTAINMENT_END,
     ChangeKind.STUDY_ERASE: Act.STUDY_ERASE,
     ChangeKind.TOKEN_MINT: Act.LEASE_OPEN,
+    ChangeKind.ZONE_CONTAIN: Act.CONTAINMENT_BEGIN,
+    ChangeKind.ZONE_RELEASE: Act.CONTAINMENT_END,
 }
 """What a change asks for, where a person may ask for it at all."""
 
@@ -296,13 +302,15 @@ def reads_transcript(caller: Caller, grant: Grant, now_ns: int) -> str:
     return _rule(caller, Act.TRANSCRIPT_READ, _facts(caller, Act.TRANSCRIPT_READ, now_ns), about)
 
 
-def still_approves(approver: Person, of: Act, by: Person, now_ns: int) -> str:
-    """The rule by which who approved could do so today, passkey or not; asked when what was approved is done. "" where there is none."""
+def still_approves(approver: Person, of: Act, by: Person, now_ns: int, role: str = "") -> str:
+    """The rule by which who approved could do so today, passkey or not; asked when what was approved is done. "" where there is none.
+
+    `role`: that must approve it, where it names one.
+    """
     if not _in_office(approver, now_ns):
         return ""
-    answer = ask(
-        Act.ACCESS_APPROVE, Facts(approver.roles, stepped_up=True), OfMatter(of, by.id == approver.id, by.roles)
-    )
+    matter = OfMatter(of, by.id == approver.id, by.roles, approver=role)
+    answer = ask(Act.ACCESS_APPROVE, Facts(approver.roles, stepped_up=True), matter)
     return answer.rule if answer.allowed else ""
 
 
@@ -318,11 +326,11 @@ def still_may(person: Person, act: Act, now_ns: int) -> str:
 # ---- changes
 
 
-def authorise_person(caller: Caller, change: Change, now_ns: int = 0) -> str:
-    """The rule that allows a change. Raises NotPermitted.
+def authorise_person(caller: Caller, change: Change, now_ns: int = 0, *, takes_back: bool = False) -> str:
+    """The rule that allows a change. Raises NotPermitted. `takes_back`: it undoes what they did themselves a short while ago.
 
-    A change that decides about a matter says in its arguments whose it is: `requested_by` (a person's id), `requester_roles`, and of an
-    approval `act`. What needs a second person was approved by its digest, not by its name. One of an account says `roles` or `role`, and `about` is the account's name or id.
+    A change that decides about a matter says in its arguments whose it is: `requested_by` (a person's id), `requester_roles`, of an approval
+    `act`, and `approver`, the role that flows on demand name. What needs a second person was approved by its digest, not by its name. One of an account says `roles` or `role`, and `about` is the account's name or id.
     """
     act = ACTS.get(change.kind)
     if act is None:
@@ -336,21 +344,35 @@ def authorise_person(caller: Caller, change: Change, now_ns: int = 0) -> str:
         may(caller, Act.PERSON_ADD, now_ns)  # whoever adds machines asks for them; they ask for nothing themselves
     if change.kind in _BY_PASSKEY and Factor.PASSKEY not in caller.factors and not caller.stepped_up_ns:
         raise StepUpNeeded(f"{caller.name} may not {change.kind} without a passkey: step up, then ask again")
-    rule = _rule(caller, act, _facts(caller, act, now_ns), _about(caller, act, change))
-    if needs_second_person(act) and change.digest not in caller.exactly:
-        what = f"somebody else approved that {caller.name} may {act}, and not this: ask for exactly {change.digest}"
+    about = OfMatter(act, own=True) if act is Act.CONTAINMENT_END and takes_back else _about(caller, act, change)
+    rule = _rule(caller, act, _facts(caller, act, now_ns), about)
+    if needs_second_person(act) and not takes_back and exact_digest(change) not in caller.exactly:
+        what = (
+            f"somebody else approved that {caller.name} may {act}, and not this: ask for exactly {exact_digest(change)}"
+        )
         raise SecondPersonNeeded(what, rule="separation:exactly")
     return rule
 
 
+def exact_digest(change: Change) -> str:
+    """What an approval of it names: of a site file its own digest, whoever applies it from wherever; else that of the change."""
+    return str(change.arguments.get("digest", "")) if change.kind is ChangeKind.SITE_APPLY else change.digest
+
+
 def _about(caller: Caller, act: Act, change: Change) -> Matter:
     try:
-        if act in MATTER_ACTS:
+        if act in MATTER_ACTS and act is not Act.CONTAINMENT_END:
             by = str(change.arguments["requested_by"])
             of = str(
                 change.arguments["act"] if change.kind is ChangeKind.ACCESS_APPROVE else change.arguments.get("act", "")
             )
-            return OfMatter(of, by == caller.person.id, _roles(change.arguments["requester_roles"]))
+            return OfMatter(
+                of,
+                by == caller.person.id,
+                _roles(change.arguments["requester_roles"]),
+                approver=str(change.arguments.get("approver", "")),
+                withdrawn=change.kind is ChangeKind.ACCESS_CANCEL,
+            )
         if act in ACCOUNT_ACTS:
             given = change.arguments.get("roles") or ([change.arguments["role"]] if "role" in change.arguments else [])
             return OfAccount(_is(caller.person, change.about), _roles(given))

@@ -62,6 +62,11 @@ class AccessRequest:
         named = self.facts.get("devices", ())
         return tuple(map(str, named)) if isinstance(named, list | tuple) else ()
 
+    @property
+    def approver(self) -> str:
+        """The role that must approve it, "" where policy alone says who may: of flows on demand the one that they name."""
+        return str(self.facts.get("approver", ""))
+
 
 @dataclass(frozen=True, slots=True)
 class Glass:

@@ -13,6 +13,9 @@ from typing import Any
 from leadglass.site.document import Document, Reader, SiteInvalid, Values, nearest
 from leadglass.site.fitting import Places, misfits
 from leadglass.site.model import (
+    CONFIRM_SECONDS,
+    CONFIRM_SECONDS_MAX,
+    CONFIRM_SECONDS_MIN,
     DIMSE_SERVICE,
     ConsoleDoor,
     DimseDoor,
@@ -36,7 +39,7 @@ from leadglass.site.model import (
 )
 from leadglass.site.schema import DEVICE_KEYS, KEYS, LIMIT_RANGES, RECORD, SESSION_RANGES
 from leadglass.site.sources import directories, providers, reference_to_secret
-from leadglass.terms import Action, Device
+from leadglass.terms import Action, Device, Role
 from leadglass.wire.uids import storage_class_of, uid_problem
 
 SITE_FILE = "leadglass.toml"
@@ -219,7 +222,11 @@ class _Builder(Values):
         addresses = tuple(self.networks("firewall.addresses"))
         if not addresses:
             self.bad("firewall", "the addresses of archive are not said", 'addresses = ["10.20.5.10"]')
-        return Firewall(addresses, self.flag("firewall.forwards"))
+        seconds = self.number("firewall.confirm_seconds", CONFIRM_SECONDS)
+        if not CONFIRM_SECONDS_MIN <= seconds <= CONFIRM_SECONDS_MAX:
+            mend = f"{CONFIRM_SECONDS_MIN} to {CONFIRM_SECONDS_MAX}"
+            self.bad("firewall.confirm_seconds", "a time in which nobody can confirm, or all forget to", mend)
+        return Firewall(addresses, self.flag("firewall.forwards"), seconds)
 
     def _zones(self) -> Iterator[tuple[str, Zone]]:
         count = 0
@@ -376,6 +383,8 @@ class _Builder(Values):
         approve, record = self.text(f"{where}.approve", ""), self.flag(f"{where}.record")
         if found is None or not approve or not set(table) <= {"approve", "max", "record"}:
             self.bad(where, "not understood", 'on_demand = { approve = "ROLE", max = "4h", record = true }')
+        elif approve not in tuple(Role):
+            self.bad(where, f"{approve[:64]!r} is no role: nobody could approve it", f"one of {', '.join(Role)}")
         seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
         return OnDemand(approve, seconds, record)
 

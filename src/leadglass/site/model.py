@@ -288,12 +288,17 @@ class DirectorySettings:
     poll_seconds: int = 60
 
 
+CONFIRM_SECONDS, CONFIRM_SECONDS_MIN, CONFIRM_SECONDS_MAX = 60, 5, 3600
+
+
 @dataclass(frozen=True, slots=True)
 class Firewall:
-    """What the kernel must know. `addresses`: those of archive. `forwards`: its host routes between the zones."""
+    """What the kernel must know. `addresses`: those of archive. `forwards`: its host routes between the zones. `confirm_seconds`: until a table that
+    closes something is taken back, unless confirmed."""
 
     addresses: tuple[Network, ...]
     forwards: bool = False
+    confirm_seconds: int = CONFIRM_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +306,7 @@ class Site:
     """The whole place. `key`: reference of the site key. `operators`: uids or user names that may change the site.
 
     `enroller`: user name or uid of who signs what people ask for at the console, `filterer`: of who loads the kernel's table; "" for nobody.
+    `digest`: of the proven files it was read from, "" where they were not proven.
     """
 
     path: Path
@@ -326,6 +332,7 @@ class Site:
     firewall: Firewall | None = None
     enroller: str = ""
     filterer: str = ""
+    digest: str = field(default="", compare=False)
 
     def zone_of(self, address: str) -> str:
         """The zone whose networks hold an address, "" where none does."""

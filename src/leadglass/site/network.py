@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from leadglass.site.write import durably
 
 STATE_FILE = Path("state") / "network.json"
 LENGTH_MAX_BYTES = 4096
+ANCESTORS_MAX = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,37 @@ def write(site_dir: Path, state: NetworkState) -> None:
     durably(site_dir / STATE_FILE, json.dumps(asdict(state)).encode())
 
 
+def own_connection() -> str:
+    """By which whoever called us came: of this process, else of those that began it, for sudo forgets it on the way. "" where nobody knows."""
+    if found := connection_of(os.environ):
+        return found
+    return next((found for pid in _ancestors() if (found := connection_of(_environment(pid)))), "")
+
+
 def connection_of(environment: Mapping[str, str]) -> str:
-    """By which an administrator came, as sshd says: SSH_CONNECTION is "CLIENT PORT SERVER PORT"."""
+    """As sshd says it: SSH_CONNECTION is "CLIENT PORT SERVER PORT"."""
     words = environment.get("SSH_CONNECTION", "").split()
     return f"{words[0]} {words[2]} {words[3]}" if len(words) == 4 else ""
+
+
+def _ancestors() -> Iterator[int]:
+    pid = os.getppid()
+    for _ in range(ANCESTORS_MAX):
+        if pid <= 1:
+            return
+        yield pid
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+            pid = int(stat.rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return
+
+
+def _environment(pid: int) -> Mapping[str, str]:
+    """Empty where it is another user's."""
+    try:
+        content = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return {}
+    pairs = (each.partition("=") for each in content.decode("utf-8", "replace").split("\0"))
+    return {name: value for name, _, value in pairs}

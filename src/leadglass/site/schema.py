@@ -30,6 +30,7 @@ KEYS: Mapping[str, str] = {
     "zones.*.interface": "The router's network interface to the zone, such as eth1: its addresses come by that one alone. Default: not said.",
     "firewall.addresses": "The addresses of archive, as the zones see it: what flows to it mean in the kernel. Required where the table is there.",
     "firewall.user": "User name or uid that leadglass serve firewall runs as, with CAP_NET_ADMIN alone: it loads the kernel's table of archive's own host and tells what was dropped, and may do nothing else; no operator, neither root nor the site's own user. Its socket is there from the next start on. Default none.",
+    "firewall.confirm_seconds": "How long a kernel's table that closes something waits for `leadglass zones confirm` before the former one comes back; 5 to 3600. Default 60.",
     "firewall.forwards": "True where archive's own host routes between the zones. Default false: it forwards nothing.",
     "devices.*.zone": "The zone that holds the device; required.",
     "devices.*.network": "Where it may come from, CIDR inside its zone, or a list of them; required.",

@@ -11,7 +11,7 @@ import re
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from leadglass.site.document import FILE_LENGTH_MAX_BYTES
@@ -115,7 +115,8 @@ def _value(value: object) -> str:
 
 
 def apply(site_dir: Path, accept: Accept = lambda site: None) -> Applied:
-    """Makes the files as they lie there the ones that serve. `accept` proves exactly what was copied, and raises where it may not serve.
+    """Makes the files as they lie there the ones that serve. `accept` proves exactly what was copied, which has its digest already, and raises where
+    it may not serve.
 
     Durable when it returns; a crash before leaves what served before. Raises SiteInvalid, Fault.
     """
@@ -152,7 +153,7 @@ def load_proven(site_dir: Path) -> Site:
     directory = proven_directory(site_dir)
     if _digest(_contents(directory)) != directory.name:
         raise Fault("the proven site file is not the one that was proven", hint="`leadglass check`, `leadglass apply`")
-    return load_from(directory, site_dir)
+    return replace(load_from(directory, site_dir), digest=directory.name)
 
 
 def _proven_or_none(site_dir: Path) -> Site | None:
@@ -160,6 +161,11 @@ def _proven_or_none(site_dir: Path) -> Site | None:
         return load_proven(site_dir)
     except Fault:
         return None
+
+
+def draft_digest(site_dir: Path) -> str:
+    """Of the files as they lie there, proven or not: the name they would have if they served. Raises Fault."""
+    return _digest(_contents(site_dir))
 
 
 @contextlib.contextmanager
@@ -205,7 +211,7 @@ def _prepared(site_dir: Path, files: Mapping[str, bytes], accept: Accept) -> tup
     (part / DEVICES_DIRECTORY).mkdir(parents=True)
     try:
         _fill(part, files, site_dir / PROVEN_DIRECTORY / "current")
-        site = load_from(part, site_dir)
+        site = replace(load_from(part, site_dir), digest=target.name)
         accept(site)
         if not _holds(target, files):
             shutil.rmtree(target, ignore_errors=True)

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from leadglass.terms.happenings import (
     EVENT_UIDS_MAX,
+    Begun,
     Change,
     ChangeKind,
     ChangePermit,
@@ -134,6 +135,7 @@ __all__ = [
     "Caller",
     "Change",
     "ChangeKind",
+    "Begun",
     "ChangePermit",
     "Claimed",
     "Commitment",

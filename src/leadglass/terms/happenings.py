@@ -38,6 +38,7 @@ class EventKind(enum.StrEnum):
     JOURNAL_RECOVERED = "journal:recovered"
     NETWORK_DRIFTED = "network:drifted"
     NETWORK_DROPPED = "network:dropped"
+    NETWORK_JOINED = "network:joined"
     NETWORK_LOADED = "network:loaded"
     NETWORK_REFUSED = "network:refused"
     NETWORK_SILENT = "network:silent"
@@ -141,6 +142,7 @@ class ChangeKind(enum.StrEnum):
     ROLE_REVOKE = "role-revoke"
     SESSION_END = "session-end"
     SITE_APPLY = "site-apply"
+    SITE_ASK = "site-ask"  # that somebody else approves a site file, by its digest
     SITE_BACKUP = "site-backup"
     SITE_CONTAIN = "site-contain"  # read-only: new images and reading go on, nothing is changed
     SITE_RELEASE = "site-release"
@@ -185,10 +187,19 @@ class ChangePermit:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """By whom, as events name actors, and when, Unix nanoseconds."""
+
+    by: str
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Containment:
     """What is contained right now. `revoked`: certificate fingerprints with the reason; `disabled`: device names; `zones`: whose devices and people.
 
-    `superseded`: fingerprints of renewed certificates whose successor was used. `applied`: id of the last change it holds.
+    `superseded`: fingerprints of renewed certificates whose successor was used. `applied`: id of the last change it holds. `begun`: of `device:NAME`,
+    `zone:NAME` and `site`, as far as it is known.
     """
 
     generation: int = 0
@@ -198,3 +209,4 @@ class Containment:
     zones: Mapping[str, str] = field(default_factory=dict)
     read_only: str = ""
     applied: str = ""
+    begun: Mapping[str, Begun] = field(default_factory=dict)

@@ -34,6 +34,8 @@ class Act(enum.StrEnum):
     AUDIT_REPORT = "audit-report"  # disclosures and breach reports
     BACKUP_RUN = "backup-run"
     CONFLICT_RESOLVE = "conflict-resolve"
+    CONTAINMENT_BEGIN = "containment-begin"  # of a device, a zone, the site
+    CONTAINMENT_END = "containment-end"
     DEVICE_ENROLL = "device-enroll"
     DEVICE_LIST = "device-list"
     DEVICE_REVOKE = "device-revoke"
@@ -48,6 +50,7 @@ class Act(enum.StrEnum):
     PERSON_DISABLE = "person-disable"
     PERSON_RESET = "person-reset"  # take somebody's factors away, for a new enrolment link
     POLICY_APPLY = "policy-apply"
+    POLICY_PROPOSE = "policy-propose"  # ask that a site file acts; say afterwards that one is still there
     POLICY_READ = "policy-read"
     RELATIONS_IMPORT = "relations-import"
     ROLE_GRANT = "role-grant"

@@ -10,8 +10,11 @@ from leadglass.site.model import ARCHIVE, Site
 from leadglass.terms import Detection, EventKind, Severity
 
 TOLD_EACH_MAX = 5  # of one source within a minute, each by itself
+PAIRS_TOLD_MAX = 20  # and the first to each zone, so many
+TOLD_MAX = 1000  # of all sources within a minute; the others are counted
 MINUTE_NS = 60 * 1_000_000_000
-SOURCES_MAX = 4096  # remembered at once; of the others only the number is told
+SOURCES_MAX = 1024  # remembered at once; of the others only the number is told
+PEERS_MAX = 16_384  # who tried to reach whom, remembered for as long as this process lives
 SWEEP_TARGETS = 15  # addresses with ports that one source tried within a minute: that is no mistyped address
 SILENT_SECONDS = 30.0
 _TRIED_MAX = 2048  # remembered of one source; beyond it is a sweep anyway
@@ -30,55 +33,78 @@ class Drop:
 
 
 @dataclass(slots=True)
-class _Source:
-    since_ns: int
-    told: int = 0
-    swept: bool = False
-    untold: int = 0  # packets
-    tried: set[tuple[str, str, int]] = field(default_factory=set)
+class _Untold:
+    """To one zone. `last`: of those that were counted only."""
+
+    count: int = 0
     last: Drop | None = None
 
 
 @dataclass(slots=True)
+class _Source:
+    since_ns: int
+    told: int = 0
+    swept: bool = False
+    untold: dict[str, _Untold] = field(default_factory=dict)
+    tried: set[tuple[str, str, int]] = field(default_factory=set)
+
+
+@dataclass(slots=True)
 class DropWatch:
-    """A minute of each source."""
+    """A minute of each source. Every packet is in one event: told by itself, or counted in that of its pair of zones, at the latest a minute later."""
 
     _sources: dict[str, _Source] = field(default_factory=dict)
+    _peers: dict[tuple[str, str], None] = field(default_factory=dict)
     _others: int = 0
-    _others_ns: int = 0
+    _since_ns: int = 0
+    _told: int = 0
 
     def notice(self, site: Site, drops: Iterable[Drop], now_ns: int) -> Iterator[Detection]:
         for name, source in [*self._sources.items()]:
             if now_ns - source.since_ns >= MINUTE_NS:
                 del self._sources[name]
                 yield from _summed(site, source)
-        if self._others and now_ns - self._others_ns >= MINUTE_NS:
-            yield self._uncounted()
+        if now_ns - self._since_ns >= MINUTE_NS:
+            if self._others:
+                yield self._uncounted()
+            self._since_ns, self._told = now_ns, 0
         for drop in drops:
             yield from self._one(site, drop, now_ns)
 
     def _one(self, site: Site, drop: Drop, now_ns: int) -> Iterator[Detection]:
-        name = str(drop.source)
+        name, zone = str(drop.source), site.zone_of(str(drop.target))
         source = self._sources.get(name)
         if source is None:
             if len(self._sources) >= SOURCES_MAX:
-                self._others_ns = self._others_ns if self._others else now_ns
                 self._others += drop.count
                 return
             source = self._sources[name] = _Source(now_ns)
         tried = (str(drop.target), drop.protocol, drop.port)
-        new = tried not in source.tried
+        another, first = tried not in source.tried, zone not in source.untold
         if len(source.tried) < _TRIED_MAX:
             source.tried.add(tried)
-        source.last = drop
-        if new and source.told < TOLD_EACH_MAX:
+        untold = source.untold.setdefault(zone, _Untold())
+        if self._told < TOLD_MAX and (
+            (another and source.told < TOLD_EACH_MAX) or (first and len(source.untold) <= PAIRS_TOLD_MAX)
+        ):
             source.told += 1
-            yield _dropped(site, drop)
+            self._told += 1
+            yield _dropped(site, drop, self._is_new(drop))
         else:
-            source.untold += drop.count
+            untold.count += drop.count
+            untold.last = drop
         if len(source.tried) >= SWEEP_TARGETS and not source.swept:
             source.swept = True
             yield _swept(site, drop, len(source.tried))
+
+    def _is_new(self, drop: Drop) -> bool:
+        """Whether nobody saw this source try this target before."""
+        key = (str(drop.source), str(drop.target))
+        new = self._peers.pop(key, self) is self
+        self._peers[key] = None
+        if len(self._peers) > PEERS_MAX:
+            del self._peers[next(iter(self._peers))]
+        return new
 
     def _uncounted(self) -> Detection:
         lost, self._others = self._others, 0
@@ -104,15 +130,22 @@ def member_of(site: Site, address: IPv4Address | IPv6Address) -> str:
     return max(around)[1] if around else ""
 
 
-def _dropped(site: Site, drop: Drop) -> Detection:
+def _dropped(site: Site, drop: Drop, new: bool) -> Detection:
     facts = _facts(site, drop)
-    service = f"{drop.protocol}/{drop.port}" if drop.port else drop.protocol
+    first = ", for the first time" if new else ""
     return Detection(
         EventKind.NETWORK_DROPPED,
         Severity.NOTICE,
         str(drop.source),
-        f"{_who(facts, 'from')} to {_who(facts, 'to')} by {service}: {_WHY.get(drop.why, drop.why)}",
-        {**facts, "protocol": drop.protocol, "port": drop.port, "count": drop.count, "why": drop.why},
+        f"{_who(facts, 'from')} to {_who(facts, 'to')} by {_service(drop)}{first}: {_WHY.get(drop.why, drop.why)}",
+        {
+            **facts,
+            "protocol": drop.protocol,
+            "port": drop.port,
+            "count": drop.count,
+            "why": drop.why,
+            "new_peer": int(new),
+        },
     )
 
 
@@ -122,7 +155,7 @@ def _swept(site: Site, drop: Drop, tried: int) -> Detection:
         EventKind.NETWORK_SWEPT,
         Severity.WARNING,
         str(drop.source),
-        f"{_who(facts, 'from')} tried {tried} addresses and ports that nothing opens, the last of them {drop.target} {drop.protocol}/{drop.port}",
+        f"{_who(facts, 'from')} tried {tried} addresses and ports that nothing opens, the last of them {drop.target} {_service(drop)}",
         {
             "zone_from": facts["zone_from"],
             "member_from": facts["member_from"],
@@ -133,19 +166,22 @@ def _swept(site: Site, drop: Drop, tried: int) -> Detection:
 
 
 def _summed(site: Site, source: _Source) -> Iterator[Detection]:
-    if source.untold and source.last is not None:
-        drop = source.last
+    """What was counted only, by the zone that it was for."""
+    for zone, untold in source.untold.items():
+        if untold.last is None:
+            continue
+        drop = untold.last
         facts = _facts(site, drop)
         yield Detection(
             EventKind.NETWORK_DROPPED,
             Severity.NOTICE,
             str(drop.source),
-            f"{source.untold} more packets of {_who(facts, 'from')} within a minute, to {len(source.tried)} addresses and ports",
+            f"{untold.count} more packets of {_who(facts, 'from')} to {f'zone {zone}' if zone else 'no zone'} within a minute",
             {
                 **facts,
                 "protocol": drop.protocol,
                 "port": drop.port,
-                "count": source.untold,
+                "count": untold.count,
                 "tried": len(source.tried),
                 "why": drop.why,
             },
@@ -171,6 +207,10 @@ _WHY = {
     "invalid": "it belongs to no connection",
     "contained": "one of both is contained",
 }
+
+
+def _service(drop: Drop) -> str:
+    return f"{drop.protocol}/{drop.port}" if drop.port else drop.protocol
 
 
 def _who(facts: dict[str, str | int], end: str) -> str:

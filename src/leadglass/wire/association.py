@@ -60,6 +60,7 @@ from leadglass.wire.pdu import (
 )
 from leadglass.wire.transitions import (
     EFFECTS,
+    EVENT_OF_PDU,
     NOT_ACCEPTABLE,
     TRANSITIONS,
     Action,
@@ -93,15 +94,6 @@ __all__ = [
 ]
 
 
-_EVENT_OF_PDU = {
-    PduType.ASSOCIATE_AC: Evt.EVT3,
-    PduType.ASSOCIATE_RJ: Evt.EVT4,
-    PduType.ASSOCIATE_RQ: Evt.EVT6,
-    PduType.P_DATA_TF: Evt.EVT10,
-    PduType.RELEASE_RQ: Evt.EVT12,
-    PduType.RELEASE_RP: Evt.EVT13,
-    PduType.ABORT: Evt.EVT16,
-}
 _UNRECOGNIZED, _UNEXPECTED = AbortHint(2, 1), AbortHint(2, 2)  # PDU (PS3.8 9.3.8)
 _PEER_MAXIMUM_LENGTH_UNSAID = 16_384  # what we send at most to a peer that left out the sub-item
 _DATA_STATES = frozenset({State.STA6, State.STA8})  # where Evt9 has a cell
@@ -254,7 +246,7 @@ class Association:
         kind, length = PDU_HEADER.unpack_from(self._bytes, self._start)
         if kind == PduType.P_DATA_TF and self._streaming:
             return self._begin_p_data(length)
-        evt = _EVENT_OF_PDU.get(kind)
+        evt = EVENT_OF_PDU.get(kind)
         if evt is None:
             what = f"; this looks like {_FOREIGN[kind]}" if kind in _FOREIGN else ""
             self._refuse(RemoteProtocolError(f"unknown PDU type {kind:02X}H{what}", abort=_UNRECOGNIZED))

@@ -77,6 +77,19 @@ class Indication(Enum):
     A_P_ABORT = "A-P-ABORT indication"
 
 
+EVENT_OF_PDU: Mapping[int, Evt] = MappingProxyType(
+    {
+        PduType.ASSOCIATE_AC: Evt.EVT3,
+        PduType.ASSOCIATE_RJ: Evt.EVT4,
+        PduType.ASSOCIATE_RQ: Evt.EVT6,
+        PduType.P_DATA_TF: Evt.EVT10,
+        PduType.RELEASE_RQ: Evt.EVT12,
+        PduType.RELEASE_RP: Evt.EVT13,
+        PduType.ABORT: Evt.EVT16,
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class OpenTransport:
     """Issue a transport connect request."""

@@ -441,7 +441,7 @@ def test_a_certificate_is_renewed_from_the_console(place: Place, engineer: httpx
         assert ask(engineer, "NM1").status_code == 303
         first = place.settled("NM1")
         old = _unpacked(place, collect(engineer, first), "NM1", "old")
-        assert 'href="/devices/NM1/renew"' in engineer.get("/devices").text
+        assert until(lambda: 'href="/devices/NM1/renew"' in engineer.get("/devices").text, 5)
         assert "gets a new certificate" in engineer.get("/devices/NM1/renew").text
         asked = engineer.post("/devices/NM1/renew", data={"csrf": token_of(engineer)}, headers=OWN)
         assert (asked.status_code, asked.headers["location"]) == (303, "/devices"), asked.text

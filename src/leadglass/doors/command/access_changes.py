@@ -12,9 +12,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from leadglass.doors.command.applying import approvers
 from leadglass.doors.command.erasure_changes import digest_of, wanted
 from leadglass.doors.command.people_changes import PeopleParts, person_named
 from leadglass.policy import people as policy
+from leadglass.policy.on_demand import approver_of
 from leadglass.policy.separation import (
     GLASS_SECONDS,
     LEASE_SECONDS_MAX,
@@ -102,6 +104,9 @@ def _request(parts: PeopleParts, change: Change, arguments: Arguments) -> Result
     }
     if arguments.get("machine"):
         facts["machine"] = _machine(parts, str(arguments["machine"]), act)
+    if act is Act.FLOW_OPEN:
+        flows = _names(arguments.get("flows", ()))
+        facts |= {"flows": flows, "approver": approver_of(flows, parts.on_demand(), seconds)}
     if act is Act.STUDY_ERASE:
         facts["erasure"], digest = change.id, _of_erasure(change, caller, facts)
     else:
@@ -148,7 +153,7 @@ def _approve(parts: PeopleParts, change: Change, arguments: Arguments) -> Result
     """`about`: the request; `digest`: of exactly what the approver saw; `approve`: False denies."""
     caller, now_ns = _caller(change), parts.clock()
     request = _waiting(parts, change.about)
-    _as_told(parts, arguments, request.person)
+    _as_told(parts, arguments, request.person, request.approver)
     must_be_another(caller, request.person, "decide a request")
     if arguments.get("act") != request.act:
         raise NotChanged("the request is for another act")
@@ -157,7 +162,7 @@ def _approve(parts: PeopleParts, change: Change, arguments: Arguments) -> Result
     approves = bool(arguments.get("approve"))
     state = "approved" if approves else "denied"
     window = approved_window(
-        request.from_ns, request.until_ns, now_ns, other_approvers=_other_approvers(parts, caller, request)
+        request.act, request.from_ns, request.until_ns, now_ns, other_approvers=_other_approvers(parts, caller, request)
     )
     if approves and window.until_ns <= now_ns:
         raise NotChanged("the time that was asked for is over: a new request is needed")
@@ -173,7 +178,7 @@ def _cancel(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
     request = parts.people.access.request(change.about)
     if request is None or request.state not in ("requested", "approved"):
         raise NotChanged("that request is not open")
-    _as_told(parts, arguments, request.person)
+    _as_told(parts, arguments, request.person, request.approver)
     parts.people.access.settle(request.id, "cancelled", parts.clock())
     parts.raise_generation(change)
     return {"request": request.id, "state": "cancelled"}
@@ -255,19 +260,16 @@ def _waiting(parts: PeopleParts, request_id: str) -> AccessRequest:
 
 
 def _other_approvers(parts: PeopleParts, caller: Caller, request: AccessRequest) -> int:
-    """How many others could have decided it: whoever is let in and has a role that may, but not who asks."""
-    asks = parts.people.get(request.person)
-    others = [each for each in parts.people.every() if each.id != caller.person.id]
-    return sum(
-        1 for each in others if asks is not None and policy.still_approves(each, request.act, asks, parts.clock())
-    )
+    """How many others could have decided it."""
+    return sum(each.id != caller.person.id for each in approvers(parts.people, request, parts.clock()))
 
 
-def _as_told(parts: PeopleParts, arguments: Arguments, person_id: str) -> None:
+def _as_told(parts: PeopleParts, arguments: Arguments, person_id: str, approver: str = "") -> None:
     """What policy was told of whose matter it is must be what the register says. Raises NotChanged."""
     person = parts.people.get(person_id)
     roles = sorted(person.roles) if person is not None else []
-    if arguments.get("requested_by") != person_id or sorted(map(str, arguments.get("requester_roles", ()))) != roles:
+    whose = arguments.get("requested_by"), sorted(map(str, arguments.get("requester_roles", ())))
+    if whose != (person_id, roles) or str(arguments.get("approver", "")) != approver:
         raise NotChanged("whose matter this is has changed meanwhile: look at it again")
 
 

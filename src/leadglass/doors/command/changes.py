@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from leadglass.doors.command import applying
 from leadglass.doors.command.access_changes import ACCESS_KINDS
 from leadglass.doors.command.enrolling import ENROLMENT_KINDS, EnrolmentParts, signed
 from leadglass.doors.command.erasure_changes import ERASURE_KINDS, ErasureParts
@@ -32,7 +33,7 @@ from leadglass.site.write import (
     repin_device,
     write_device,
 )
-from leadglass.terms import Change, ChangeKind, Containment, NotChanged
+from leadglass.terms import Caller, Change, ChangeKind, Containment, NotChanged
 
 Result = Mapping[str, object]
 Arguments = Mapping[str, Any]
@@ -141,11 +142,15 @@ class Changes:
 
     def _disable(self, change: Change, arguments: Arguments) -> Result:
         self._known(change.about)
-        self._generation(change, lambda state: containment.disable(state, change.about, str(arguments["reason"])))
+        begun = (change.operator.actor, self.people.clock())
+        self._generation(
+            change, lambda state: containment.disable(state, change.about, str(arguments["reason"]), *begun)
+        )
         return {"device": change.about, "disabled": True}
 
     def _enable(self, change: Change, arguments: Arguments) -> Result:
         self._known(change.about)
+        self._same(change, arguments)
         self._generation(change, lambda state: containment.enable(state, change.about))
         return {"device": change.about, "disabled": False}
 
@@ -169,30 +174,48 @@ class Changes:
     def _contain_zone(self, change: Change, arguments: Arguments) -> Result:
         if change.about not in load_proven(self.site_dir).zones:
             raise NotChanged(f"there is no zone {change.about[:64]!r}: `leadglass.toml` names them")
-        self._generation(change, lambda state: containment.contain_zone(state, change.about, str(arguments["reason"])))
+        begun = (change.operator.actor, self.people.clock())
+        self._generation(
+            change, lambda state: containment.contain_zone(state, change.about, str(arguments["reason"]), *begun)
+        )
         return {"zone": change.about, "contained": True}
 
     def _release_zone(self, change: Change, arguments: Arguments) -> Result:
+        self._same(change, arguments)
         self._generation(change, lambda state: containment.release_zone(state, change.about))
         return {"zone": change.about, "contained": False}
 
     def _contain_site(self, change: Change, arguments: Arguments) -> Result:
-        self._generation(change, lambda state: containment.read_only(state, str(arguments["reason"])))
+        begun = (change.operator.actor, self.people.clock())
+        self._generation(change, lambda state: containment.read_only(state, str(arguments["reason"]), *begun))
         return {"site": change.about, "read_only": True}
 
     def _release_site(self, change: Change, arguments: Arguments) -> Result:
+        self._same(change, arguments)
         self._generation(change, lambda state: containment.read_only(state, ""))
         return {"site": change.about, "read_only": False}
 
     def _apply(self, change: Change, arguments: Arguments) -> Result:
-        applied = apply(self.site_dir, self._prove)
+        connection = str(arguments.get("connection", ""))
+
+        def accept(site: Site) -> None:
+            """Before it serves, whoever loads the kernel's table knows by which connection somebody applied it; what was confirmed once is
+            confirmed anew when it comes back."""
+            self._prove(site)
+            if arguments.get("digest", site.digest) != site.digest:
+                raise NotChanged("the files are others than those that were to be applied: look at them again")
+            told, again = network.read(self.site_dir), site.digest == proven_directory(self.site_dir).name
+            confirmed = told.confirmed if again else ""
+            network.write(self.site_dir, network.NetworkState(confirmed, site.digest, connection))
+
+        applied = apply(self.site_dir, accept)
         self.register.add_proven(applied.digest, change.operator.name)
-        told = replace(
-            network.read(self.site_dir), applied=applied.digest, connection=str(arguments.get("connection", ""))
-        )
-        network.write(self.site_dir, told)
+        applying.settle(self.people.people, applied.digest, self.people.clock())
         self._generation(change, lambda state: state)
         return {"digest": applied.digest, "live": list(applied.live), "at_restart": list(applied.at_restart)}
+
+    def _ask_site(self, change: Change, arguments: Arguments) -> Result:
+        return applying.ask(self.people.people, self.site_dir, self._prove, change, self.people.clock())
 
     def _confirm_network(self, change: Change, arguments: Arguments) -> Result:
         """`about`: the digest of the site file that serves."""
@@ -230,6 +253,12 @@ class Changes:
         return {"writers_recovered": recovered, "records": rebuilt["records"]}
 
     # ---- shared
+
+    def _same(self, change: Change, arguments: Arguments) -> None:
+        """A person lets in again what was contained when somebody else approved that, and nothing that was contained since."""
+        begun = containment.begun_of(containment.read(self.site_dir), change.kind, change.about)
+        if isinstance(change.operator, Caller) and arguments.get("began_ns") != (begun.at_ns if begun else 0):
+            raise NotChanged(f"{change.about} was contained anew meanwhile: look at it again")
 
     def _known(self, name: str) -> None:
         if name not in load_proven(self.site_dir).devices:
@@ -280,6 +309,7 @@ _KINDS: Mapping[ChangeKind, Callable[[Changes, Change, Arguments], Result]] = {
     ChangeKind.INDEX_REBUILD: Changes._rebuild,
     ChangeKind.NETWORK_CONFIRM: Changes._confirm_network,
     ChangeKind.SITE_APPLY: Changes._apply,
+    ChangeKind.SITE_ASK: Changes._ask_site,
     ChangeKind.SITE_BACKUP: Changes._backup,
     ChangeKind.SITE_CONTAIN: Changes._contain_site,
     ChangeKind.SITE_RELEASE: Changes._release_site,

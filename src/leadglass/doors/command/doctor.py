@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import pwd
 import resource
 import shutil
 import socket
@@ -15,12 +16,16 @@ from pathlib import Path
 
 from cryptography import x509
 
+from leadglass.doors.kernel import nft
 from leadglass.identity.doors import door_certificate
+from leadglass.policy.firewall.compile import ruleset
+from leadglass.policy.firewall.lookup import Lookup
 from leadglass.policy.proof import prove
 from leadglass.site.document import SiteInvalid
 from leadglass.site.layout import CA_DIRECTORY, KIT_DIRECTORY, device_authorities
 from leadglass.site.load import load
 from leadglass.site.model import DirectorySettings, ProviderSettings, Site
+from leadglass.site.network import own_connection
 from leadglass.site.sitekey import SiteKey
 from leadglass.terms import Fault, KeyFault
 from leadglass.watch.clock import read_clock
@@ -60,12 +65,36 @@ def examine(site_dir: Path) -> Iterator[Finding]:
             lambda: _certificates(site_dir),
             lambda: _kit(known, site_dir),
             lambda: _vouching(known, site_dir),
+            lambda: _firewall(known),
         ]
     for check in checks:
         try:
             yield from check()
         except (Fault, OSError, ValueError) as error:
             yield Finding("check", "red", f"could not be made: {error}", "mend this first, then ask again")
+
+
+def _firewall(site: Site) -> Iterator[Finding]:
+    """Of who loads the kernel's table, where somebody does."""
+    if not site.filterer:
+        return
+    about = "kernel's table"
+    if shutil.which("nft", path=nft.PATH) is None:
+        yield Finding(about, "red", "nft is not installed", "apt install nftables")
+    elif not _known_user(site.filterer):
+        mend = f"useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin {site.filterer}"
+        yield Finding(about, "red", f"{site.filterer} is no user of this host", mend)
+    elif Lookup(ruleset(site)).opens_tcp(own := own_connection()) is False:
+        yield Finding(about, "amber", f"no flow opens your own connection ({own})", "a flow of ssh from where you are")
+    else:
+        yield Finding(about, "ok", f"loaded by {site.filterer}")
+
+
+def _known_user(name: str) -> bool:
+    try:
+        return name.isdecimal() or bool(pwd.getpwnam(name))
+    except KeyError:
+        return False
 
 
 def _python() -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from leadglass.identity.people.links import link_address
 from leadglass.identity.people.review import findings_digest, findings_of, findings_text
 from leadglass.identity.people.vouched import person_of
 from leadglass.policy.people import incompatible
+from leadglass.site.model import OnDemand
 from leadglass.site.people import People, Review, fold_name, folded_set, person_name_problem
 from leadglass.terms import Caller, Change, ChangeKind, NotChanged, Person, Role
 
@@ -28,13 +29,15 @@ LOCAL = "local"  # nobody else vouches for them
 
 @dataclass(frozen=True, slots=True)
 class PeopleParts:
-    """What changes to people act on. `web_address`: what links begin with; `raise_generation`: makes a change act everywhere."""
+    """What changes to people act on. `web_address`: what links begin with; `raise_generation`: makes a change act everywhere; `on_demand`: the flows
+    that may be asked for."""
 
     people: People
     desk: Desk
     web_address: Callable[[], str]
     raise_generation: Callable[[Change], None]
     clock: Callable[[], int] = time.time_ns  # Unix nanoseconds
+    on_demand: Callable[[], Mapping[str, OnDemand]] = dict
 
 
 def _add(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from leadglass.doors.command.application import JSON, invocation
+from leadglass.doors.command.desk import Desk
 from leadglass.doors.command.doctor import examine
 from leadglass.doors.command.exits import Exit, Stopped
+from leadglass.doors.command.output import Output
+from leadglass.policy.firewall.compile import ruleset
+from leadglass.policy.firewall.lookup import Lookup
 from leadglass.policy.proof import differences, prove
 from leadglass.site.document import SiteInvalid
-from leadglass.site.load import load
-from leadglass.site.network import connection_of
-from leadglass.site.write import load_proven
+from leadglass.site.load import SITE_FILE, load
+from leadglass.site.model import Site
+from leadglass.site.network import own_connection
+from leadglass.site.write import draft_digest, load_proven
 from leadglass.terms import ChangeKind, Fault
+
+Ask = Annotated[bool, typer.Option("--ask", help="Asks that somebody else approves it, and applies nothing yet")]
+Why = Annotated[str, typer.Option("--why", help="With --ask: whoever decides reads it")]
 
 
 def register(app: typer.Typer) -> None:
@@ -26,12 +34,10 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(_doctor)
 
 
-def _check(context: typer.Context, as_json: JSON = False) -> None:
-    """Parses and proves the site file, and says who gains and loses what against the one that serves."""
-    call = invocation(context)
-    output = call.output(as_json)
+def proven_draft(directory: Path, output: Output) -> Site:
+    """The working copy, which holds what it promises; every problem is said. Raises Stopped."""
     try:
-        site = load(call.site_dir())
+        site = load(directory)
     except SiteInvalid as invalid:
         for problem in invalid.problems:
             output.object(
@@ -46,6 +52,14 @@ def _check(context: typer.Context, as_json: JSON = False) -> None:
         output.object({"failure": str(failure)}, str(failure))
     if failures:
         raise Stopped(Exit.PROBLEMS, f"{len(failures)} promises of the site file do not hold")
+    return site
+
+
+def _check(context: typer.Context, as_json: JSON = False) -> None:
+    """Parses and proves the site file, and says who gains and loses what against the one that serves."""
+    call = invocation(context)
+    output = call.output(as_json)
+    site = proven_draft(call.site_dir(), output)
     try:
         changes = list(differences(load_proven(call.site_dir()), site))
     except Fault:
@@ -65,18 +79,47 @@ def _check(context: typer.Context, as_json: JSON = False) -> None:
     )
 
 
-def _apply(context: typer.Context, as_json: JSON = False) -> None:
+def apply_draft(desk: Desk, directory: Path) -> Mapping[str, Any]:
+    """The files as they lie there act. Raises Stopped, also where somebody else must approve them first."""
+    told = {"connection": own_connection(), "digest": draft_digest(directory)}
+    return desk.change(ChangeKind.SITE_APPLY, SITE_FILE, told)
+
+
+def ask_for_draft(desk: Desk, directory: Path, why: str, output: Output) -> None:
+    """That somebody else approves the files as they lie there. Raises Stopped."""
+    if not why:
+        raise Stopped(Exit.USAGE, "why?", hint="--why WORDS: whoever decides reads them")
+    result = desk.change(ChangeKind.SITE_ASK, SITE_FILE, {"digest": draft_digest(directory), "reason": why})
+    count = result["approvers"]
+    then = {0: "nobody could approve it: `leadglass apply` acts at once", 1: "it acts after 24 h unless it is denied"}
+    words = then.get(int(count), f"{count} people may approve it at the console, under Requests")
+    output.object(result, f"asked for site file {str(result['digest'])[:12]}: {words}; then `leadglass apply` again")
+
+
+def cut_off(directory: Path) -> str:
+    """A warning where a kernel's table is loaded here, or soon will be, and no flow opens the connection by which somebody came; "" elsewhere."""
+    site, own = load_proven(directory), own_connection()
+    if not site.filterer or site.firewall is None or Lookup(ruleset(site)).opens_tcp(own) is not False:
+        return ""
+    return f"\nno flow opens your own connection ({own}): the kernel's table ends it where it is not in force yet"
+
+
+def _apply(context: typer.Context, ask: Ask = False, why: Why = "", as_json: JSON = False) -> None:
     """Makes the site file act: proven first, live at once where that is possible."""
     call = invocation(context)
     desk = call.desk()
     try:
-        result = desk.change(ChangeKind.SITE_APPLY, "leadglass.toml", {"connection": connection_of(os.environ)})
+        if ask:
+            ask_for_draft(desk, call.site_dir(), why, call.output(as_json))
+            return
+        result = apply_draft(desk, call.site_dir())
     finally:
         desk.close()
     later = result.get("at_restart") or []
-    call.output(as_json).object(
-        result, "applied" + (f"; at the next start: {', '.join(map(str, later))}" if later and desk.running else "")
-    )
+    words = "applied" + (f"; at the next start: {', '.join(map(str, later))}" if later and desk.running else "")
+    if load_proven(call.site_dir()).filterer and desk.running:
+        words += "; where it closes something in the kernel, `leadglass zones confirm` keeps it"
+    call.output(as_json).object(result, words + cut_off(call.site_dir()))
 
 
 def _status(context: typer.Context, as_json: JSON = False) -> None:

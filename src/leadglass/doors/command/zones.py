@@ -12,6 +12,7 @@ from leadglass.doors.command import zones_apply
 from leadglass.doors.command.application import JSON, Invocation, invocation
 from leadglass.doors.command.desk import stopping
 from leadglass.doors.command.exits import Exit, Stopped
+from leadglass.doors.command.site import proven_draft
 from leadglass.doors.kernel import nft
 from leadglass.policy.containment import read as read_containment
 from leadglass.policy.firewall.compile import plain, ruleset
@@ -82,10 +83,10 @@ def _compile(
 
 
 def _diff(context: typer.Context, as_json: JSON = False) -> None:
-    """Says in packets who gains and who loses what when the site file is applied."""
+    """As `leadglass check`, then says in packets who gains and who loses what when the site file is applied."""
     call = invocation(context)
-    new, old = _site(call), load_proven(call.site_dir())
     output = call.output(as_json)
+    new, old = _with_addresses(proven_draft(call.site_dir(), output), ARCHIVE), load_proven(call.site_dir())
     lines = list(gains_and_losses(old, new))
     for line in lines:
         output.object({"opens": line.startswith("+"), "flow": line[2:]}, line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -13,11 +12,12 @@ import typer
 from leadglass.doors.command.application import JSON, invocation
 from leadglass.doors.command.desk import Desk
 from leadglass.doors.command.exits import Exit, Stopped
-from leadglass.site.network import connection_of
+from leadglass.doors.command.site import Ask, Why, apply_draft, ask_for_draft, cut_off
 from leadglass.site.write import load_proven, proven_directory
 from leadglass.terms import ChangeKind
 
 LOADED_SECONDS_MAX = 15.0
+REFUSED_SECONDS = 1.5  # for so long what was refused before may still be told
 POLL_SECONDS = 0.2
 
 Row = Mapping[str, Any]
@@ -33,13 +33,18 @@ def _apply(
     confirm: Annotated[
         bool, typer.Option("--confirm", help="Confirm at once, as a script does that cannot be cut off")
     ] = False,
+    ask: Ask = False,
+    why: Why = "",
     as_json: JSON = False,
 ) -> None:
     """As `leadglass apply`, then waits until the kernel has the table, and asks whether you are still there where something closed."""
     call = invocation(context)
     desk = call.desk()
     try:
-        result = dict(desk.change(ChangeKind.SITE_APPLY, "leadglass.toml", {"connection": connection_of(os.environ)}))
+        if ask:
+            ask_for_draft(desk, call.site_dir(), why, call.output(as_json))
+            return
+        result = dict(apply_draft(desk, call.site_dir()))
         loads = bool(load_proven(call.site_dir()).filterer) and desk.running
         told = _loaded(desk, str(result["digest"])) if loads else {}
         waits = int(told.get("unconfirmed_seconds", 0))
@@ -51,6 +56,7 @@ def _apply(
     words = "applied, and the kernel has the table" if told else "applied; no process loads the kernel's table here"
     if waits:
         words += f": `leadglass zones confirm` within {waits} s, or the kernel has the former table again"
+    words += cut_off(call.site_dir()) if not told else ""
     call.output(as_json).object({**result, "kernel": bool(told), "unconfirmed_seconds": waits}, words)
 
 
@@ -70,12 +76,13 @@ def _confirm(context: typer.Context, as_json: JSON = False) -> None:
 
 def _loaded(desk: Desk, digest: str) -> Row:
     """What is told of the kernel's table once it is that of the site file. Raises Stopped where it does not become so."""
-    end = time.monotonic() + LOADED_SECONDS_MAX
+    began = time.monotonic()
     while True:
         told: Row = next(iter(desk.ask("status", {})))["network"]
         if told.get("site") == digest:
             return told
-        if time.monotonic() > end:
+        waited = time.monotonic() - began
+        if waited > LOADED_SECONDS_MAX or (told.get("refused_site") == digest and waited > REFUSED_SECONDS):
             why = str(told.get("refused") or "leadglass serve firewall is not heard")
             hint = "systemctl status leadglass-firewall; the doors act by the new site file already"
             raise Stopped(Exit.PROBLEMS, f"the kernel keeps its former table: {why}", hint=hint)

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable
 
 CIPHERTEXT_READ_MAX_BYTES = 64 * 1024  # what passes through the buffers of one message stays in a core's own cache
-PLAINTEXT_WRITE_BYTES = 256 * 1024
+PLAINTEXT_WRITE_BYTES = 64 * 1024
 
 _scratch = threading.local()
 
@@ -110,21 +110,20 @@ class Connection:
         return bool(self._incoming.pending) or bool(self._poll.poll(seconds * 1000))
 
     def write(self, buffers: Iterable[bytes | memoryview]) -> None:
-        """All of it; blocks. Small buffers of one call leave in one TLS record where they fit."""
-        queued = 0
+        """All of it; blocks. What is small leaves together, in as few TLS records as it needs."""
+        whole = _scratch_of("plaintext", PLAINTEXT_WRITE_BYTES)
+        filled = 0
         for buffer in buffers:
-            view = memoryview(buffer)
-            for start in range(0, len(view), PLAINTEXT_WRITE_BYTES):
-                piece = view[start : start + PLAINTEXT_WRITE_BYTES]
-                try:
-                    self._tls.write(piece)
-                except ssl.SSLError as error:
-                    raise ConnectionLost(f"TLS broke: {error.reason or error}") from error
-                queued += len(piece)
-                if queued >= PLAINTEXT_WRITE_BYTES:
-                    self._flush()
-                    queued = 0
-        self._flush()
+            view, start = memoryview(buffer), 0
+            while start < len(view):
+                stop = min(len(view), start + PLAINTEXT_WRITE_BYTES - filled)
+                whole[filled : filled + stop - start] = view[start:stop]
+                filled, start = filled + stop - start, stop
+                if filled == PLAINTEXT_WRITE_BYTES:
+                    self._send(whole)
+                    filled = 0
+        if filled:
+            self._send(whole[:filled])
 
     # ---- the end
 
@@ -150,9 +149,7 @@ class Connection:
 
     def _receive(self, *, wait: bool) -> bool:
         """Ciphertext into the BIO; False where none is there yet and we do not wait. The end of the stream becomes the BIO's."""
-        buffer: bytearray | None = getattr(_scratch, "buffer", None)
-        if buffer is None:
-            buffer = _scratch.buffer = bytearray(CIPHERTEXT_READ_MAX_BYTES)
+        buffer = _scratch_of("ciphertext", CIPHERTEXT_READ_MAX_BYTES)
         try:
             got = self.socket.recv_into(buffer, 0, 0 if wait else socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -169,8 +166,15 @@ class Connection:
                 # goes back to delaying when we answer.
                 self._answered = False
                 self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-            self._incoming.write(memoryview(buffer)[:got])
+            self._incoming.write(buffer[:got])
         return True
+
+    def _send(self, plaintext: memoryview) -> None:
+        try:
+            self._tls.write(plaintext)
+        except ssl.SSLError as error:
+            raise ConnectionLost(f"TLS broke: {error.reason or error}") from error
+        self._flush()
 
     def _flush(self) -> None:
         if not self._outgoing.pending:
@@ -182,3 +186,12 @@ class Connection:
             raise ConnectionLost("the peer stalled: it does not read what we send") from None
         except OSError as error:
             raise ConnectionLost(self.cut_reason or f"the connection broke: {error.strerror or error}") from error
+
+
+def _scratch_of(name: str, length: int) -> memoryview:
+    """This thread's own space for that, the same each time."""
+    space: memoryview | None = getattr(_scratch, name, None)
+    if space is None:
+        space = memoryview(bytearray(length))
+        setattr(_scratch, name, space)
+    return space

@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +46,7 @@ from leadglass.wire.pdu import Abort, AssociateRJ, AssociateRQ, ReleaseRP
 LINGER_SECONDS = 0.1  # how long a thread waits for the next message before the association parks
 IDENTIFIER_LENGTH_MAX_BYTES = 1 << 20  # of a C-FIND, C-GET or C-MOVE identifier and of an N-ACTION payload
 PIECE_LENGTH_BYTES = 16 << 10  # of such a one, and of what nobody wants, read at once
+TOGETHER_BYTES = 16 << 10  # of answers that wait for each other; a TLS record's worth
 FIRST_BYTE_OF_TLS = 0x16  # a handshake record (RFC 8446 5.1)
 
 
@@ -81,6 +82,7 @@ class Conversation:
         self.generation = 0  # of the containment state that it was let in under, or looked at last
         self._in_data_set = False
         self._rest = memoryview(b"")  # of a piece of the data set, as long as nothing else is read
+        self._waiting = 0  # bytes of answers that leave together with what follows them
         self._calling: Requestor | None = None  # the association of a sub-operation, while it lasts
         self._ended = "the peer went away without a release"
         self._released = False
@@ -380,12 +382,21 @@ class Conversation:
         comment: str = "",
         data: bytes | None = None,
         fields: Mapping[str, Any] | None = None,
+        more: bool = False,
     ) -> None:
-        """One response message to a request (PS3.7 9, 10). `fields`: others of `Command`, by name."""
+        """One response message to a request (PS3.7 9, 10). `fields`: others of `Command`, by name. `more`: another message follows at once,
+        and both may leave together."""
         response = request.response(status, has_data_set=data is not None, comment=comment, **(fields or {}))
-        self.send(context, response, data)
+        association, encoded = self._association, encode_command(response)
+        assert association is not None
+        association.send_data(context.id, is_command=True, payload=encoded, is_last=True)
+        if data is not None:
+            association.send_data(context.id, is_command=False, payload=data, is_last=True)
+        self._waiting += len(encoded) + len(data or b"")
+        if not more or self._waiting >= TOGETHER_BYTES:
+            self._write()
 
-    def send(self, context: AcceptedContext, command: Command, data: bytes | Iterator[memoryview] | None) -> None:
+    def send(self, context: AcceptedContext, command: Command, data: bytes | Iterable[memoryview] | None) -> None:
         """One message: a command, and its data set in pieces where it has one."""
         association = self._association
         assert association is not None
@@ -444,6 +455,7 @@ class Conversation:
 
     def _write(self) -> None:
         assert self._connection is not None and self._association is not None
+        self._waiting = 0
         self._connection.write(self._association.data_to_send())
 
     def _farewell(self) -> None:

@@ -50,6 +50,11 @@ class Requestor:
 
     def call(self, context: AcceptedContext, command: Command, pieces: Iterable[memoryview | bytes] | None) -> Command:
         """Sends one message and waits for its response."""
+        self.say(context, command, pieces)
+        return self.response()
+
+    def say(self, context: AcceptedContext, command: Command, pieces: Iterable[memoryview | bytes] | None) -> None:
+        """Sends one message."""
         association = self._association
         association.send_data(context.id, is_command=True, payload=encode_command(command), is_last=True)
         if pieces is not None:
@@ -61,11 +66,13 @@ class Requestor:
                 held = piece
             association.send_data(context.id, is_command=False, payload=held or b"", is_last=True)
         self._write()
-        while True:
-            item = self.next()
-            if isinstance(item, CommandReceived):
-                return item.command
-            raise ConnectionLost(f"{type(item).__name__} where a response was due")
+
+    def response(self) -> Command:
+        """Waits for it."""
+        item = self.next()
+        if isinstance(item, CommandReceived):
+            return item.command
+        raise ConnectionLost(f"{type(item).__name__} where a response was due")
 
     def next(self) -> object:
         """The next thing the peer said; waits for it."""

@@ -35,15 +35,15 @@ class Message:
 
 
 class Netlink:
-    """One socket. `receive_buffer_bytes`: what the kernel keeps for us while we are busy; 0 for its own measure."""
+    """One socket. `receive_buffer_bytes`: what the kernel keeps for us while we are busy; 0 for its own measure. `group`: whose news it hears."""
 
-    def __init__(self, receive_buffer_bytes: int = 0) -> None:
+    def __init__(self, receive_buffer_bytes: int = 0, group: int = 0) -> None:
         self._sequence = 0
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, PROTOCOL)
         except OSError as error:
             raise KernelFault(f"netlink: {error}") from error
-        self._socket.bind((0, 0))
+        self._socket.bind((0, 1 << (group - 1) if group else 0))
         self._socket.settimeout(ANSWER_SECONDS)
         if receive_buffer_bytes:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from leadglass.doors.kernel.netlink import Message, Netlink, attribute, attributes
+from leadglass.doors.kernel.netlink import KernelFault, Message, Netlink, attribute, attributes
 
 COPIED_LENGTH_BYTES = 128  # of each packet: headers, never what somebody says
 RECEIVE_BUFFER_BYTES = 4 << 20
@@ -38,11 +38,22 @@ class Drops:
     """Listens to one group of this network namespace. Raises KernelFault where somebody else listens already, or it may not."""
 
     def __init__(self, group: int) -> None:
-        self._netlink = Netlink(RECEIVE_BUFFER_BYTES)
+        self._group, self._netlink = group, Netlink(RECEIVE_BUFFER_BYTES)
+
+    def __enter__(self) -> Drops:
         tell = self._netlink.tell
-        tell(_CONFIG, attribute(_COMMAND, _BIND), resource=group)
         mode = COPIED_LENGTH_BYTES.to_bytes(4, "big") + _COPY_PACKET + b"\0"
-        tell(_CONFIG, attribute(_MODE, mode) + attribute(_TIMEOUT, WAIT_HUNDREDTHS.to_bytes(4, "big")), resource=group)
+        how = attribute(_MODE, mode) + attribute(_TIMEOUT, WAIT_HUNDREDTHS.to_bytes(4, "big"))
+        try:
+            tell(_CONFIG, attribute(_COMMAND, _BIND), resource=self._group)
+            tell(_CONFIG, how, resource=self._group)
+        except KernelFault:
+            self._netlink.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._netlink.close()
 
     def heard(self, seconds: float) -> Iterator[Dropped]:
         """What is dropped within so long, as soon as there is something. Raises KernelFault, Overrun."""
@@ -50,9 +61,6 @@ class Drops:
             found = dropped(message)
             if found is not None:
                 yield found
-
-    def close(self) -> None:
-        self._netlink.close()
 
 
 def dropped(message: Message) -> Dropped | None:

@@ -1,21 +1,24 @@
 """`leadglass serve firewall`: the kernel's table of archive's own host, under a uid of its own, with CAP_NET_ADMIN and nothing else of the site's.
 
-It opens no file of the site's, and asks the keeper's command socket which table it should be, where policy lets its uid do nothing else. What
-was good last lies in a directory of its own: at every start that is in force first, and where there is none, a table that lets nothing through.
-Where the site does not answer, the table stays as it is.
+It opens no file of the site's, and asks the keeper's command socket which table it should be, where policy lets its uid do nothing else. What it
+takes is a table of the compiler's own form, by its digest; what the kernel then reads back must be that. What was good last lies in a directory
+of its own: at every start that is in force first, and where there is none, a table that lets nothing through. Where the site does not answer,
+the table stays as it is.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import math
 import os
 import signal
+import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
-from ipaddress import ip_address
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -24,28 +27,34 @@ from leadglass.doors.command.exits import Exit, Stopped
 from leadglass.doors.kernel import conntrack, nft
 from leadglass.doors.kernel.listening import Listening
 from leadglass.doors.kernel.netlink import KernelFault
+from leadglass.doors.kernel.news import TableNews
 from leadglass.doors.processes.notify import notify
 from leadglass.policy.firewall.boxes import Box
-from leadglass.policy.firewall.compile import closed
-from leadglass.policy.firewall.handed import NotHanded, box_of, digest, from_json, to_json
+from leadglass.policy.firewall.compile import closed, of_our_form
+from leadglass.policy.firewall.handed import NotHanded, Wanted, digest, from_json, to_json, wanted_from_json
 from leadglass.policy.firewall.lookup import Lookup
-from leadglass.policy.firewall.readback import NotUnderstood, drift, read
+from leadglass.policy.firewall.readback import Kernel, NotUnderstood, drift, read
 from leadglass.policy.firewall.ruleset import Ruleset
 from leadglass.policy.firewall.succession import Opened, closes, contained_as, elements
 from leadglass.policy.network import REPORT
 from leadglass.site.write import durably
 
 POLL_SECONDS = 0.5
-CONFIRM_SECONDS = 60.0
+ANSWER_SECONDS = 10.0
 DRIFT_SECONDS = 60.0
-RETRY_SECONDS = 10.0  # after the kernel did not take a table
+RETRY_SECONDS = 5.0  # after the kernel did not take a table
 DIFFERENCES_TOLD_MAX = 10
+FOREIGN_TOLD_MAX = 50
 STATE_DIRECTORY = Path("/var/lib/leadglass-firewall")
 GOOD_TABLE = "good.json"  # what this process reads
 GOOD_TEXT = "good.nft"  # the same, for `nft -f` before any interface is up
+DECLINED = "declined"  # which site file was taken back
+LOCK = "lock"
+NOBODY_CONFIRMED = "nobody confirmed it in time: `leadglass zones confirm` loads it again"
+TAKEN_BACK = "it was taken back, and nobody confirmed it since: `leadglass zones confirm` loads it again"
+WOULD_CUT = "it would cut the connection of whoever applied it: `leadglass zones confirm` does so"
 
 log = structlog.get_logger()
-Row = Mapping[str, Any]
 
 
 def serve(site_dir: Path, state: Path) -> int:
@@ -53,19 +62,37 @@ def serve(site_dir: Path, state: Path) -> int:
     stop = threading.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
-    try:
-        enforcer = Enforcer(state)
+    socket.setdefaulttimeout(ANSWER_SECONDS)  # whoever does not answer keeps nobody from looking at the table
+    with _alone(state):
+        try:
+            enforcer = Enforcer(state)
+        except (nft.NftFault, KernelFault) as fault:
+            hint = "as root, or with CAP_NET_ADMIN; apt install nftables"
+            raise Stopped(Exit.PROBLEMS, str(fault), hint=hint) from fault
         listening = Listening()
-    except (nft.NftFault, KernelFault) as fault:
-        raise Stopped(Exit.PROBLEMS, str(fault), hint="as root, or with CAP_NET_ADMIN; apt install nftables") from fault
-    print("ready firewall", flush=True)
-    notify("READY=1")
-    try:
-        enforcer.until(stop, lambda: RemoteDesk(site_dir), listening)
-    finally:
-        listening.close()
-    notify("STOPPING=1")
+        print("ready firewall", flush=True)
+        notify("READY=1")
+        try:
+            enforcer.until(stop, lambda: RemoteDesk(site_dir), listening)
+        finally:
+            listening.close()
+        notify("STOPPING=1")
     return 0
+
+
+@contextlib.contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """Two that load tables would take each other's for drift. Raises Stopped."""
+    try:
+        lock = (state / LOCK).open("a")
+    except OSError as error:
+        raise Stopped(Exit.PROBLEMS, f"no directory to keep tables in: {error}", hint="--state DIR") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Stopped(Exit.UNREACHABLE, f"somebody loads tables from {state} already") from error
+        yield
 
 
 class Enforcer:
@@ -76,16 +103,19 @@ class Enforcer:
         self._good = self._remembered()
         self._wanted: Ruleset | None = None
         self._loaded = self._good or closed()
+        self._digests = "", digest(self._loaded)  # of what is wanted, and of what is loaded
         self._opened: tuple[Opened, ...] = ()
-        self._site = self._refused = self._drift = self._silent = ""
-        self._declined = ""  # digest of a site file that nobody confirmed in time, or that would cut who applied it
+        self._site = self._refused = self._refused_site = self._drift = self._silent = ""
+        self._declined = self._remembered_declined()  # digest of a site file
         self._waits_for, self._deadline = "", 0.0  # which must be confirmed, until when; 0: none
         self._retry = 0.0
         self._checked = time.monotonic()
-        if read(nft.listing()).ours is None:
-            nft.load(self._loaded.text())
-        else:
+        self._foreign: tuple[str, ...] = ()
+        self._news = TableNews()
+        if _there_is_one():
             self._retable()
+        else:
+            nft.load(self._loaded.text())
 
     def until(self, stop: threading.Event, connect: Callable[[], Desk], listening: Listening) -> None:
         while not stop.is_set():
@@ -101,22 +131,21 @@ class Enforcer:
 
     def once(self, desk: Desk, listening: Listening) -> None:
         """Asks, acts, tells. Raises Stopped, NotHanded."""
-        known = digest(self._wanted) if self._wanted is not None else ""
-        row = next(iter(desk.ask("network-table", {"known": known})))
-        if "table" in row:
-            self._wanted = from_json(row["table"])
-        if self._wanted is None or digest(self._wanted) != row["digest"]:
-            self._wanted = None
-            raise NotHanded("the table is not the one that its digest names")
-        self._follow(self._wanted, row)
-        self._open(tuple(Opened(str(each["set"]), box_of(each["box"]), int(each["until_ns"])) for each in row["open"]))
+        known = self._digests[0] if self._wanted is not None else ""
+        wanted = wanted_from_json(next(iter(desk.ask("network-table", {"known": known}))))
+        table = self._taken(wanted)
+        self._follow(table, wanted)
+        self._open(wanted.opened)
         drops, lost = listening.taken()
         report = {
-            "digest": digest(self._loaded),
+            "digest": self._digests[1],
             "site": self._site if not self._refused else "",
             "refused": self._refused,
+            "refused_site": self._refused_site,
             "drift": self._drift,
-            "unconfirmed_seconds": max(0, int(self._deadline - time.monotonic())) if self._deadline else 0,
+            "deaf": listening.deaf,
+            "foreign": list(self._foreign),
+            "unconfirmed_seconds": self._left_seconds(),
             "drops": drops,
             "lost": lost,
         }
@@ -125,82 +154,116 @@ class Enforcer:
 
     # ---- which table
 
-    def _follow(self, wanted: Ruleset, row: Row) -> None:
-        site, confirmed = str(row["site"]), bool(row["confirmed"])
+    def _taken(self, wanted: Wanted) -> Ruleset:
+        """Raises NotHanded where it is not what its digest names, or nothing that the compiler could have written."""
+        if wanted.table is None and self._wanted is not None and wanted.digest == self._digests[0]:
+            return self._wanted
+        table, self._wanted = wanted.table, None
+        if table is None or digest(table) != wanted.digest:
+            raise NotHanded("the table is not the one that its digest names")
+        if not of_our_form(table):
+            raise NotHanded("the table is none that the compiler writes")
+        self._wanted, self._digests = table, (wanted.digest, self._digests[1])
+        return table
+
+    def _follow(self, table: Ruleset, wanted: Wanted) -> None:
+        site, confirmed = wanted.site, wanted.confirmed
         if self._deadline and not confirmed and time.monotonic() >= self._deadline:
-            self._go_back(wanted)
+            self._go_back(table)
             return
         whole = (confirmed or self._declined != site) and time.monotonic() >= self._retry
         if not whole:
-            wanted = contained_as(self._loaded, wanted)  # whoever is contained meanwhile, is
-        elif not confirmed and self._cuts(wanted, str(row["connection"])):
-            self._decline(site, "it would cut the connection of whoever applied it: `leadglass zones confirm` does so")
+            table = contained_as(self._loaded, table)  # whoever is contained meanwhile, is
+            if not self._refused:
+                self._say(TAKEN_BACK, site)  # before this process began
+        elif not confirmed and self._cuts(table, wanted.connection):
+            self._decline(site, WOULD_CUT)
             return
-        if (wanted != self._loaded and not self._exchange(wanted)) or not whole:
+        if (table != self._loaded and not self._exchange(table, site)) or not whole:
             return
-        self._site, self._refused, self._declined = site, "", ""
-        if self._good is None or confirmed or not closes(self._good, wanted):
-            self._settle(wanted)
-        elif self._waits_for != site:
-            self._waits_for, self._deadline = site, time.monotonic() + CONFIRM_SECONDS
+        self._site, self._refused, self._refused_site = site, "", ""
+        self._forget_declined()
+        good = self._good
+        if good is None or good == table or confirmed or not closes(good, table):
+            self._settle(table)
+            return
+        if self._waits_for != site:
+            self._waits_for, self._deadline = site, time.monotonic() + wanted.confirm_seconds
+        self._keep(contained_as(good, table))
 
     def _settle(self, table: Ruleset) -> None:
         """It is good: what is gone back to, and what is in force at the next start."""
         self._deadline, self._waits_for = 0.0, ""
-        if self._good != table:
-            self._good = table
-            self._remember(table)
+        self._keep(table)
 
-    def _exchange(self, table: Ruleset) -> bool:
+    def _left_seconds(self) -> int:
+        return max(1, math.ceil(self._deadline - time.monotonic())) if self._deadline else 0
+
+    def _exchange(self, table: Ruleset, site: str) -> bool:
+        """The table is another one, and the kernel says the same when it is asked; or it is the former one."""
+        former = self._loaded
         try:
-            nft.load(table.text() + elements(table, self._opened, time.time_ns()))
+            self._load(table)
+            if found := self._differences():
+                self._load(former)
+                raise nft.NftFault(f"it reads back something else: {'; '.join(found[:DIFFERENCES_TOLD_MAX])}")
         except nft.NftFault as fault:
             self._retry = time.monotonic() + RETRY_SECONDS
-            self._say(f"the kernel did not take it: {fault}")
+            self._say(f"the kernel did not take it: {fault}", site)
             return False
-        self._loaded = table
-        log.info("the kernel's table was exchanged", digest=digest(table), ended=self._end_connections())
+        log.info("the kernel's table was exchanged", digest=self._digests[1], ended=self._end_connections())
         return True
 
-    def _go_back(self, wanted: Ruleset) -> None:
+    def _load(self, table: Ruleset) -> None:
+        """With what is open for a time, in one transaction. Raises NftFault."""
+        nft.load(table.text() + elements(table, self._opened, time.time_ns()))
+        self._loaded, self._digests = table, (self._digests[0], digest(table))
+        self._news.heard()  # that was us
+
+    def _go_back(self, table: Ruleset) -> None:
         """Nobody confirmed: whoever applied it may have cut themselves off."""
-        if self._good is not None and self._exchange(contained_as(self._good, wanted)):
-            self._decline(
-                self._waits_for,
-                f"nobody confirmed it within {CONFIRM_SECONDS:.0f} s: `leadglass zones confirm` loads it again",
-            )
+        if self._good is not None and self._exchange(contained_as(self._good, table), self._waits_for):
+            self._decline(self._waits_for, NOBODY_CONFIRMED)
             self._site, self._deadline, self._waits_for = "", 0.0, ""
 
     def _decline(self, site: str, why: str) -> None:
-        self._declined = site
-        self._say(why)
+        if self._declined != site:
+            self._declined = site
+            self._write(DECLINED, site.encode())
+        self._say(why, site)
 
-    def _say(self, why: str) -> None:
+    def _forget_declined(self) -> None:
+        if self._declined:
+            self._declined = ""
+            self._write(DECLINED, b"")
+
+    def _say(self, why: str, site: str) -> None:
         if self._refused != why:
             log.error("the kernel's table is not the one of the site file", reason=why)
-        self._refused = why
+        self._refused, self._refused_site = why, site
 
     def _cuts(self, table: Ruleset, connection: str) -> bool:
         """Would the connection end by which somebody applied it? Whoever is contained is cut off on purpose."""
-        words = connection.split()
-        if len(words) != 3 or not closes(self._loaded, table):
-            return False
-        source, target = ip_address(words[0]), ip_address(words[1])
-        lookup = Lookup(contained_as(table, self._loaded), self._boxes())
-        return not lookup.opens(source.version, int(source), int(target), "tcp", int(words[2]))
+        before, after = (
+            Lookup(each, self._boxes()).opens_tcp(connection)
+            for each in (self._loaded, contained_as(table, self._loaded))
+        )
+        return before is True and after is False
 
     # ---- what is open for a time
 
     def _open(self, opened: tuple[Opened, ...]) -> None:
         if opened == self._opened:
             return
-        shut = set(self._opened) - set(opened)
+        shut, former = set(self._opened) - set(opened), self._opened
         try:
             nft.load(elements(self._loaded, opened, time.time_ns()))
+            self._opened = opened
+            self._news.heard()
         except nft.NftFault as fault:
+            self._opened = former
             log.error("what is open for a time could not be told to the kernel", reason=str(fault))
             return
-        self._opened = opened
         if shut:
             self._end_connections()
 
@@ -226,7 +289,7 @@ class Enforcer:
         if over:
             self._opened = tuple(each for each in self._opened if each not in over)
             self._end_connections()
-        if time.monotonic() - self._checked >= DRIFT_SECONDS:
+        if self._news.heard() or time.monotonic() - self._checked >= DRIFT_SECONDS:
             self._checked = time.monotonic()
             self._retable()
 
@@ -237,41 +300,61 @@ class Enforcer:
             if found:
                 self._drift = "; ".join(found[:DIFFERENCES_TOLD_MAX])
                 log.error("the kernel's table was another one", differences=found[:DIFFERENCES_TOLD_MAX])
-                nft.load(self._loaded.text() + elements(self._loaded, self._opened, time.time_ns()))
+                self._load(self._loaded)
                 self._end_connections()
         except nft.NftFault as fault:
             log.error("the kernel's table cannot be read", reason=str(fault))
             self._drift = str(fault)
 
     def _differences(self) -> list[str]:
-        """Of our table: other programs' hooks are theirs, and `zones verify` names them."""
+        """Of our table. Other programs' hooks are theirs; which there are is told. Raises NftFault."""
         try:
             kernel = read(nft.listing())
         except NotUnderstood as error:
             return [str(error)]
-        return [
-            each for each in drift(self._loaded, kernel, self._boxes()) if not each.endswith("a hook that is not ours")
-        ]
+        self._foreign = kernel.foreign[:FOREIGN_TOLD_MAX]
+        return list(drift(self._loaded, Kernel(kernel.ours, ()), self._boxes()))
 
     # ---- what was good
 
     def _remembered(self) -> Ruleset | None:
         try:
-            return from_json(json.loads((self._state / GOOD_TABLE).read_bytes()))
+            table = from_json(json.loads((self._state / GOOD_TABLE).read_bytes()))
+            if not of_our_form(table):
+                raise NotHanded("it is none that the compiler writes")
+            return table
         except FileNotFoundError:
             return None
         except (OSError, ValueError, NotHanded) as error:
-            log.error(
-                "what was good last cannot be read: nothing is let through until the site answers", reason=str(error)
-            )
+            what = "what was good last cannot be read: nothing is let through until the site answers"
+            log.error(what, reason=str(error))
             return None
 
-    def _remember(self, table: Ruleset) -> None:
+    def _remembered_declined(self) -> str:
         try:
-            durably(self._state / GOOD_TEXT, table.text().encode())
-            durably(self._state / GOOD_TABLE, json.dumps(to_json(table)).encode())
+            return (self._state / DECLINED).read_bytes().decode()
+        except (OSError, ValueError):
+            return ""
+
+    def _keep(self, table: Ruleset) -> None:
+        if self._good != table:
+            self._good = table
+            self._write(GOOD_TEXT, table.text().encode())
+            self._write(GOOD_TABLE, json.dumps(to_json(table)).encode())
+
+    def _write(self, name: str, content: bytes) -> None:
+        try:
+            durably(self._state / name, content)
         except OSError as error:
-            log.error("what is good cannot be kept for the next start", reason=str(error))
+            log.error("the next start will not know it", file=name, reason=str(error))
+
+
+def _there_is_one() -> bool:
+    """Raises NftFault."""
+    try:
+        return read(nft.listing()).ours is not None
+    except NotUnderstood:
+        return True
 
 
 def state_directory(named: Path | None) -> Path:

@@ -14,18 +14,20 @@ from typing import Any
 
 from leadglass.doors.house import House
 from leadglass.policy.firewall.compile import ruleset
-from leadglass.policy.firewall.handed import box_json, digest, to_json
+from leadglass.policy.firewall.handed import Wanted, digest, wanted_to_json
 from leadglass.policy.firewall.openings import openings
 from leadglass.policy.firewall.ruleset import Ruleset
+from leadglass.policy.firewall.succession import Opened
 from leadglass.policy.on_demand import OpenFlow, open_flows
 from leadglass.site import network
 from leadglass.site.model import Site
-from leadglass.site.write import proven_directory
 from leadglass.terms import Act, Detection, EventKind, NotChanged, Severity
 from leadglass.watch.network import SILENT_SECONDS, Drop, DropWatch
 
-REPORTED_DROPS_MAX = 1000  # rows of one report; whoever tells more is not who we think
+REPORTED_DROPS_MAX = 2000  # rows of one report; whoever tells more is not who we think
+REPORTED_FOREIGN_MAX = 50
 WORDS_CHARACTERS_MAX = 1000
+_TOLD = ("digest", "site", "refused", "refused_site", "drift", "deaf")
 _CHAINS = ("input", "output", "forward")
 
 Row = Mapping[str, Any]
@@ -49,24 +51,28 @@ class Network:
     def table(self, known: str) -> Row:
         """Which table it should be. `known`: the digest of the one that the asker has already; then it is not told again."""
         house = self._house
-        site, serving = house.site(), proven_directory(house.site_dir).name
+        site = house.site()
         if site.firewall is None:
             raise NotChanged("the site file does not say which addresses archive has: [firewall] addresses")
-        compiled, name = self._compile(site, serving)
-        told = network.read(house.site_dir)
-        approved = open_flows(site, house.people.access.approved(Act.FLOW_OPEN, time.time_ns()), time.time_ns())
-        row = {
-            "digest": name,
-            "site": serving,
-            "confirmed": told.confirmed == serving,
-            "connection": told.connection if told.applied == serving else "",
-            "open": list(_opened(site, compiled, approved)),
-        }
-        return row if known == name else {**row, "table": to_json(compiled)}
+        compiled, name = self._compile(site)
+        told, now_ns = network.read(house.site_dir), time.time_ns()
+        asked = house.people.access.approved(Act.FLOW_OPEN, now_ns)
+        people = {each.id: each for each in house.people.every()} if asked else {}
+        approved = open_flows(site, asked, people, now_ns)
+        wanted = Wanted(
+            table=None if known == name else compiled,
+            digest=name,
+            site=site.digest,
+            confirmed=told.confirmed == site.digest,
+            confirm_seconds=site.firewall.confirm_seconds,
+            connection=told.connection if told.applied == site.digest else "",
+            opened=tuple(_opened(site, compiled, approved)) if approved else (),
+        )
+        return wanted_to_json(wanted)
 
-    def _compile(self, site: Site, serving: str) -> tuple[Ruleset, str]:
+    def _compile(self, site: Site) -> tuple[Ruleset, str]:
         containment = self._house.containment()
-        key = (containment.generation, serving)
+        key = (containment.generation, site.digest)
         with self._lock:
             if self._compiled is None or self._compiled[0] != key:
                 made = ruleset(site, containment=containment)
@@ -79,14 +85,15 @@ class Network:
         """Raises NotChanged where it is no report."""
         try:
             drops = [_drop(row) for row in report.get("drops", ())[:REPORTED_DROPS_MAX]]
-            state = {name: _words(report.get(name, "")) for name in ("digest", "site", "refused", "drift")}
-            state["unconfirmed_seconds"] = str(int(report.get("unconfirmed_seconds", 0)))
+            state: dict[str, object] = {name: _words(report.get(name, "")) for name in _TOLD}
+            state["unconfirmed_seconds"] = int(report.get("unconfirmed_seconds", 0))
+            state["foreign"] = [_words(each) for each in report.get("foreign", ())[:REPORTED_FOREIGN_MAX]]
             lost = int(report.get("lost", 0))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise NotChanged(f"that is no report of a table: {error!r}") from error
         with self._lock:
             self._heard, self._told_silent = time.monotonic(), False
-            before, self._state = self._state, dict(state)
+            before, self._state = self._state, state
             self._found += _changed(before, state)
             self._found += self._drops.notice(self._house.site(), drops, time.time_ns())
             if lost:
@@ -117,11 +124,16 @@ class Network:
             return
         if not self._state or self.silent_seconds() > SILENT_SECONDS:
             yield "who loads the kernel's table is not heard: systemctl status leadglass-firewall"
-        elif refused := self._state.get("refused"):
+            return
+        if refused := self._state["refused"]:
             yield f"the kernel's table is not the one of the site file: {refused}"
+        if seconds := self._state["unconfirmed_seconds"]:
+            yield f"the kernel's table is taken back in {seconds} s: `leadglass zones confirm` keeps it"
+        if deaf := self._state["deaf"]:
+            yield str(deaf)
 
 
-def _opened(site: Site, compiled: Ruleset, approved: tuple[OpenFlow, ...]) -> Iterator[Row]:
+def _opened(site: Site, compiled: Ruleset, approved: tuple[OpenFlow, ...]) -> Iterator[Opened]:
     """Elements for the sets of what is open for a time."""
     until = {each.flow: each.until_ns for each in approved}
     there = {each.name for each in compiled.sets}
@@ -130,7 +142,7 @@ def _opened(site: Site, compiled: Ruleset, approved: tuple[OpenFlow, ...]) -> It
         for one in each:
             name = f"{chain}{one.box.source.version}_on_demand"
             if one.on_demand and one.flow in until and name in there:
-                yield {"set": name, "box": box_json(one.box), "until_ns": until[one.flow]}
+                yield Opened(name, one.box, until[one.flow])
 
 
 def _changed(before: Row, now: Row) -> Iterator[Detection]:
@@ -141,9 +153,18 @@ def _changed(before: Row, now: Row) -> Iterator[Detection]:
         )
     if now["refused"] and now["refused"] != before.get("refused"):
         yield Detection(EventKind.NETWORK_REFUSED, Severity.ALARM, "kernel", str(now["refused"]))
+    known = before.get("foreign", ())
+    for each in now["foreign"]:
+        if each not in known:
+            yield _joined(str(each))
     if now["drift"]:
         reason = f"the kernel let something else through, and has the right table again: {now['drift']}"
         yield Detection(EventKind.NETWORK_DRIFTED, Severity.ALARM, "kernel", reason)
+
+
+def _joined(hook: str) -> Detection:
+    reason = f"another program's table hangs in the kernel: {hook}"
+    return Detection(EventKind.NETWORK_JOINED, Severity.WARNING, "kernel", reason)
 
 
 def _silent(seconds: int) -> Detection:

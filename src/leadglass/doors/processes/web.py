@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -23,8 +24,9 @@ from leadglass.doors.web.connection import Listener, WebServer
 from leadglass.doors.web.threads import Threads
 from leadglass.identity.certificates import web_context
 from leadglass.identity.doors import web_credentials
-from leadglass.site.model import Limits
-from leadglass.terms import Fault, Peer, Refused
+from leadglass.policy.decide import kept_out
+from leadglass.site.model import Limits, Site
+from leadglass.terms import Containment, Fault, Peer, Refused
 
 LOOK_EVERY_SECONDS = 0.2
 
@@ -110,13 +112,22 @@ def turn_away(house: House, peer: Peer, refusal: Refused) -> None:
 
 
 def _watch(server: WebServer, house: House, caps: SharedCaps, stop: threading.Event) -> None:
-    """Each request asks for itself what holds at its moment; here is only said that this worker knows it."""
+    """Each request asks for itself what holds at its moment; whoever is contained is cut off between two of them, and in the middle of one."""
+    known = -1
     while not stop.wait(LOOK_EVERY_SECONDS):
         if house.fatal.is_set():
             break
         house.upkeep()
-        caps.serves(house.containment().generation)
+        containment = house.containment()
+        if containment.generation != known:
+            known = containment.generation
+            server.cut(partial(_contained, house.site(), containment))
+        caps.serves(known)
     server.should_exit = True
+
+
+def _contained(site: Site, containment: Containment, peer: Peer) -> bool:
+    return bool(kept_out(site, containment, peer))
 
 
 def web_limits(limits: Limits) -> Limits:

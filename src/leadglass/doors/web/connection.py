@@ -62,6 +62,7 @@ class HttpConnection(HttpToolsProtocol):
             certificate=tls.getpeercert(binary_form=True) if tls else None,
             tls=f"{tls.version()} {cipher[0]}" if tls and cipher else "",
         )
+        self.peer = peer
         self.app_state = {**self.app_state, "peer": peer, "address": self._address, "abort": transport.abort}
         self._begin_head()
 
@@ -135,6 +136,7 @@ class WebServer(uvicorn.Server):
         )
         self._listeners, self._caps, self._handshake_seconds = listeners, caps, handshake_seconds
         self._turned_away = turned_away
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._accepting: list[asyncio.Task[None]] = []
         self._greeting: set[asyncio.Task[None]] = set()
 
@@ -144,6 +146,7 @@ class WebServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         self.servers = []
+        self._loop = asyncio.get_running_loop()
         for listener in self._listeners:
             listener.sock.setblocking(False)
             self._accepting.append(asyncio.create_task(self._accept(listener)))
@@ -153,6 +156,16 @@ class WebServer(uvicorn.Server):
         for task in (*self._accepting, *self._greeting):
             task.cancel()
         await super().shutdown([listener.sock for listener in self._listeners])
+
+    def cut(self, kept_out: Callable[[Peer], bool]) -> None:
+        """From any thread: whoever is kept out is cut off, in the middle of whatever it is."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._cut, kept_out)
+
+    def _cut(self, kept_out: Callable[[Peer], bool]) -> None:
+        for each in [*self.server_state.connections]:
+            if isinstance(each, HttpConnection) and kept_out(each.peer):
+                each.transport.abort()
 
     async def _accept(self, listener: Listener) -> None:
         loop = asyncio.get_running_loop()

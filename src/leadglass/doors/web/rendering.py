@@ -28,6 +28,7 @@ WAYS: tuple[tuple[str, str, Act], ...] = (
     ("/requests", "Requests", Act.TRANSCRIPT_READ),  # of others, for who asks for nothing
     ("/people", "People", Act.PEOPLE_LIST),
     ("/devices", "Devices", Act.DEVICE_LIST),
+    ("/containment", "Containment", Act.CONTAINMENT_BEGIN),
     ("/erasures", "Erasure", Act.STUDY_ERASE),
     ("/erasures", "Erasure", Act.GLASS_REVIEW),  # whoever guards undoes
     ("/explain", "Policy", Act.POLICY_READ),
@@ -43,7 +44,14 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"moment": moment, "day": day, "person_name": person_name, "words": words, "deed": deed}
+    made.filters |= {
+        "moment": moment,
+        "day": day,
+        "person_name": person_name,
+        "words": words,
+        "deed": deed,
+        "actor": actor,
+    }
     return made
 
 
@@ -128,6 +136,12 @@ def deed(row: Mapping[str, object]) -> str:
     """What was done, of a row of the audit: `study find ended`."""
     what = str(row["what"])
     return f"{words(row['action'])} {_DEEDS[what]}" if what in _DEEDS else what
+
+
+def actor(name: str) -> str:
+    """Whom an event names: a person by their name, an operator as one."""
+    kind, _, rest = name.partition(":")
+    return {"person": rest, "uid": f"an operator at a shell (uid {rest})"}.get(kind, name)
 
 
 def words(name: object) -> str:

@@ -190,7 +190,7 @@ class SessionBook:
             if asked is None:
                 continue
             approvers = [self._people.get(each.person) for each in request.decisions if each.decision == "approved"]
-            if any(each and still_approves(each, request.act, asked, now_ns) for each in approvers):
+            if any(each and still_approves(each, request.act, asked, now_ns, request.approver) for each in approvers):
                 found.append(request)
         return found
 

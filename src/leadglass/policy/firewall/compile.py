@@ -7,6 +7,7 @@ while their connection is known. What nothing opens is logged with the chain's n
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from leadglass.policy.firewall.boxes import Span, canonical, joined
 from leadglass.policy.firewall.openings import NOBODY, Opening, Openings, openings
@@ -53,23 +54,38 @@ def ruleset(
     """The table of the host of `member`. `forwards`: whether it routes between the zones; None: what the site file says of archive."""
     if forwards is None:
         forwards = member == ARCHIVE and site.firewall is not None and site.firewall.forwards
-    opened = openings(site, member, containment)
+    return _table(openings(site, member, containment), tuple(_apart(site)) if forwards else (), forwards)
+
+
+def closed(*, forwards: bool = False) -> Ruleset:
+    """The table of a host that knows no site file yet: it hears its own loopback and its neighbours, and nobody else."""
+    return _table(Openings((), (), (), (), ()), (), forwards)
+
+
+def of_our_form(table: Ruleset) -> bool:
+    """Whether the compiler could have written it for some site. What it opens stands in its sets then: no rule besides accepts, no drop is missing."""
+    forwards = any(isinstance(each, PairSet) for each in table.sets)
+    plain = closed(forwards=forwards)
+    if [_kind(each) for each in table.sets] != [_kind(each) for each in plain.sets] or not table.chains:
+        return False
+    spoofed, *others = plain.chains
+    more = table.chains[0].rules[len(spoofed.rules) :]
+    meant = (replace(spoofed, rules=spoofed.rules + more), *others)
+    return table.chains == meant and all(each.verdict == "drop" and each.log and each.matches for each in more)
+
+
+def _table(opened: Openings, apart: tuple[Rule, ...], forwards: bool) -> Ruleset:
     sets = [*_contained(opened), *_of_chain("input", opened.input), *_of_chain("output", opened.output)]
-    chains = [_spoofed(site, forwards), _host("input", "iifname"), _host("output", "oifname")]
     if forwards:
         sets += [*_of_chain("forward", opened.forward), *_shared(opened)]
-    chains.append(_forward(forwards))
-    return Ruleset(tuple(sets), tuple(chains))
-
-
-def closed() -> Ruleset:
-    """The table of a host that knows no site file yet: it hears its own loopback and its neighbours, and nobody else."""
-    nothing = Openings((), (), (), (), ())
-    sets = [*_contained(nothing), *_of_chain("input", ()), *_of_chain("output", ())]
-    missing = Rule((Match("fib saddr . iif oif", "==", ("missing",)),), "drop", "leadglass spoofed ")
-    spoofed = Chain("spoofed", "prerouting", SPOOF_PRIORITY, "accept", (_NEIGHBOURLY, missing))
-    chains = (spoofed, _host("input", "iifname"), _host("output", "oifname"), _forward(False))
+    chains = (_spoofed(apart), _host("input", "iifname"), _host("output", "oifname"), _forward(forwards))
     return Ruleset(tuple(sets), chains)
+
+
+def _kind(of: Set) -> tuple[type[Set], str, int, bool, bool]:
+    """What an empty one of the same kind has too; a set of what is open for a time must be empty."""
+    timed = isinstance(of, FlowSet) and of.timed
+    return type(of), of.name, of.version, timed, timed and of != FlowSet(of.name, of.version, timed=True)
 
 
 # ---- sets
@@ -97,10 +113,15 @@ def _contained(opened: Openings) -> Iterator[Set]:
 # ---- chains
 
 
-def _spoofed(site: Site, forwards: bool) -> Chain:
+def _spoofed(apart: tuple[Rule, ...]) -> Chain:
     """Nobody speaks from an address that would not be answered the same way; nobody of a zone with an interface by another one."""
-    rules = [_NEIGHBOURLY, Rule((Match("fib saddr . iif oif", "==", ("missing",)),), "drop", "leadglass spoofed ")]
-    for zone in site.zones.values() if forwards else ():
+    missing = Rule((Match("fib saddr . iif oif", "==", ("missing",)),), "drop", "leadglass spoofed ")
+    return Chain("spoofed", "prerouting", SPOOF_PRIORITY, "accept", (_NEIGHBOURLY, missing, *apart))
+
+
+def _apart(site: Site) -> Iterator[Rule]:
+    """Of each zone with an interface: nobody else by it, and nobody of it by another one."""
+    for zone in site.zones.values():
         for version in VERSIONS:
             own = [Span.of(network) for network in zone.networks if network.version == version]
             ends = joined((each.first, each.last) for each in own)
@@ -108,9 +129,8 @@ def _spoofed(site: Site, forwards: bool) -> Chain:
             if zone.interface and inside:
                 source, by = f"{_IP[version]} saddr", "iifname"
                 here, elsewhere = Match(by, "==", (zone.interface,)), Match(by, "!=", (zone.interface,))
-                rules.append(Rule((here, Match(source, "!=", inside)), "drop", "leadglass spoofed "))
-                rules.append(Rule((elsewhere, Match(source, "==", inside)), "drop", "leadglass spoofed "))
-    return Chain("spoofed", "prerouting", SPOOF_PRIORITY, "accept", tuple(rules))
+                yield Rule((here, Match(source, "!=", inside)), "drop", "leadglass spoofed ")
+                yield Rule((elsewhere, Match(source, "==", inside)), "drop", "leadglass spoofed ")
 
 
 def _host(name: str, interface: str) -> Chain:

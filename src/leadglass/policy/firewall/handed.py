@@ -4,16 +4,63 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from leadglass.policy.firewall.boxes import Box, Span
 from leadglass.policy.firewall.ruleset import AddressSet, Chain, FlowSet, Match, PairSet, Rule, Ruleset, Set
+from leadglass.policy.firewall.succession import Opened
 
 Json = Mapping[str, Any]
 
 
 class NotHanded(Exception):
     """What came is no table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which table it should be. `table`: None where the asker has it already; `digest`: of it; `site`: of the proven site file it was compiled from.
+
+    `confirmed`: by whoever applied that file, who has `confirm_seconds` for it and came by `connection` ("CLIENT SERVER PORT", "" where nobody
+    knows). `opened`: what is open for a time.
+    """
+
+    table: Ruleset | None
+    digest: str
+    site: str
+    confirmed: bool
+    confirm_seconds: int
+    connection: str
+    opened: tuple[Opened, ...]
+
+
+def wanted_to_json(wanted: Wanted) -> dict[str, Any]:
+    return {
+        **({} if wanted.table is None else {"table": to_json(wanted.table)}),
+        "digest": wanted.digest,
+        "site": wanted.site,
+        "confirmed": wanted.confirmed,
+        "confirm_seconds": wanted.confirm_seconds,
+        "connection": wanted.connection,
+        "open": [{"set": each.set, "box": box_json(each.box), "until_ns": each.until_ns} for each in wanted.opened],
+    }
+
+
+def wanted_from_json(told: Json) -> Wanted:
+    """Raises NotHanded."""
+    try:
+        return Wanted(
+            from_json(told["table"]) if "table" in told else None,
+            _word(told["digest"]),
+            _word(told["site"]),
+            told["confirmed"] is True,
+            _number(told["confirm_seconds"]),
+            _word(told["connection"]),
+            tuple(Opened(_name(each["set"]), box_of(each["box"]), _number(each["until_ns"])) for each in told["open"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise NotHanded(f"what was handed over is no answer: {error!r}") from error
 
 
 def digest(ruleset: Ruleset) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from ipaddress import ip_address
 
 from leadglass.policy.firewall.boxes import Box, Span
 from leadglass.policy.firewall.ruleset import AddressSet, FlowSet, PairSet, Ruleset
@@ -40,6 +41,15 @@ class Lookup:
             and box.target.first <= target <= box.target.last
             for box in self._flows.get((version, protocol), ())
         ) or any(_in(one, version, source) and _in(other, version, target) for one, other in self._pairs)
+
+    def opens_tcp(self, connection: str) -> bool | None:
+        """The same of "CLIENT SERVER PORT"; None where that is no connection."""
+        try:
+            source, target, port = connection.split()
+            one, other, number = ip_address(source), ip_address(target), int(port)
+        except ValueError:
+            return None
+        return self.opens(one.version, int(one), int(other), "tcp", number) if one.version == other.version else None
 
     def _take(self, boxes: Iterable[Box]) -> None:
         for box in boxes:

@@ -39,7 +39,8 @@ class Openings:
 
 
 def openings(site: Site, member: str = ARCHIVE, containment: Containment = NOBODY) -> Openings:
-    """What the host of `member` lets pass, lets in and lets out. `containment`: who is contained besides those that the site file disables."""
+    """What the host of `member` lets pass, lets in and lets out. `containment`: who is contained besides those that the site file disables:
+    disabled, in a contained zone, or with no certificate left that is not revoked."""
     own = spans(site, member)
     every = tuple(_of_flows(site))
     return Openings(
@@ -61,7 +62,8 @@ def openings(site: Site, member: str = ARCHIVE, containment: Containment = NOBOD
 
 def _contained(site: Site, containment: Containment) -> Iterator[Network]:
     for device in site.devices.values():
-        if not device.enabled or device.name in containment.disabled:
+        revoked = device.certificates and all(pin in containment.revoked for pin in device.certificates)
+        if not device.enabled or device.name in containment.disabled or revoked:
             yield from device.networks
     for zone in site.zones.values():
         if zone.name in containment.zones:

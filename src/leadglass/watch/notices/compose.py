@@ -25,6 +25,14 @@ TOLD_CHANGES: Mapping[str, str] = {
     ChangeKind.ERASURE_FINISH: "Studies were erased. Make a backup into every directory now: until then their copies have the keys.",
     ChangeKind.PERSON_RESET: "Somebody's factors were taken away, and a new enrolment link was made.",
     ChangeKind.ROLE_GRANT: "Somebody was given a role.",
+    ChangeKind.DEVICE_DISABLE: "A device is kept out.",
+    ChangeKind.DEVICE_ENABLE: "A device that was kept out is let in again.",
+    ChangeKind.SITE_APPLY: "A changed site file acts.",
+    ChangeKind.SITE_ASK: "Somebody asks that a changed site file acts. Approve or deny it; where one alone may approve, it acts a day later.",
+    ChangeKind.SITE_CONTAIN: "The site is read-only.",
+    ChangeKind.SITE_RELEASE: "The site is no longer read-only.",
+    ChangeKind.ZONE_CONTAIN: "A zone is kept out.",
+    ChangeKind.ZONE_RELEASE: "A zone that was kept out is let in again.",
 }
 
 

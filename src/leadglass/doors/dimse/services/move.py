@@ -10,18 +10,17 @@ from leadglass import gateway
 from leadglass.doors.blocking import Entered
 from leadglass.doors.dimse.conversation import Conversation
 from leadglass.doors.dimse.requestor import PRESENTATION_CONTEXTS_MAX, Requestor
+from leadglass.doors.dimse.services.ahead import Ahead, Ready
 from leadglass.doors.dimse.services.query import CANCEL, PENDING, Lasting
 from leadglass.doors.dimse.services.retrieve import (
     SubOperations,
     conclude,
     count_response,
     final_status,
-    outgoing,
     retrieval_of,
-    route,
-    verified,
+    sendable,
 )
-from leadglass.terms import Device, Found, KeyFault, Malformed, Settled, StoreFault, UpstreamFault
+from leadglass.terms import Device, Found, Malformed, Settled, UpstreamFault
 from leadglass.wire.association import AcceptedContext
 from leadglass.wire.dimse import Command
 from leadglass.wire.negotiation import RequestedContext
@@ -68,50 +67,45 @@ def _move(
     assert subject is not None
     instances, lasting = found.instances(), Lasting(conversation, found)
     while batch := [settled for _, settled in zip(range(BATCH_MAX), instances, strict=False)]:
-        rest = iter(batch)
+        left = iter(batch)
         try:
             with dial(destination, wanted_for(batch)) as requestor, conversation.calling(requestor):
-                for settled in rest:
+                ahead = Ahead(found, left, requestor.contexts)
+                left = ahead.left()
+                for ready in ahead:
                     if conversation.cancelled(command.message_id):
                         found.progress.reason = "cancelled by the peer"
                         return False
                     lasting.still()
-                    _send_there(
-                        requestor, found, settled, tally, (command.message_id, subject.proposal.calling_ae_title)
-                    )
+                    if sendable(ready, tally):
+                        _send(requestor, ready, tally, ahead, (command.message_id, subject.proposal.calling_ae_title))
                     conversation.respond(context, command, PENDING, fields=tally.counts(final=False))
         except UpstreamFault as fault:
             if not tally.progress.completed and not tally.progress.failed:
                 raise
             found.progress.reason = str(fault)
-            for settled in rest:
+            for settled in left:
                 tally.failed(settled.instance.sop_instance_uid)
     return True
 
 
-def _send_there(
-    requestor: Requestor, found: Found, settled: Settled, tally: SubOperations, originator: tuple[int, str]
-) -> None:
-    uid = settled.instance.sop_instance_uid
-    way = route(requestor.contexts, settled)
-    if way is None:
-        tally.failed(uid)
-        return
-    try:
-        body = verified(found.read(settled))
-    except (StoreFault, KeyFault) as fault:
-        tally.unreadable(uid, fault)
-        return
+def _send(requestor: Requestor, ready: Ready, tally: SubOperations, ahead: Ahead, originator: tuple[int, str]) -> None:
+    assert ready.way is not None
     message_id, ae_title = originator
     command = Command.c_store_rq(
         requestor.message_id(),
-        settled.instance.sop_class_uid,
-        uid,
+        ready.settled.instance.sop_class_uid,
+        ready.settled.instance.sop_instance_uid,
         move_originator_ae_title=ae_title,
         move_originator_message_id=message_id,
     )
-    response = requestor.call(way.context, command, outgoing(body, way))
-    count_response(tally, uid, response.status or 0)
+    try:
+        requestor.say(ready.way.context, command, ready.pieces)
+        ahead.look()
+        count_response(tally, ready, requestor.response())
+    except BaseException:
+        tally.failed(ready.settled.instance.sop_instance_uid)
+        raise
 
 
 def wanted_for(batch: Iterable[Settled]) -> list[RequestedContext]:

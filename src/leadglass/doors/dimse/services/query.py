@@ -69,7 +69,7 @@ def c_find(conversation: Conversation, context: AcceptedContext, command: Comman
                 conversation.respond(context, command, CANCEL)
                 return
             data = answer_of(row, query, context.transfer_syntax)
-            conversation.respond(context, command, PENDING, data=data)
+            conversation.respond(context, command, PENDING, data=data, more=True)
             progress.completed += 1
         progress.total = progress.completed
         conversation.respond(context, command, SUCCESS)

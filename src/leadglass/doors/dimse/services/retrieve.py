@@ -2,68 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-
 from leadglass import gateway
 from leadglass.doors.blocking import Entered
 from leadglass.doors.dimse.conversation import Conversation
 from leadglass.doors.dimse.identifiers import failed_list, keys_of, level_of
+from leadglass.doors.dimse.services.ahead import Ahead, Ready
 from leadglass.doors.dimse.services.query import CANCEL, PENDING, SUCCESS, Lasting, root_of
-from leadglass.terms import Body, Fault, Found, KeyFault, Malformed, Outcome, Progress, Retrieval, Settled, StoreFault
+from leadglass.terms import Fault, Malformed, Outcome, Progress, Retrieval
 from leadglass.wire.association import AcceptedContext
 from leadglass.wire.dimse import Command, CommandField
-from leadglass.wire.transcode import reencode
-from leadglass.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 
 UNABLE_TO_PERFORM, WARNING_FAILURES = 0xA702, 0xB000
 FAILED_UIDS_MAX = 1000
-VERIFY_FIRST_MAX_BYTES = 32 << 20
-_NATIVE = frozenset({EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN})
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """How an instance can leave: in which presentation context, and from which transfer syntax it is re-encoded ("" as stored)."""
-
-    context: AcceptedContext
-    reencode_from: str = ""
-
-
-def route(contexts: Mapping[int, AcceptedContext], settled: Settled) -> Route | None:
-    """The context that takes the instance as stored; else, for native ones, explicit and implicit LE re-encoded into each other."""
-    stored = settled.instance.transfer_syntax_uid
-    usable = [
-        context
-        for context in contexts.values()
-        if context.abstract_syntax == settled.instance.sop_class_uid and context.may_send_requests
-    ]
-    for context in usable:
-        if context.transfer_syntax == stored:
-            return Route(context)
-    if stored in _NATIVE:
-        for context in usable:
-            if context.transfer_syntax in _NATIVE:
-                return Route(context, reencode_from=stored)
-    return None
-
-
-def verified(body: Body) -> Iterable[memoryview]:
-    """The body, read and verified before the first byte leaves where it fits in memory; a longer one is verified before its last byte.
-
-    Raises StoreFault, KeyFault. A longer one that does not verify ends its association in the middle, so nobody takes it for whole.
-    """
-    return (
-        [memoryview(bytes(piece)) for piece in body] if body.settled.data_set_length <= VERIFY_FIRST_MAX_BYTES else body
-    )
-
-
-def outgoing(body: Iterable[memoryview], way: Route) -> Iterator[memoryview]:
-    """The data set's pieces in the route's transfer syntax."""
-    if not way.reencode_from:
-        return iter(body)
-    pieces = reencode(iter(body), way.reencode_from, way.context.transfer_syntax)
-    return (memoryview(piece) for piece in pieces)
 
 
 class SubOperations:
@@ -114,46 +64,44 @@ def c_get(conversation: Conversation, context: AcceptedContext, command: Command
     request = retrieval_of(conversation, context, "")
     with Entered(gateway.release(conversation.hall.do, request)) as found:
         tally, lasting = SubOperations(found.progress), Lasting(conversation, found)
-        for number, settled in enumerate(found.instances(), start=1):
+        ahead = Ahead(found, found.instances(), conversation.contexts())
+        for number, ready in enumerate(ahead, start=1):
             if conversation.cancelled(command.message_id):
                 found.progress.reason = "cancelled by the peer"
                 conclude(conversation, context, command, tally, CANCEL)
                 return
             lasting.still()
-            _send_here(conversation, found, settled, tally, message_id=number % 0xFFFF or 1)
-            conversation.respond(context, command, PENDING, fields=tally.counts(final=False))
+            if sendable(ready, tally) and ready.way is not None:
+                instance = ready.settled.instance
+                offer = Command.c_store_rq(number % 0xFFFF or 1, instance.sop_class_uid, instance.sop_instance_uid)
+                conversation.send(ready.way.context, offer, ready.pieces)
+                ahead.look()
+                count_response(tally, ready, conversation.reply_from_peer())
+            conversation.respond(context, command, PENDING, fields=tally.counts(final=False), more=True)
         conclude(conversation, context, command, tally, final_status(tally))
 
 
-def _send_here(
-    conversation: Conversation, found: Found, settled: Settled, tally: SubOperations, *, message_id: int
-) -> None:
-    uid = settled.instance.sop_instance_uid
-    way = route(conversation.contexts(), settled)
-    if way is None:
+def sendable(ready: Ready, tally: SubOperations) -> bool:
+    """Whether there is something to send; if not, that it could not be is counted."""
+    uid = ready.settled.instance.sop_instance_uid
+    if ready.fault is not None:
+        tally.unreadable(uid, ready.fault)
+    elif ready.way is None:
         tally.failed(uid)
-        return
-    try:
-        body = verified(found.read(settled))
-    except (StoreFault, KeyFault) as fault:  # what does not verify, or does not open, is never sent; the others are
-        tally.unreadable(uid, fault)
-        return
-    request = Command.c_store_rq(message_id, settled.instance.sop_class_uid, uid)
-    conversation.send(way.context, request, outgoing(body, way))
-    response = conversation.reply_from_peer()
+    return ready.fault is None and ready.way is not None
+
+
+def count_response(tally: SubOperations, ready: Ready, response: Command) -> None:
+    """Success, warning (0001, Bxxx, 0107, 0116) or failure (PS3.7 Annex C). Raises Malformed where it is none of a C-STORE."""
     if response.field is not CommandField.C_STORE_RSP:
         raise Malformed(f"{response.field.name} where a C-STORE-RSP was due")
-    count_response(tally, uid, response.status or 0)
-
-
-def count_response(tally: SubOperations, uid: str, status: int) -> None:
-    """Success, warning (0001, Bxxx, 0107, 0116) or failure (PS3.7 Annex C)."""
+    status = response.status or 0
     if status == SUCCESS:
         tally.completed()
     elif status in (0x0001, 0x0107, 0x0116) or status & 0xF000 == 0xB000:
         tally.warned()
     else:
-        tally.failed(uid)
+        tally.failed(ready.settled.instance.sop_instance_uid)
 
 
 def final_status(tally: SubOperations) -> int:

@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from leadglass.doors.web.pages import transcripts
 from leadglass.doors.web.pages.page import Page
-from leadglass.doors.web.rendering import page, sentence, to
+from leadglass.doors.web.rendering import actor, page, sentence, to
 from leadglass.doors.web.visit import Visit
+from leadglass.policy.on_demand import on_demand
 from leadglass.site.access import AccessRequest
 from leadglass.terms import Act, ChangeKind, NotChanged, PatientIdentity, Person, Role, Situation
 from leadglass.watch.glass import rate
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 HOUR_SECONDS = 3600
 SHOWN_MAX = 200
 # What a person asks a window for; everything else is asked for where it is done.
-ASKED_FOR = (Act.STUDY_READ, Act.STUDY_FIND, Act.STUDY_EXPORT, Act.DEVICE_LIST, Act.POLICY_READ, Act.BACKUP_RUN, Act.INDEX_REBUILD, Act.KEY_USE, Act.POLICY_APPLY)  # fmt: skip
+ASKED_FOR = (Act.STUDY_READ, Act.STUDY_FIND, Act.STUDY_EXPORT, Act.DEVICE_LIST, Act.POLICY_READ, Act.BACKUP_RUN, Act.INDEX_REBUILD, Act.KEY_USE)  # fmt: skip
+_TYPED = ("about", "reason", "hours", "patients", "studies", "devices", "purpose", "machine", "minutes", "flow_reason")
 SITUATIONS = {
     Situation.EMERGENCY: "Emergency: they are being treated now",
     Situation.ON_CALL: "On call, for a colleague who is away",
@@ -106,19 +108,20 @@ def requests_page(visit: Visit, said: str = "", status: int = 200) -> Response:
     every = visit.house.people.access.requests()[:SHOWN_MAX]
     approves, own = visit.may(Act.ACCESS_APPROVE), visit.who.person.id
     of_others = [each for each in every if each.person != own]
+    flows = on_demand(visit.house.site())
     facts = {
         "asks": asks,
-        "waiting": [each for each in of_others if approves and each.state == "requested"],
+        "flows": flows if visit.may(Act.FLOW_OPEN) else {},
+        "waiting": [
+            each for each in of_others if each.state == "requested" and _decides(visit, each, approves=approves)
+        ],
         "own": [each for each in every if each.person == own],
         "decided": [each for each in of_others if (approves or reads) and each.state != "requested"],
         "told": transcripts.readable(visit, of_others),
         "approves": approves,
         "names": _names(visit),
         "acts": ASKED_FOR,
-        "typed": {
-            name: visit.field(name)
-            for name in ("about", "reason", "hours", "patients", "studies", "devices", "purpose", "machine")
-        },
+        "typed": {name: visit.field(name) for name in _TYPED},
         "machines": _machines(visit) if visit.may(Act.PERSON_ADD) else [],
         "now_ns": visit.now_ns,
         "said": said,
@@ -149,6 +152,26 @@ def ask(visit: Visit) -> Response:
     return to("/requests")
 
 
+def ask_for_flows(visit: Visit) -> Response:
+    """That a flow is open for a time."""
+    minutes = visit.field("minutes")
+    arguments = {
+        "flows": list(visit.form.get("flow", ())),
+        "reason": visit.field("flow_reason"),
+        "seconds": int(minutes) * 60 if minutes.isdecimal() and len(minutes) < 6 else 0,
+    }
+    try:
+        visit.change(ChangeKind.ACCESS_REQUEST, Act.FLOW_OPEN, arguments)
+    except NotChanged as refusal:
+        return requests_page(visit, sentence(refusal), 409)
+    return to("/requests")
+
+
+def _decides(visit: Visit, request: AccessRequest, *, approves: bool) -> bool:
+    """Whether to show somebody a request to decide: flows on demand name the role that does."""
+    return request.approver in visit.who.person.roles if request.approver else approves
+
+
 def decide(visit: Visit) -> Response:
     request = _request(visit)
     if request is None:
@@ -158,6 +181,7 @@ def decide(visit: Visit) -> Response:
         "approve": visit.field("word") == "approve",
         "why": visit.field("why"),
         **_matter(visit, request.person, request.act),
+        "approver": request.approver,
     }
     try:
         visit.change(ChangeKind.ACCESS_APPROVE, request.id, arguments)
@@ -171,7 +195,8 @@ def cancel(visit: Visit) -> Response:
     if request is None:
         return requests_page(visit, "There is no such request.", 404)
     try:
-        visit.change(ChangeKind.ACCESS_CANCEL, request.id, _matter(visit, request.person, request.act))
+        told = {**_matter(visit, request.person, request.act), "approver": request.approver}
+        visit.change(ChangeKind.ACCESS_CANCEL, request.id, told)
     except NotChanged as refusal:
         return requests_page(visit, sentence(refusal), 409)
     return to("/requests")
@@ -189,7 +214,9 @@ def _matter(visit: Visit, person_id: str, act: Act) -> Mapping[str, object]:
 
 
 def _names(visit: Visit) -> dict[str, str]:
-    return {each.id: each.name for each in visit.house.people.every()}
+    """Of people by their ids; of operators, who asked at a shell, as they are called in events."""
+    shells = {each.person: actor(each.person) for each in visit.house.people.access.requests() if ":" in each.person}
+    return {**shells, **{each.id: each.name for each in visit.house.people.every()}}
 
 
 def _lines(text: str) -> list[str]:
@@ -209,6 +236,7 @@ PAGES = (
     Page("/review/{id}", review, ("POST",)),
     Page("/requests", requests_page),
     Page("/requests", ask, ("POST",)),
+    Page("/requests/flows", ask_for_flows, ("POST",)),
     Page("/requests/{id}", decide, ("POST",)),
     Page("/requests/{id}/cancel", cancel, ("POST",)),
 )
