@@ -51,6 +51,13 @@ class World:
         self.keys[name] = screen.credentials()
         return screen
 
+    def hold(self, patient: str) -> None:
+        """An image of theirs comes twice, the second time with another content: a held version."""
+        image = fresh(PatientID=patient, StudyInstanceUID=self.studies[patient])
+        assert store(self.site, "CT1", image) == [0]
+        image.StudyDescription = "CT abdomen, corrected"
+        store(self.site, "CT1", image)
+
     def leave(self, name: str, screen: Screen) -> None:
         """What the passkey counted meanwhile is known to the next browser too."""
         self.keys[name] = screen.credentials()

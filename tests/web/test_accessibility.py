@@ -69,6 +69,7 @@ class Looked:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     source()
     with world(tmp_path_factory.mktemp("axe"), VOUCHING.format(port=free_port())) as made:
+        made.hold("P1001")
         yield made
 
 
@@ -234,6 +235,13 @@ def _pages_of_an_administrator(made: World, looked: Looked) -> None:
     screen.page.get_by_role("button", name="Ask for the erasure").click()
     screen.page.wait_for_selector("article")
     looked.look(screen, "erasures.html", "Erasure", "asked")
+    screen.open("/archive")
+    looked.look(screen, "archive.html", "Archive", "with a held version")
+    screen.page.get_by_role("button", name="Reject it").click()
+    screen.page.wait_for_selector("text=Nothing is held")
+    screen.page.get_by_role("button", name="Rebuild the index").click()
+    screen.page.wait_for_selector("table")
+    looked.look(screen, "archive.html", "Archive", "with nothing held, and a rebuild")
     screen.open("/containment")
     looked.look(screen, "containment.html", "Containment", "that another must approve the end of")
     screen.open("/explain/site-file")

@@ -307,6 +307,7 @@ class Site:
 
     `enroller`: user name or uid of who signs what people ask for at the console, `filterer`: of who loads the kernel's table; "" for nobody.
     `digest`: of the proven files it was read from, "" where they were not proven.
+    `backups`: absolute paths that people may have backups made into.
     """
 
     path: Path
@@ -333,6 +334,7 @@ class Site:
     enroller: str = ""
     filterer: str = ""
     digest: str = field(default="", compare=False)
+    backups: tuple[str, ...] = ()
 
     def zone_of(self, address: str) -> str:
         """The zone whose networks hold an address, "" where none does."""

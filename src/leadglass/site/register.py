@@ -225,6 +225,12 @@ class Register:
         rows = self.read("SELECT id, kind, about FROM changes WHERE state = 'intended' ORDER BY at_ns")
         return [(str(row[0]), str(row[1]), str(row[2])) for row in rows]
 
+    def latest_changes(self, kinds: Iterable[str], limit: int) -> list[tuple[str, str, str, str, int]]:
+        """The newest of these kinds: id, kind, about, state, and when it was intended, Unix nanoseconds."""
+        statement = "SELECT id, kind, about, state, at_ns FROM changes WHERE kind IN (SELECT value FROM json_each(?)) ORDER BY at_ns DESC LIMIT ?"
+        rows = self.read(statement, (json.dumps(list(kinds)), limit))
+        return [(str(row[0]), str(row[1]), str(row[2]), str(row[3]), int(row[4])) for row in rows]
+
     # ---- budgets
 
     def spend(self, budget: str, amount: int, *, limit: int, window_seconds: int) -> bool:

@@ -22,6 +22,7 @@ KEYS: Mapping[str, str] = {
     "doors.web.workers": "How many processes serve it, 1 to 16. Default 1.",
     "doors.web.certificate": "PEM file with the private key and the certificate chain that browsers here trust, absolute or below the site. Default: the site's own serving CA issues one.",
     "doors.console.listen": "ADDRESS:PORT of the console without TLS, loopback only and on a loopback site only: http://localhost, for trying things out; port 0 as above. None where absent.",
+    "backup.directories": "Directories, absolute paths, that people make backups into at the console; the service must be allowed to write there. Default none: `leadglass backup` alone makes them.",
     "enrolment.user": "User name or uid that leadglass serve enroll runs as: it signs the devices that people ask for at the console, and may do nothing else; no operator, neither root nor the site's own user. Its socket is there from the next start on. Default none.",
     "services.*": "NAME = protocol/port; dicom-tls is there already, with the port of the DIMSE door.",
     "zones.*.networks": "CIDR networks of the zone, required; zones do not overlap.",

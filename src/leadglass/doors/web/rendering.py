@@ -29,6 +29,8 @@ WAYS: tuple[tuple[str, str, Act], ...] = (
     ("/people", "People", Act.PEOPLE_LIST),
     ("/devices", "Devices", Act.DEVICE_LIST),
     ("/containment", "Containment", Act.CONTAINMENT_BEGIN),
+    ("/archive", "Archive", Act.INDEX_REBUILD),
+    ("/archive", "Archive", Act.BACKUP_RUN),  # where a window opens that alone
     ("/erasures", "Erasure", Act.STUDY_ERASE),
     ("/erasures", "Erasure", Act.GLASS_REVIEW),  # whoever guards undoes
     ("/explain", "Policy", Act.POLICY_READ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from leadglass.doors.web.pages import (
     access,
+    archive,
     audit,
     containment,
     devices,
@@ -29,6 +30,7 @@ PAGES: tuple[Page, ...] = (
     *enrolment.PAGES,
     *studies.PAGES,
     *exports.PAGES,
+    *archive.PAGES,
     *erasures.PAGES,
     *me.PAGES,
     *people.PAGES,
