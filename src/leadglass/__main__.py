@@ -35,32 +35,27 @@ from leadglass.audit.search import AuditAnswer, AuditSearch
 from leadglass.audit.transcript import Transcript
 from leadglass.doors.blocking import run
 from leadglass.doors.command.application import run_application
-from leadglass.doors.command.applying import second_of
 from leadglass.doors.command.changes import Changes, raise_generation
 from leadglass.doors.command.desk import ordered
 from leadglass.doors.command.enrolling import EnrolmentParts
 from leadglass.doors.command.erasure_changes import ErasureParts
+from leadglass.doors.command.kit_changes import KitParts
 from leadglass.doors.command.people_changes import PeopleParts
+from leadglass.doors.decisions import Decisions
 from leadglass.doors.house import House
 from leadglass.doors.present import Present
 from leadglass.gateway import Stages, keep_watch
 from leadglass.identity.certificates import presents
 from leadglass.identity.people.desk import Desk
 from leadglass.identity.people.sources import Sources
-from leadglass.identity.people.use import RightsUsed
 from leadglass.inspection.structure import inspect
 from leadglass.lab import command as lab
-from leadglass.policy import exports
-from leadglass.policy.authorise import NOBODY, authorise, decide_operator, inquire
-from leadglass.policy.decide import decide, outside_containment
-from leadglass.policy.enrolment import Asked
+from leadglass.policy.decide import outside_containment
 from leadglass.policy.on_demand import on_demand
-from leadglass.policy.people import Recheck, decide_person, rechecker
 from leadglass.site.enrolments import Enrolments
-from leadglass.site.erasures import Erasures
-from leadglass.site.exports import Exports
 from leadglass.site.format import migrate
 from leadglass.site.keyring import Keyring
+from leadglass.site.kits import Kits
 from leadglass.site.layout import device_authorities
 from leadglass.site.model import Site
 from leadglass.site.people import People
@@ -71,12 +66,9 @@ from leadglass.site.write import load_proven
 from leadglass.site.writer import Writer
 from leadglass.terms import (
     Arrived,
-    Asker,
     AuditQuestion,
     Caller,
-    Change,
     ChangeKind,
-    ChangePermit,
     Detection,
     Event,
     EventKind,
@@ -85,7 +77,6 @@ from leadglass.terms import (
     Found,
     Inspected,
     Location,
-    Operator,
     Peer,
     Permit,
     Proposal,
@@ -121,13 +112,13 @@ def assemble(site_dir: Path) -> House:
         run(keep_watch(told[0], found))
 
     persons = _persons(site_dir, site, site_key, register, present, told)
-    enrolments = Enrolments(register, site_key.derive("enrolments"))
-    decisions = _Decisions(present, persons.people, enrolments, register)
+    decisions = Decisions(present, persons.people, Enrolments(register, site_key.derive("enrolments")), register)
     journals = _Journals(journal, reader, tell)
     archive = _Archive(site, site_dir, index, keyring, writer, journals, decisions, fatal)
     archive.tell = lambda corrupted: tell([_corruption(corrupted)])
     backup = Backup(site_dir, archive.store, site_key, reader, present.site, archive.standings.still)
-    changes = _changes(site_dir, register, present, archive, backup, persons, decisions)
+    kits = KitParts(Kits(register, site_key.derive("kits")), site_dir, site_key, persons)
+    changes = _changes(site_dir, register, present, archive, backup, persons, decisions, kits)
     do = _stages(present, archive, journal, changes, decisions)
     told.append(do)
     return House(
@@ -135,10 +126,11 @@ def assemble(site_dir: Path) -> House:
         do=do,
         register=register,
         people=persons.people,
-        enrolments=enrolments,
+        enrolments=decisions.enrolments,
         exports=decisions.exports,
         erasures=decisions.erasures,
         eraser=archive.eraser,
+        kits=kits.kits,
         desk=persons.desk,
         index=index,
         journal=reader,
@@ -170,13 +162,22 @@ def _changes(
     archive: _Archive,
     backup: Backup,
     persons: PeopleParts,
-    decisions: _Decisions,
+    decisions: Decisions,
+    kits: KitParts,
 ) -> Changes:
     """What does what people change."""
     parts = EnrolmentParts(site_dir, present.site, decisions.enrolments)
     erasing = ErasureParts(decisions.erasures, archive.eraser, persons, lambda: present.site().limits)
     return Changes(
-        site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all, persons, parts, erasing
+        site_dir,
+        register,
+        lambda: archive.standings,
+        lambda: backup,
+        archive.recover_all,
+        persons,
+        parts,
+        erasing,
+        kits,
     )
 
 
@@ -230,7 +231,7 @@ class _Archive:
         keyring: Keyring,
         writer: Writer,
         journals: _Journals,
-        decisions: _Decisions,
+        decisions: Decisions,
         fatal: threading.Event,
     ) -> None:
         self.tell: Callable[[Corrupted], None] = lambda corrupted: None
@@ -348,78 +349,8 @@ def _corruption(corrupted: Corrupted) -> Detection:
     )
 
 
-class _Decisions:
-    """What policy says with what holds at this moment; and of people, which of their rights they use."""
-
-    def __init__(self, present: Present, people: People, enrolments: Enrolments, register: Register) -> None:
-        self._present, self._used = present, RightsUsed(people, time.time_ns)
-        self._people, self.enrolments = people, enrolments
-        self.exports, self.erasures = Exports(register), Erasures(register)
-
-    def generation(self) -> int:
-        return self._present.containment().generation
-
-    def decide(self, subject: Asker | Operator, request: Request | Proposal) -> Permit:
-        present, now_ns = self._present, time.time_ns()
-        containment = present.containment()
-        if isinstance(subject, Operator):
-            return decide_operator(present.site(), containment, subject, request, present.owner_uid)
-        if isinstance(subject, Subject):
-            subject = present.asker(subject)
-        if isinstance(subject, Caller):
-            outside_containment(present.site(), containment, subject)
-            over = isinstance(request, Export) and exports.over_budget(
-                present.site().limits, self.exports.spent(request, now_ns)
-            )
-            permit = decide_person(subject, request, containment.generation, now_ns, over_budget=over)
-            exports.not_in_bulk(containment, bulk=permit.bulk)
-            self._used.note(subject, permit.rule)
-            return permit
-        permit = decide(present.site(), containment, subject, request, unreadable=present.unreadable(), now_ns=now_ns)
-        if subject.caller is not None:
-            self._used.note(subject.caller, permit.rule)
-        return permit
-
-    def rechecker(self, permit: Permit) -> Recheck | None:
-        def again(who: Asker) -> Asker:
-            now, containment = self._present.asker(who), self._present.containment()
-            if isinstance(now, Caller):
-                outside_containment(self._present.site(), containment, now)
-                exports.not_in_bulk(containment, bulk=permit.bulk)
-            return now
-
-        return rechecker(permit, time.time_ns, again)
-
-    def spend(self, request: Export, permit: Permit) -> None:
-        """Before the first byte leaves. Raises SecondPersonNeeded, Overloaded."""
-        exports.well_said(request)
-        limits = self._present.site().limits
-        judge = partial(exports.judge, request, limits, bulk=permit.bulk)
-        self.exports.spend(request, time.time_ns(), judge)
-
-    def authorise(self, change: Change) -> ChangePermit:
-        present = self._present
-        site, containment = present.site(), present.containment()
-        now_ns = time.time_ns()
-        applies = change.kind is ChangeKind.SITE_APPLY
-        second = second_of(self._people, present.site_dir, change, now_ns) if applies else NOBODY
-        permit = authorise(site, containment, change, present.owner_uid, now_ns, self._asked(change), second)
-        if isinstance(change.operator, Caller):
-            self._used.note(change.operator, permit.rule)
-        return permit
-
-    def inquire(self, operator: Operator, question: str) -> str:
-        return inquire(self._present.site(), operator, question, self._present.owner_uid)
-
-    def _asked(self, change: Change) -> Asked | None:
-        """The enrolment that a change names, and who asked for it."""
-        named = change.arguments.get("enrolment")
-        found = self.enrolments.get(str(named)) if named else None
-        return Asked(found, self._people.get(found.asked_by)) if found else None
-
-
 def _stages(
-    present: Present, archive: _Archive, journal: JournalWriter, changes: Changes, decisions: _Decisions
+    present: Present, archive: _Archive, journal: JournalWriter, changes: Changes, decisions: Decisions
 ) -> Stages:
     async def who(peer: Peer, proposal: Proposal) -> Subject:
         return present.subject(peer, proposal)

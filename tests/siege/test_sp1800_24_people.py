@@ -448,6 +448,7 @@ FORMS: dict[str, tuple[Act, dict[str, str]]] = {
     "/requests": (Act.ACCESS_REQUEST, {"act": "study-read", "reason": REASON}),
     "/requests/{id}": (Act.ACCESS_APPROVE, {"digest": "another", "word": "approve"}),
     "/requests/{id}/cancel": (Act.ACCESS_APPROVE, {}),
+    "/keys": (Act.KEY_USE, {"custodians": "nobody-here", "threshold": "2", "reason": REASON}),
     "/requests/flows": (Act.ACCESS_REQUEST, {"flow": "none", "flow_reason": REASON}),
     "/containment/{kind}": (Act.CONTAINMENT_BEGIN, {"name": "none", "why": "a test"}),
     "/containment/{kind}/ask": (Act.CONTAINMENT_BEGIN, {"name": "SHUT", "why": "short"}),
@@ -470,12 +471,13 @@ FORMS: dict[str, tuple[Act, dict[str, str]]] = {
     "/workstation/{device}/leave": (Act.SESSION_END, {}),  # of somebody else; their own is where they sat down
     "/workstation/{device}/token": (Act.LEASE_OPEN, {}),
 }
+ASKED = ("/erasures", "/keys")
 # What whoever asked for it collects, and nobody else (tests/doors/web/test_enrolment.py); and everybody's: how one gets in and out, one's own account, where somebody says whom the glass is broken for before it is asked who may.
 NO_ACT = frozenset({
     "/sign-in", "/sign-in/password", "/passkey/options", "/unlock", "/step-up", "/lock", "/still", "/sign-out", "/sign-in/{source}/begin",
     "/sign-in/{source}", "/sign-in/{source}/password", "/signed-out", "/back-channel/{source}", "/enrol/{link}", "/enrol/{link}/options",
     "/enrol/{link}/password", "/me", "/me/passkeys", "/me/passkeys/options", "/me/factors/remove", "/me/recovery-codes", "/me/sessions/end",
-    "/metrics", "/machine/token", "/machine/token/end", "GET /glass", "GET /erasures", "/erasures/{id}", "/erasures/{id}/undo", "/devices/enrolments/{id}/bundle", "/requests/{id}/export",
+    "/metrics", "/machine/token", "/machine/token/end", "GET /glass", "GET /erasures", "/erasures/{id}", "/erasures/{id}/undo", "GET /keys", "/keys/{id}", "/keys/{id}/file", "/keys/{id}/share", "/keys/{id}/kept", "/devices/enrolments/{id}/bundle", "/requests/{id}/export",
 })  # fmt: skip
 OF_A_NAME = {
     "/devices/{name}/renew": Act.DEVICE_ENROLL,
@@ -488,7 +490,6 @@ OF_A_NAME = {
 }
 NO_DOOR = {
     Act.FLOW_OPEN: "the kernel opens it, once somebody approved what was asked for under Requests",
-    Act.KEY_USE: "no door uses a key for a person",
 }
 
 
@@ -509,10 +510,13 @@ def matters(people: Staff, studies: tuple[Image, Image], roles: dict[Role, str])
     vendor, officer = roles[Role.VENDOR], roles[Role.SECURITY_OFFICER]
     glass = people.do(roles[Role.RADIOLOGIST], ChangeKind.GLASS_BREAK, uuid.uuid4().hex, patient_id=OTHERS, reason=REASON)  # fmt: skip
 
-    def asked(name: str, act: Act) -> str:
-        return str(people.do(name, ChangeKind.ACCESS_REQUEST, act, reason=REASON, seconds=600)["request"])
+    def asked(name: str, act: Act, **facts: object) -> str:
+        return str(people.do(name, ChangeKind.ACCESS_REQUEST, act, reason=REASON, seconds=600, **facts)["request"])
 
-    visit, use = asked(vendor, Act.DEVICE_LIST), asked(officer, Act.KEY_USE)
+    visit, use = (
+        asked(vendor, Act.DEVICE_LIST),
+        asked(officer, Act.KEY_USE, custodians=[roles[Role.RADIOLOGIST], "clinician"], threshold=2),
+    )
     people.site.enroll("SHUT", "echo")
     people.order("SHUT", ChangeKind.DEVICE_DISABLE, reason="somebody else kept it out")
     for role in (Role.SECURITY_OFFICER, Role.PACS_ADMINISTRATOR, Role.BIOMEDICAL_ENGINEER):
@@ -550,7 +554,7 @@ def test_t04_each_form_of_the_console_is_taken_from_whom_the_table_says(
     with people.browser(roles[role]) as browser:
         for path, (act, fields) in FORMS.items():
             written, where = WRITTEN[act, role], filled(path, matters[role])
-            if path == "/erasures":  # asking is not erasing: that takes somebody else's word and a passkey
+            if path in ASKED:  # asking is not doing: that takes somebody else's word and a passkey
                 assert browser.send(where, **fields) == (422 if written else 403)
                 continue
             if path.endswith("/leave"):
@@ -568,7 +572,7 @@ def test_t04_each_form_of_the_console_is_taken_from_whom_the_table_says(
         for path, (act, fields) in FORMS.items():
             if WRITTEN[act, role] in ("key", "key bulk 2nd") and "cancel" not in path:
                 assert browser.send(filled(path, matters[role]), **fields) in (200, 404, 409), path
-            elif WRITTEN[act, role] in ("", "2nd", "key 2nd") and path != "/erasures" and not path.endswith("/leave"):
+            elif WRITTEN[act, role] in ("", "2nd", "key 2nd") and path not in ASKED and not path.endswith("/leave"):
                 assert browser.send(filled(path, matters[role]), **fields) == 403, (path, "a passkey gives no right")
 
 

@@ -64,6 +64,15 @@ class World:
         screen.close()
 
 
+def approve(approver: Screen, who: str, what: str) -> None:
+    approver.open("/requests")
+    card = approver.page.get_by_role("article", name=f"Request of {who}").filter(has_text=what)
+    card.get_by_role("button", name="Approve").click()
+    if not approver.page.get_by_role("heading", name="Decided").is_visible():
+        approver.step_up()
+    approver.page.wait_for_selector("h2:has-text('Decided')")
+
+
 @contextmanager
 def world(place: Path, extra: str = "") -> Iterator[World]:
     """`extra`: appended to the site file."""

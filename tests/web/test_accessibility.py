@@ -13,7 +13,7 @@ from leadglass.doors.web import rendering
 from tests.running import free_port
 from tests.web.axe import source, violations
 from tests.web.browser import Screen
-from tests.web.people import World, world
+from tests.web.people import World, approve, world
 
 pytestmark = pytest.mark.xdist_group("accessibility")
 FRAMES = {"frame.html", "forms.html", "again.html"}  # what pages are made of
@@ -262,9 +262,48 @@ def _pages_of_an_administrator(made: World, looked: Looked) -> None:
     made.leave("keeper", screen)
 
 
+def _pages_of_custodians(made: World, looked: Looked) -> None:
+    """A recovery kit is asked for, approved, made, and one of its shares fetched."""
+    deputy = made.screen()
+    deputy.enrol(made.invite("deputy", "pacs-administrator"))  # another who could approve it: it may be made at once
+    deputy.close()
+    guard = made.signed_in("guard")
+    guard.open("/keys")
+    looked.look(guard, "keys.html", "Keys", "none")
+    guard.page.get_by_label("Custodians").fill("reader\nkeeper")
+    guard.page.get_by_label("Why?").fill("a custodian leaves")
+    guard.page.get_by_role("button", name="Ask for the kit").click()
+    guard.page.wait_for_selector("article")
+    keeper = made.signed_in("keeper")
+    approve(keeper, "guard", "Recovery kit")
+    made.leave("keeper", keeper)
+    guard.open("/keys")
+    looked.look(guard, "keys.html", "Keys", "approved")
+    guard.page.get_by_role("button", name="Make the kit").click()
+    guard.step_up()
+    guard.page.wait_for_selector("text=has not fetched it")
+    looked.look(guard, "keys.html", "Keys", "made")
+    made.leave("guard", guard)
+    reader = made.signed_in("reader")
+    reader.open("/me")
+    looked.look(reader, "me.html", "Reader in Radiology", "with a share that waits")
+    reader.page.get_by_role("button", name="Show my share").click()
+    reader.step_up()
+    reader.page.wait_for_selector("text=leadglass-share:")
+    looked.look(reader, "share.html", "Your share")
+    assert guard.broken == reader.broken == []
+    made.leave("reader", reader)
+
+
 def test_no_page_has_a_violation_and_none_is_left_out(made: World) -> None:
     looked = Looked()
-    for pages in (_pages_for_anybody, _pages_of_a_reader, _pages_of_a_security_officer, _pages_of_an_administrator):
+    for pages in (
+        _pages_for_anybody,
+        _pages_of_a_reader,
+        _pages_of_a_security_officer,
+        _pages_of_an_administrator,
+        _pages_of_custodians,
+    ):
         pages(made, looked)
     assert looked.found == {}
     there = {each.name for each in (Path(rendering.__file__).parent / "templates").iterdir()}

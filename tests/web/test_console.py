@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.interop.test_people import rows
 from tests.running import until
 from tests.web.browser import Screen
-from tests.web.people import PEOPLE, World, world
+from tests.web.people import PEOPLE, World, approve, world
 
 UID = "1.2.840.113619.2.1.1"
 NO = "That did not work"
@@ -402,20 +402,6 @@ def test_a_request_waits_for_a_second_person(made: World, reader: Screen, guard:
     assert "approved" in page.get_by_role("article").filter(has_text="second opinion for the conference").inner_text()
 
 
-def step_up(screen: Screen) -> None:
-    screen.page.wait_for_selector("h1:has-text('Is it you?')")
-    screen.page.get_by_role("button", name="Go on with your passkey").click()
-
-
-def approve(guard: Screen, who: str, what: str) -> None:
-    guard.open("/requests")
-    card = guard.page.get_by_role("article", name=f"Request of {who}").filter(has_text=what)
-    card.get_by_role("button", name="Approve").click()
-    if not guard.page.get_by_role("heading", name="Decided").is_visible():
-        step_up(guard)
-    guard.page.wait_for_selector("h2:has-text('Decided')")
-
-
 @pytest.fixture
 def keeper(made: World) -> Iterator[Screen]:
     screen = made.signed_in("keeper")
@@ -447,7 +433,7 @@ def test_a_device_is_kept_out_by_keyboard_and_let_in_again_by_two(made: World, g
     own.get_by_role("button", name="Withdraw").click()
     keeper.open("/containment")
     row.get_by_role("button", name="Take it back").click()
-    step_up(keeper)
+    keeper.step_up()
     page.wait_for_selector("text=Nobody and nothing.")
     guard.open("/containment?kind=device&name=CT1")
     guard.page.locator("#f-device-why").fill("odd again")
@@ -474,7 +460,7 @@ def test_a_read_only_site_says_so_and_is_let_go_by_who_said_it(made: World, guar
     made.site.command("device", "enroll", "CT2", "--network", "127.0.0.0/8", "--out", "/nonexistent", check=False)
     assert made.site.rows("status")[0]["read_only"] == "ransomware suspected"
     guard.page.get_by_role("button", name="Take it back").click()
-    step_up(guard)
+    guard.step_up()
     guard.page.wait_for_selector("text=Nobody and nothing.")
 
 

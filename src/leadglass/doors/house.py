@@ -17,6 +17,7 @@ from leadglass.identity.people.desk import Desk
 from leadglass.site.enrolments import Enrolments
 from leadglass.site.erasures import Erasures
 from leadglass.site.exports import Exports
+from leadglass.site.kits import Kits
 from leadglass.site.model import Site
 from leadglass.site.people import People
 from leadglass.site.register import Register
@@ -89,6 +90,7 @@ class House:
     exports: Exports
     erasures: Erasures
     eraser: Eraser
+    kits: Kits
     desk: Desk
     index: Index
     journal: JournalReader

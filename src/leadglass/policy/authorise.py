@@ -50,6 +50,7 @@ WHILE_READ_ONLY = frozenset(
         ChangeKind.GLASS_BREAK,
         ChangeKind.GLASS_REVIEW,
         ChangeKind.INDEX_REBUILD,
+        ChangeKind.KIT_LAPSE,
         ChangeKind.LEASE_END,
         ChangeKind.LEASE_OPEN,
         ChangeKind.NETWORK_CONFIRM,

@@ -28,6 +28,7 @@ from leadglass.policy.evaluation import (
     OfStudy,
     ask,
 )
+from leadglass.policy.keys import collects
 from leadglass.policy.matrix import needs_second_person, needs_step_up
 from leadglass.policy.relationships import Ties
 from leadglass.policy.studies import Scope, ground, scope
@@ -90,6 +91,8 @@ ACTS: Mapping[ChangeKind, Act] = {
     ChangeKind.GLASS_BREAK: Act.GLASS_BREAK,
     ChangeKind.GLASS_REVIEW: Act.GLASS_REVIEW,
     ChangeKind.INDEX_REBUILD: Act.INDEX_REBUILD,
+    ChangeKind.KIT_COLLECT: Act.KEY_USE,
+    ChangeKind.KIT_MAKE: Act.KEY_USE,
     ChangeKind.LEASE_END: Act.LEASE_OPEN,
     ChangeKind.LEASE_OPEN: Act.LEASE_OPEN,
     ChangeKind.NETWORK_CONFIRM: Act.POLICY_PROPOSE,
@@ -338,6 +341,8 @@ def authorise_person(caller: Caller, change: Change, now_ns: int = 0, *, takes_b
     if change.kind is ChangeKind.ERASURE_UNDO:
         _facts(caller, act, now_ns)  # who is nobody any more undoes nothing
         return undoes(caller)
+    if change.kind is ChangeKind.KIT_COLLECT:
+        return collects(caller, fresh=_facts(caller, act, now_ns).stepped_up)
     if change.kind in _OF_OTHERS and change.arguments.get("requested_by") != caller.person.id:
         act = _OF_OTHERS[change.kind]
     if change.kind is ChangeKind.ACCESS_REQUEST and change.arguments.get("machine"):

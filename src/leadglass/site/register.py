@@ -21,6 +21,7 @@ import apsw
 from leadglass.site.enrolments import ENROLMENTS, WITHDRAWN
 from leadglass.site.erasures import ERASURES
 from leadglass.site.exports import EXPORTS
+from leadglass.site.kits import KITS
 from leadglass.site.migrations import migrate_database, script
 from leadglass.site.people_schema import HINTS, MACHINES, PEOPLE
 from leadglass.terms import KeyFault, Reference, Refused, StoreFault
@@ -60,6 +61,7 @@ MIGRATIONS = (
     script(7, "exports", EXPORTS),
     script(8, "erasures", ERASURES),
     script(9, "machine clients are found", MACHINES),
+    script(10, "recovery kits", KITS),
 )
 
 

@@ -129,6 +129,9 @@ class ChangeKind(enum.StrEnum):
     GLASS_BREAK = "glass-break"
     GLASS_REVIEW = "glass-review"
     INDEX_REBUILD = "index-rebuild"
+    KIT_COLLECT = "kit-collect"  # a share by its custodian, the file by whoever had it made
+    KIT_LAPSE = "kit-lapse"  # what nobody fetched in time
+    KIT_MAKE = "kit-make"  # a recovery kit that several open together, approved by somebody else
     LEASE_END = "lease-end"
     LEASE_OPEN = "lease-open"
     NETWORK_CONFIRM = "network-confirm"  # whoever applied is still there: the kernel's table stays

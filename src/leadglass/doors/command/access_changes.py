@@ -14,6 +14,8 @@ from typing import Any
 
 from leadglass.doors.command.applying import approvers
 from leadglass.doors.command.erasure_changes import digest_of, wanted
+from leadglass.doors.command.kit_changes import asked_for
+from leadglass.doors.command.kit_changes import digest_of as digest_of_kit
 from leadglass.doors.command.people_changes import PeopleParts, person_named
 from leadglass.policy import people as policy
 from leadglass.policy.on_demand import approver_of
@@ -109,6 +111,9 @@ def _request(parts: PeopleParts, change: Change, arguments: Arguments) -> Result
         facts |= {"flows": flows, "approver": approver_of(flows, parts.on_demand(), seconds)}
     if act is Act.STUDY_ERASE:
         facts["erasure"], digest = change.id, _of_erasure(change, caller, facts)
+    elif act is Act.KEY_USE:
+        facts |= (kit := asked_for(parts, arguments))
+        digest = digest_of_kit(change.id, caller, kit)
     else:
         exact = json.dumps([act, matter, facts, seconds], sort_keys=True, separators=(",", ":"))
         digest = str(arguments.get("digest") or hashlib.sha256(exact.encode()).hexdigest())

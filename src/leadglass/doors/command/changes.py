@@ -16,6 +16,7 @@ from leadglass.doors.command import applying
 from leadglass.doors.command.access_changes import ACCESS_KINDS
 from leadglass.doors.command.enrolling import ENROLMENT_KINDS, EnrolmentParts, signed
 from leadglass.doors.command.erasure_changes import ERASURE_KINDS, ErasureParts
+from leadglass.doors.command.kit_changes import KIT_KINDS, KitParts
 from leadglass.doors.command.people_changes import PEOPLE_KINDS, PeopleParts
 from leadglass.doors.house import Backups, Standings
 from leadglass.policy import containment
@@ -51,6 +52,7 @@ class Changes:
     people: PeopleParts
     enrolments: EnrolmentParts
     erasing: ErasureParts
+    kits: KitParts
 
     async def perform(self, change: Change) -> Result:
         """The `perform` stage of the gateway. Raises Refused, Fault."""
@@ -64,6 +66,8 @@ class Changes:
                 result = ENROLMENT_KINDS[change.kind](self.enrolments, change, change.arguments)
             elif change.kind in ERASURE_KINDS:
                 result = ERASURE_KINDS[change.kind](self.erasing, change, change.arguments)
+            elif change.kind in KIT_KINDS:
+                result = KIT_KINDS[change.kind](self.kits, change, change.arguments)
             else:
                 result = _KINDS[change.kind](self, change, change.arguments)
         except BaseException:

@@ -137,21 +137,26 @@ def _verify(
     context: typer.Context,
     kit: Annotated[Path | None, typer.Option(help="The kit's directory.")] = None,
     passphrase_file: Annotated[Path | None, typer.Option(help="Opens the kit.")] = None,
+    shares_file: Annotated[Path | None, typer.Option(help="Opens the kit: its shares, one a line.")] = None,
     as_json: JSON = False,
 ) -> None:
     """Proves that the recovery kit and the keys open this site's store."""
     call = invocation(context)
     site_dir = call.site_dir()
     directory = kit or site_dir / KIT_DIRECTORY
-    phrase = secret_from(passphrase_file or _beside(directory), "Passphrase of the kit")
-    if not phrase:
-        raise Stopped(Exit.USAGE, "the kit's passphrase is needed", hint="give it with --passphrase-file")
+    shares = [line for line in shares_file.read_text().splitlines() if line.strip()] if shares_file else []
+    phrase = None if shares else secret_from(passphrase_file or _beside(directory), "Passphrase of the kit")
+    if not phrase and not shares:
+        hint = "give it with --passphrase-file, or shares with --shares-file"
+        raise Stopped(Exit.USAGE, "the kit's passphrase is needed", hint=hint)
 
     def journal(key: SiteKey) -> None:
         next(JournalReader.open(site_dir, Keyring.open(site_dir, key, None)).read(), None)
 
     site_key = SiteKey.open(load(site_dir).key, site_dir)
-    proved = tuple(verify_kit(site_dir, directory, phrase, site_key, further={"journal": journal}))
+    proved = tuple(
+        verify_kit(site_dir, directory, phrase or b"", site_key, shares=shares, further={"journal": journal})
+    )
     call.output(as_json).object({"kit": str(directory), "opens": list(proved)}, "the kit opens: " + ", ".join(proved))
 
 

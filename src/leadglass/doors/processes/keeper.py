@@ -100,7 +100,7 @@ def serve(
             run(gateway.keep_watch(house.do, expiry.notice(house.register.certificates(), time.time_ns())))
             run(gateway.keep_watch(house.do, glass.notice(house.people.access.glass(unreviewed=True), time.time_ns())))
             _renew_doors(house)
-            _lapse_enrolments(house)
+            _lapse(house)
     if metrics is not None:
         metrics.shutdown()
     stop.set()
@@ -114,10 +114,12 @@ def _renew_doors(house: House) -> None:
         _change(house, ChangeKind.DOOR_RENEW, door, {})
 
 
-def _lapse_enrolments(house: House) -> None:
-    """What nobody signed or collected in time is over, and its bundle gone."""
+def _lapse(house: House) -> None:
+    """What nobody signed or collected in time is over, and its bundle gone; what nobody fetched of a recovery kit is forgotten."""
     for each in house.enrolments.overdue(time.time_ns()):
         _change(house, ChangeKind.DEVICE_LAPSE, each.name, {"enrolment": each.id})
+    for kit in house.kits.overdue(time.time_ns()):
+        _change(house, ChangeKind.KIT_LAPSE, kit, {})
 
 
 def _change(house: House, kind: ChangeKind, about: str, arguments: dict[str, object]) -> None:

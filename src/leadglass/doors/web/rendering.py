@@ -33,6 +33,7 @@ WAYS: tuple[tuple[str, str, Act], ...] = (
     ("/archive", "Archive", Act.BACKUP_RUN),  # where a window opens that alone
     ("/erasures", "Erasure", Act.STUDY_ERASE),
     ("/erasures", "Erasure", Act.GLASS_REVIEW),  # whoever guards undoes
+    ("/keys", "Keys", Act.KEY_USE),
     ("/explain", "Policy", Act.POLICY_READ),
 )
 

@@ -23,6 +23,7 @@ TOLD_CHANGES: Mapping[str, str] = {
     ChangeKind.ACCESS_APPROVE: "A request for access was decided.",
     ChangeKind.STUDY_ERASE: "Studies are to be erased: somebody ordered it and somebody else approved it. Until its time comes it can be undone.",
     ChangeKind.ERASURE_FINISH: "Studies were erased. Make a backup into every directory now: until then their copies have the keys.",
+    ChangeKind.KIT_MAKE: "A recovery kit was made: its custodians fetch their shares within a week.",
     ChangeKind.PERSON_RESET: "Somebody's factors were taken away, and a new enrolment link was made.",
     ChangeKind.ROLE_GRANT: "Somebody was given a role.",
     ChangeKind.DEVICE_DISABLE: "A device is kept out.",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HOUR_SECONDS = 3600
 SHOWN_MAX = 200
 # What a person asks a window for; everything else is asked for where it is done.
-ASKED_FOR = (Act.STUDY_READ, Act.STUDY_FIND, Act.STUDY_EXPORT, Act.DEVICE_LIST, Act.POLICY_READ, Act.BACKUP_RUN, Act.INDEX_REBUILD, Act.KEY_USE)  # fmt: skip
+ASKED_FOR = (Act.STUDY_READ, Act.STUDY_FIND, Act.STUDY_EXPORT, Act.DEVICE_LIST, Act.POLICY_READ, Act.BACKUP_RUN, Act.INDEX_REBUILD)  # fmt: skip
 _TYPED = ("about", "reason", "hours", "patients", "studies", "devices", "purpose", "machine", "minutes", "flow_reason")
 SITUATIONS = {
     Situation.EMERGENCY: "Emergency: they are being treated now",
