@@ -393,7 +393,6 @@ def test_changes_ask_for_their_act() -> None:
 
 def test_every_change_has_its_act_or_is_a_commands_or_ones_own() -> None:
     others = {
-        ChangeKind.ACCOUNTS_REVIEW,
         ChangeKind.DEVICE_DECLINE,  # whoever signs for the console
         ChangeKind.DEVICE_LAPSE,  # the keeper's
         ChangeKind.DOOR_RENEW,

@@ -409,7 +409,7 @@ def alive(session: Session) -> bool:
 
 PAGES = {
     "/": Act.STUDY_FIND, "/workstation": Act.LEASE_OPEN, "/requests": Act.ACCESS_REQUEST, "/review": Act.GLASS_REVIEW, "/who": Act.AUDIT_READ,
-    "/archive": Act.INDEX_REBUILD, "/reports": Act.AUDIT_REPORT, "/people": Act.PEOPLE_LIST, "/devices": Act.DEVICE_LIST, "/containment": Act.CONTAINMENT_BEGIN,
+    "/archive": Act.INDEX_REBUILD, "/reports": Act.AUDIT_REPORT, "/people": Act.PEOPLE_LIST, "/accounts": Act.PEOPLE_LIST, "/devices": Act.DEVICE_LIST, "/containment": Act.CONTAINMENT_BEGIN,
     "/explain": Act.POLICY_READ, "/explain/site-file": Act.POLICY_READ,
 }  # fmt: skip
 
@@ -456,6 +456,7 @@ FORMS: dict[str, tuple[Act, dict[str, str]]] = {
     "/explain/site-file/ask": (Act.POLICY_PROPOSE, {"digest": "another", "reason": REASON}),
     "/explain/site-file/apply": (Act.POLICY_APPLY, {"digest": "another"}),
     "/explain/site-file/confirm": (Act.POLICY_PROPOSE, {"digest": "another"}),
+    "/accounts": (Act.ROLE_GRANT, {"digest": "another"}),
     "/people": (Act.PERSON_ADD, {"why": "a test"}),
     "/people/{name}/disable": (Act.PERSON_DISABLE, {"why": "a test"}),
     "/people/{name}/enable": (Act.PERSON_DISABLE, {"why": "a test"}),

@@ -178,6 +178,7 @@ def _pages_of_a_security_officer(made: World, looked: Looked) -> None:
     page = screen.page
     pages: tuple[tuple[str, str, str, str], ...] = (
         ("/people", "people.html", "People", ""),
+        ("/accounts", "accounts.html", "Review of accounts", ""),
         ("/people/reader", "person.html", "Reader in Radiology", ""),
         ("/people/nobody-here", "nobody.html", "Nobody is called so", ""),
         ("/devices", "devices.html", "Devices", ""),

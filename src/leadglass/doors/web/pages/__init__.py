@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from leadglass.doors.web.pages import (
     access,
+    accounts,
     archive,
     audit,
     containment,
@@ -36,6 +37,7 @@ PAGES: tuple[Page, ...] = (
     *keys.PAGES,
     *me.PAGES,
     *people.PAGES,
+    *accounts.PAGES,
     *devices.PAGES,
     *containment.PAGES,
     *site_file.PAGES,
