@@ -12,7 +12,7 @@ from leadglass.doors.processes.enroll import Enroller
 from leadglass.site.layout import anchors
 from leadglass.terms import ChangeKind
 from tests.web.browser import NARROW, WIDE, Screen
-from tests.web.people import World, lab_network, world
+from tests.web.people import World, approve, lab_network, world
 
 MORE = """
 [enrolment]
@@ -33,27 +33,35 @@ PAGES = {
     "reader": {
         "studies": "/", "studies-found": "/?patient=doe", "studies-none": "/?patient=P2002", "study-refused": "/studies/1.2.3", "glass": "/glass?patient_id=P2002",
         "me": "/me", "workstation": "/workstation", "step-up": "/me/passkeys", "requests": "/requests", "not-mine": "/people",
+        "no-such-page": "/none",
     },
     "guard": {
         "people": "/people", "person": "/people/reader", "devices": "/devices", "review": "/review", "who": "/who", "who-patient": "/who?patient=P1001",
         "who-person": "/who?person=reader", "explain": "/explain?who=reader&action=study-read&what=P2002", "requests-waiting": "/requests",
         "network": "/network", "network-flow": "/network?flow=modalities-store", "network-zone": "/network?zone=modalities",
         "network-traffic": "/network?layer=traffic", "network-attack": "/network?layer=attack&from=vendor-jump",
-        "containment": "/containment",
+        "containment": "/containment", "accounts": "/accounts", "reports": "/reports", "report-disclosures": "/reports/disclosures?patient=P1001",
+        "report-breach": "/reports/breach?person=reader", "keys": "/keys", "erasures-guard": "/erasures",
     },
-    "keeper": {"devices-form": "/devices", "containment-another": "/containment", "site-file": "/explain/site-file"},
+    "keeper": {
+        "devices-form": "/devices", "device-renew": "/devices/MR2/renew", "containment-another": "/containment", "site-file": "/explain/site-file",
+        "archive": "/archive", "erasures": "/erasures", "requests-decided": "/requests",
+    },
 }  # fmt: skip
 
 
 def _prepared(made: World) -> str:
     """Something on every page: broken glass, a request that waits, a link that is open."""
+    for name, role in (("deputy", "pacs-administrator"), ("second-guard", "security-officer")):
+        other = made.screen()
+        other.enrol(made.invite(name, role))  # others who could approve, so that nothing waits a day
+        other.close()
     screen = made.signed_in("reader")
     page = screen.page
     screen.open("/glass?patient_id=P2002")
-    page.get_by_label("Why does the patient need you now?").fill(
-        "Unconscious in the emergency room, earlier images wanted"
-    )
-    page.get_by_role("button", name="Break the glass").click()
+    page.get_by_text("For another reason").click()
+    page.get_by_label("In your own words").fill("Unconscious in the emergency room, earlier images wanted")
+    page.get_by_role("button", name="Break the glass for this reason").click()
     page.wait_for_url("**/?patient=P2002")
     screen.open("/requests")
     page.get_by_label("Patients").fill("P2002")
@@ -62,6 +70,8 @@ def _prepared(made: World) -> str:
     page.wait_for_selector("article")
     made.leave("reader", screen)
     _ask_for_devices(made)
+    _upkeep(made)
+    _kit(made)
     made.site.command("contain", "zone", "basement", "--reason", "a worm in the ward's old scanners")
     guard = made.signed_in("guard")
     guard.open("/containment")
@@ -73,6 +83,49 @@ def _prepared(made: World) -> str:
     file = made.site.directory / "leadglass.toml"
     file.write_text(file.read_text() + '\n[zones.attic]\nnetworks = ["10.66.0.0/24"]\n')
     return made.invite("newcomer", "technologist", "--display", "Newcomer")
+
+
+def _upkeep(made: World) -> None:
+    """A held version, an erasure that waits for its time, one that waits for somebody else."""
+    made.hold("P1001")
+    keeper, guard = made.signed_in("keeper"), made.signed_in("guard")
+    for patient in ("P2002", "P3003"):
+        keeper.open("/erasures")
+        keeper.page.get_by_label("Patient ID", exact=False).first.fill(patient)
+        keeper.page.get_by_label("Why?").fill("Ordered by the court of 12 November, number 3 C 114")
+        keeper.page.get_by_role("button", name="Ask for the erasure").click()
+        keeper.page.get_by_role("article").filter(has_text=patient).wait_for()
+        if patient == "P2002":
+            approve(guard, "keeper", "study erase")
+            keeper.open("/erasures")
+            keeper.page.get_by_role("button", name="Order the erasure").click()
+            keeper.step_up()
+            keeper.page.wait_for_selector("td:has-text('waiting')")
+    keeper.open("/archive")
+    keeper.page.get_by_role("button", name="Rebuild the index").click()
+    keeper.page.wait_for_selector("table")
+    made.leave("keeper", keeper)
+    made.leave("guard", guard)
+
+
+def _kit(made: World) -> None:
+    """A recovery kit whose shares wait, and one that was asked for."""
+    guard = made.signed_in("guard")
+    for custodians in ("reader\nkeeper", "reader\nkeeper\nguard"):
+        guard.open("/keys")
+        guard.page.get_by_label("Custodians").fill(custodians)
+        guard.page.get_by_label("Why?").fill("A custodian leaves at the end of the month")
+        guard.page.get_by_role("button", name="Ask for the kit").click()
+        guard.page.get_by_role("article").first.wait_for()
+        if custodians.count("\n") == 1:
+            keeper = made.signed_in("keeper")
+            approve(keeper, "guard", "Recovery kit")
+            made.leave("keeper", keeper)
+            guard.open("/keys")
+            guard.page.get_by_role("button", name="Make the kit").click()
+            guard.step_up()
+            guard.page.wait_for_selector("text=has not fetched it")
+    made.leave("guard", guard)
 
 
 def _ask_for_devices(made: World) -> None:
@@ -121,16 +174,26 @@ def _round(made: World, out: Path, link: str, *, width: int, dark: bool) -> None
         screen = made.signed_in(who, width=width, dark=dark)
         for name, path in {
             **pages,
-            **({"study": f"/studies/{made.studies['P1001']}"} if who == "reader" else {}),
+            **(_of_a_study(made.studies["P1001"]) if who == "reader" else {}),
         }.items():
             screen.open(path)
             _shoot(screen, out / f"{name}-{kind}.png")
+        if who == "reader":
+            screen.open("/me")
+            screen.page.get_by_role("button", name="Show my share").click()
+            screen.step_up()
+            screen.page.wait_for_selector("text=leadglass-share:")
+            _shoot(screen, out / f"share-{kind}.png")
         screen.page.get_by_role("button", name="Lock").click()
         screen.page.wait_for_selector("dialog[open]")
         _shoot(screen, out / f"locked-{who}-{kind}.png")
         screen.open("/me")
         _shoot(screen, out / f"unlock-{who}-{kind}.png")
         made.leave(who, screen)
+
+
+def _of_a_study(uid: str) -> dict[str, str]:
+    return {"study": f"/studies/{uid}", "export": f"/studies/{uid}/export"}
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ from leadglass.archive.backup import Backup
 from leadglass.archive.barrier import Barrier
 from leadglass.archive.commit import Commit, CommitParts
 from leadglass.archive.conflicts import Conflicts
+from leadglass.archive.erasing import Closing, Eraser
 from leadglass.archive.index import Index
 from leadglass.archive.limits import ArchiveLimits
 from leadglass.archive.read import Corrupted, Reader
@@ -34,28 +35,27 @@ from leadglass.audit.search import AuditAnswer, AuditSearch
 from leadglass.audit.transcript import Transcript
 from leadglass.doors.blocking import run
 from leadglass.doors.command.application import run_application
-from leadglass.doors.command.applying import second_of
 from leadglass.doors.command.changes import Changes, raise_generation
 from leadglass.doors.command.desk import ordered
 from leadglass.doors.command.enrolling import EnrolmentParts
+from leadglass.doors.command.erasure_changes import ErasureParts
+from leadglass.doors.command.kit_changes import KitParts
 from leadglass.doors.command.people_changes import PeopleParts
+from leadglass.doors.decisions import Decisions
 from leadglass.doors.house import House
 from leadglass.doors.present import Present
 from leadglass.gateway import Stages, keep_watch
 from leadglass.identity.certificates import presents
 from leadglass.identity.people.desk import Desk
 from leadglass.identity.people.sources import Sources
-from leadglass.identity.people.use import RightsUsed
 from leadglass.inspection.structure import inspect
 from leadglass.lab import command as lab
-from leadglass.policy.authorise import NOBODY, authorise, decide_operator, inquire
-from leadglass.policy.decide import decide, outside_containment
-from leadglass.policy.enrolment import Asked
+from leadglass.policy.decide import outside_containment
 from leadglass.policy.on_demand import on_demand
-from leadglass.policy.people import Recheck, decide_person, rechecker
 from leadglass.site.enrolments import Enrolments
 from leadglass.site.format import migrate
 from leadglass.site.keyring import Keyring
+from leadglass.site.kits import Kits
 from leadglass.site.layout import device_authorities
 from leadglass.site.model import Site
 from leadglass.site.people import People
@@ -66,19 +66,17 @@ from leadglass.site.write import load_proven
 from leadglass.site.writer import Writer
 from leadglass.terms import (
     Arrived,
-    Asker,
     AuditQuestion,
     Caller,
-    Change,
     ChangeKind,
-    ChangePermit,
     Detection,
     Event,
     EventKind,
+    Export,
+    Fault,
     Found,
     Inspected,
     Location,
-    Operator,
     Peer,
     Permit,
     Proposal,
@@ -114,16 +112,13 @@ def assemble(site_dir: Path) -> House:
         run(keep_watch(told[0], found))
 
     persons = _persons(site_dir, site, site_key, register, present, told)
-    enrolments = Enrolments(register, site_key.derive("enrolments"))
-    decisions = _Decisions(present, RightsUsed(persons.people, time.time_ns), persons.people, enrolments)
+    decisions = Decisions(present, persons.people, Enrolments(register, site_key.derive("enrolments")), register)
     journals = _Journals(journal, reader, tell)
-    archive = _Archive(site, site_dir, index, keyring, writer, journals, decisions.rechecker, fatal)
+    archive = _Archive(site, site_dir, index, keyring, writer, journals, decisions, fatal)
     archive.tell = lambda corrupted: tell([_corruption(corrupted)])
     backup = Backup(site_dir, archive.store, site_key, reader, present.site, archive.standings.still)
-    parts = EnrolmentParts(site_dir, present.site, enrolments)
-    changes = Changes(
-        site_dir, register, lambda: archive.standings, lambda: backup, archive.recover_all, persons, parts
-    )
+    kits = KitParts(Kits(register, site_key.derive("kits")), site_dir, site_key, persons)
+    changes = _changes(site_dir, register, present, archive, backup, persons, decisions, kits)
     do = _stages(present, archive, journal, changes, decisions)
     told.append(do)
     return House(
@@ -131,7 +126,11 @@ def assemble(site_dir: Path) -> House:
         do=do,
         register=register,
         people=persons.people,
-        enrolments=enrolments,
+        enrolments=decisions.enrolments,
+        exports=decisions.exports,
+        erasures=decisions.erasures,
+        eraser=archive.eraser,
+        kits=kits.kits,
         desk=persons.desk,
         index=index,
         journal=reader,
@@ -147,13 +146,39 @@ def assemble(site_dir: Path) -> House:
         oldest_unsynced_seconds=journal.oldest_unsynced_seconds,
         recover=lambda dead: _recover_one(archive, dead),
         recover_all=archive.recover_all,
-        upkeep=archive.segments.seal_if_due,
+        upkeep=archive.upkeep,
         anchors=lambda: _anchors(site_dir, register),
         usage=lambda from_ns: archive.search.usage(from_ns),
         search=lambda: AuditSearch.open(site_dir, keyring, feeds=True),
         web_address=persons.web_address,
         answers=decisions.inquire,
         close=partial(_close, archive, journal, index, writer, (writer, register, index, keyring)),
+    )
+
+
+def _changes(
+    site_dir: Path,
+    register: Register,
+    present: Present,
+    archive: _Archive,
+    backup: Backup,
+    persons: PeopleParts,
+    decisions: Decisions,
+    kits: KitParts,
+) -> Changes:
+    """What does what people change."""
+    parts = EnrolmentParts(site_dir, present.site, decisions.enrolments)
+    erasing = ErasureParts(decisions.erasures, archive.eraser, persons, lambda: present.site().limits)
+    return Changes(
+        site_dir,
+        register,
+        lambda: archive.standings,
+        lambda: backup,
+        archive.recover_all,
+        persons,
+        parts,
+        erasing,
+        kits,
     )
 
 
@@ -207,7 +232,7 @@ class _Archive:
         keyring: Keyring,
         writer: Writer,
         journals: _Journals,
-        rechecker: Callable[[Permit], Recheck | None],
+        decisions: Decisions,
         fatal: threading.Event,
     ) -> None:
         self.tell: Callable[[Corrupted], None] = lambda corrupted: None
@@ -230,10 +255,13 @@ class _Archive:
         self.barrier = Barrier(site_dir / "index", limits.barrier_wait_seconds)
         self.reader = Reader(store, keyring, lambda corrupted: self.tell(corrupted))
         self.recovery = Recovery(site_dir, store, index, keyring, self.barrier, journals, journals.before)
+        self.closing = Closing(decisions.erasures, keyring, decisions.generation)
+        recover = self.recovery.recover
         self.commit = Commit(
-            CommitParts(index, self.segments, keyring, self.reader, self.barrier, self.recovery.recover, limits)
+            CommitParts(index, self.segments, keyring, self.reader, self.barrier, recover, limits, self.closing.closed)
         )
-        self.release = Release(index, self.reader, rechecker)
+        self.eraser = Eraser(site_dir, index, keyring, self.barrier, recover)
+        self.release = Release(index, self.reader, decisions.rechecker)
         self.index, self._site_dir, self._keyring, self._reader = index, site_dir, keyring, journals.reader
         conflicts = Conflicts(index, self.commit.claims, self.segments, keyring, self.barrier)
         rebuild = Rebuild(site_dir, store, index, keyring, self.barrier, journals.settled)
@@ -251,6 +279,14 @@ class _Archive:
     def search(self) -> AuditSearch:
         """Opened at the first question. Raises StoreFault."""
         return AuditSearch.open(self._site_dir, self._keyring)
+
+    def upkeep(self) -> None:
+        """A few times a second: what is due is sealed, and what is to be erased loses this writer's keys."""
+        self.segments.seal_if_due()
+        try:
+            self.closing.destroy()
+        except (Fault, OSError) as fault:
+            log.error("keys could not be destroyed: it is tried again", reason=str(fault))
 
     def recover_all(self) -> int:
         """How many writers were dead, or unheard of by the index."""
@@ -317,56 +353,8 @@ def _corruption(corrupted: Corrupted) -> Detection:
     )
 
 
-class _Decisions:
-    """What policy says with what holds at this moment; and of people, which of their rights they use."""
-
-    def __init__(self, present: Present, used: RightsUsed, people: People, enrolments: Enrolments) -> None:
-        self._present, self._used = present, used
-        self._people, self._enrolments = people, enrolments
-
-    def decide(self, subject: Asker | Operator, request: Request | Proposal) -> Permit:
-        present, now_ns = self._present, time.time_ns()
-        containment = present.containment()
-        if isinstance(subject, Operator):
-            return decide_operator(present.site(), containment, subject, request, present.owner_uid)
-        if isinstance(subject, Subject):
-            subject = present.asker(subject)
-        if isinstance(subject, Caller):
-            outside_containment(present.site(), containment, subject)
-            permit = decide_person(subject, request, containment.generation, now_ns)
-            self._used.note(subject, permit.rule)
-            return permit
-        permit = decide(present.site(), containment, subject, request, unreadable=present.unreadable(), now_ns=now_ns)
-        if subject.caller is not None:
-            self._used.note(subject.caller, permit.rule)
-        return permit
-
-    def rechecker(self, permit: Permit) -> Recheck | None:
-        return rechecker(permit, time.time_ns, self._present.asker)
-
-    def authorise(self, change: Change) -> ChangePermit:
-        present = self._present
-        site, containment = present.site(), present.containment()
-        now_ns = time.time_ns()
-        applies = change.kind is ChangeKind.SITE_APPLY
-        second = second_of(self._people, present.site_dir, change, now_ns) if applies else NOBODY
-        permit = authorise(site, containment, change, present.owner_uid, now_ns, self._asked(change), second)
-        if isinstance(change.operator, Caller):
-            self._used.note(change.operator, permit.rule)
-        return permit
-
-    def inquire(self, operator: Operator, question: str) -> str:
-        return inquire(self._present.site(), operator, question, self._present.owner_uid)
-
-    def _asked(self, change: Change) -> Asked | None:
-        """The enrolment that a change names, and who asked for it."""
-        named = change.arguments.get("enrolment")
-        found = self._enrolments.get(str(named)) if named else None
-        return Asked(found, self._people.get(found.asked_by)) if found else None
-
-
 def _stages(
-    present: Present, archive: _Archive, journal: JournalWriter, changes: Changes, decisions: _Decisions
+    present: Present, archive: _Archive, journal: JournalWriter, changes: Changes, decisions: Decisions
 ) -> Stages:
     async def who(peer: Peer, proposal: Proposal) -> Subject:
         return present.subject(peer, proposal)
@@ -392,7 +380,10 @@ def _stages(
     async def open_for(request: Request, permit: Permit) -> Found:
         if isinstance(request, AuditQuestion):
             return archive.asked(request, permit)
-        return await archive.release.open(request, permit)
+        found = await archive.release.open(request, permit)
+        if isinstance(request, Export):
+            decisions.spend(request, permit)
+        return found
 
     return Stages(
         identify=who,

@@ -102,7 +102,30 @@ def test_glass_is_broken_for_one_patient_and_an_hour(hospital: Hospital) -> None
     assert hospital.again(reader).related == ()
 
 
-@pytest.mark.parametrize("wrong", [{"reason": "why not"}, {"patient_id": ""}, {"reason": " " * 40}])
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ({"situation": "emergency"}, "emergency"),
+        ({"situation": "on-call", "reason": "for Dr. Roe"}, "on call: for Dr. Roe"),
+        ({"situation": "other", "reason": REASON}, REASON),
+    ],
+)
+def test_a_situation_is_reason_enough(hospital: Hospital, said: dict[str, str], kept: str) -> None:
+    hospital.change(hospital.person("reader", Role.RADIOLOGIST), ChangeKind.GLASS_BREAK, "glass", **said, **PATIENT)
+    (glass,) = hospital.place.people.access.glass(unreviewed=True)
+    assert glass.reason == kept
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"situation": "other", "reason": ""},
+        {"situation": "curiosity"},
+        {"reason": "why not"},
+        {"patient_id": ""},
+        {"reason": " " * 40},
+    ],
+)
 def test_glass_needs_a_patient_and_a_reason(hospital: Hospital, wrong: dict[str, str]) -> None:
     reader = hospital.person("reader", Role.RADIOLOGIST)
     with pytest.raises(NotChanged):

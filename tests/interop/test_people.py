@@ -35,6 +35,7 @@ from leadglass.terms import (
     SignIn,
 )
 from tests.running import RunningSite, running
+from tests.staff import staff
 
 ORIGIN = Origin("http://localhost:8080", "localhost")
 PEER = Peer("127.0.0.1", 40_000, "web")
@@ -244,6 +245,35 @@ def test_a_review_is_signed_for_what_was_seen(site: RunningSite) -> None:
     assert summary["last_review"] and summary["reviewer"] == signed["reviewer"]
     changed = [row for row in happened(site, "change:completed") if row["action"] == "accounts-review"]
     assert changed[-1]["details"]["about"] == signed["digest"]
+
+
+def test_a_review_at_the_console(site: RunningSite) -> None:
+    """An account that nobody uses is found, closed by the security officer, and the review signed for what is left; overdue it is said, too."""
+    with staff(site) as people:
+        people.hire("overseer", Role.SECURITY_OFFICER)
+        people.hire("looks-on", Role.AUDITOR)
+        people.order("forgotten", ChangeKind.PERSON_ADD, roles=["radiologist"], why="came for a summer")
+        with people.house.register.transaction() as connection:
+            long_ago = time.time_ns() - 100 * 86_400 * 1_000_000_000
+            connection.execute("UPDATE people SET added_ns = ? WHERE name = 'forgotten'", (long_ago,))
+            connection.execute("UPDATE reviews SET at_ns = ?", (long_ago,))
+        with people.browser("overseer") as browser, people.browser("looks-on") as other:
+            assert "overdue" in browser.page("/people")
+            shown = browser.page("/accounts")
+            assert "forgotten" in shown and "never enrolled" in shown and "overdue" in shown
+            seen = shown.partition('name="digest" value="')[2].partition('"')[0]
+            assert browser.send("/accounts", digest=seen) == 401, "without a fresh passkey"
+            assert browser.step_up()
+            assert browser.send("/people/forgotten/disable", why="nobody knows them") == 200
+            assert browser.send("/accounts", digest=seen) == 409, "what was found is other than what was seen"
+            shown = browser.page("/accounts")
+            assert "forgotten" not in shown
+            seen = shown.partition('name="digest" value="')[2].partition('"')[0]
+            assert other.look("/accounts") == 200 and other.send("/accounts", digest=seen) == 403
+            assert browser.send("/accounts", digest=seen) == 200
+            assert "by overseer" in browser.page("/accounts") and "overdue" not in browser.page("/people")
+    changed = [row for row in happened(site, "change:completed") if row["action"] == "accounts-review"]
+    assert (changed[-1]["actor"], changed[-1]["details"]["about"]) == ("person:overseer", seen)
 
 
 def test_relations_are_imported_whole_or_not_at_all(site: RunningSite, house: House, tmp_path: Path) -> None:

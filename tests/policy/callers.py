@@ -31,8 +31,14 @@ def person(
 
 
 def caller(
-    who: Person, *, fresh: bool = False, related: Iterable[Related] = (), approved: Mapping[Act, str] | None = None
+    who: Person,
+    *,
+    fresh: bool = False,
+    related: Iterable[Related] = (),
+    approved: Mapping[Act, str] | None = None,
+    within: Mapping[Act, frozenset[str]] | None = None,
 ) -> Caller:
     peer = Peer("127.0.0.1", 4711, "web")
     since = NOW - 10 * SECOND if fresh else 0
-    return Caller(who, "s1", peer, frozenset({Factor.PASSKEY}), since, tuple(related), approved or {})
+    proven = frozenset({Factor.PASSKEY})
+    return Caller(who, "s1", peer, proven, since, tuple(related), approved or {}, within=within or {})

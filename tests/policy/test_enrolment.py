@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from leadglass.policy.authorise import authorise, inquire
-from leadglass.policy.enrolment import Asked
+from leadglass.policy.enrolment import KINDS, Asked
 from leadglass.site.device_facts import device_table, flow_table
 from leadglass.site.document import SiteInvalid
 from leadglass.site.enrolments import Enrolment
@@ -119,12 +119,40 @@ def test_who_asked_may_still_ask(here: Site, person: Person | None) -> None:
         allowed(here, signing(), Asked(ENROLMENT, person))
 
 
-@pytest.mark.parametrize(
-    "kind", [each for each in ChangeKind if each not in (ChangeKind.DEVICE_ENROLL, ChangeKind.DEVICE_DECLINE)]
-)
+@pytest.mark.parametrize("kind", [each for each in ChangeKind if each not in KINDS])
 def test_no_other_change(here: Site, kind: ChangeKind) -> None:
     with pytest.raises(NotPermitted, match="signs enrolments"):
         allowed(here, Change("1", SIGNER, kind, "CT1", told()))
+
+
+def test_a_renewal_says_nothing_of_the_device_but_its_certificate(here: Site) -> None:
+    renewal = replace(
+        ENROLMENT, facts={"name": "CT1", "renewal": True, "ae": ["CT1"], "network": "10.0.0.7/32", "may": []}
+    )
+
+    def renewing(what: ChangeKind = ChangeKind.DEVICE_RENEW, by: Operator = SIGNER, **more: Any) -> Change:
+        certificate = {"fingerprint": FINGERPRINT}
+        words = {
+            "enrolment": "e1",
+            "digest": renewal.digest,
+            "kind": "issued",
+            "bundle": "",
+            "certificate": certificate,
+        }
+        return Change("1", by, what, "CT1", {**words, **more})
+
+    asked = Asked(renewal, ENGINEER)
+    assert allowed(here, renewing(), asked) == "operator:enrolment"
+    for by in (SIGNER, Operator(OWNER, "leadglass"), Operator(0, "root")):
+        for more in ({"pins": []}, {"pins": [FINGERPRINT]}, {"device": {}}, {"flow": None}, {"kind": "pinned"}):
+            with pytest.raises(NotPermitted):
+                allowed(here, renewing(by=by, **more), asked)
+        with pytest.raises(NotPermitted, match="not what was asked for"):
+            allowed(here, renewing(ChangeKind.DEVICE_ENROLL, by), asked)
+        with pytest.raises(NotPermitted):
+            allowed(here, renewing(by=by, digest=ENROLMENT.digest), ASKED)
+    with pytest.raises(NotPermitted, match="nobody asked"):
+        allowed(here, Change("1", SIGNER, ChangeKind.DEVICE_RENEW, "CT1", {"pins": [], "certificate": {}}), None)
 
 
 def test_no_other_question(here: Site) -> None:

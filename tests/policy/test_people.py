@@ -37,6 +37,7 @@ from leadglass.terms import (
     Echo,
     Factor,
     Has,
+    Inquiry,
     Level,
     NotPermitted,
     Offer,
@@ -298,8 +299,11 @@ def test_an_outside_reviewer_sees_what_is_granted_and_exports_only_where_that_wa
     assert recheck(who, Act.STUDY_READ, [OF_ANNA, OF_BERTA], NOW) == [True, False]
     assert visible(who, Act.STUDY_FIND, NOW)[1] == Has("patient", frozenset({"HOSPITAL\x1fP1"}))
     with pytest.raises(SecondPersonNeeded):
+        visible(who, Act.STUDY_EXPORT, NOW)
+    with pytest.raises(NotPermitted):
         permitted(who, Act.STUDY_EXPORT, OF_ANNA, NOW)
-    who = replace(who, approved={Act.STUDY_EXPORT: "r1"})
+    word = replace(treats("jane", ANNA, Relation.GRANTED), act=Act.STUDY_EXPORT)
+    who = replace(who, related=(*granted, word), approved={Act.STUDY_EXPORT: "r1"})
     assert permitted(who, Act.STUDY_EXPORT, OF_ANNA, NOW) == "cedar:outside-reviewer-exports"
     with pytest.raises(NotPermitted):
         permitted(who, Act.STUDY_EXPORT, OF_BERTA, NOW)
@@ -389,12 +393,15 @@ def test_changes_ask_for_their_act() -> None:
 
 def test_every_change_has_its_act_or_is_a_commands_or_ones_own() -> None:
     others = {
-        ChangeKind.ACCOUNTS_REVIEW,
         ChangeKind.DEVICE_DECLINE,  # whoever signs for the console
         ChangeKind.DEVICE_LAPSE,  # the keeper's
         ChangeKind.DOOR_RENEW,
+        ChangeKind.ERASURE_CLOSE,  # the keeper's, as the next two
+        ChangeKind.ERASURE_DESTROY,
+        ChangeKind.ERASURE_FINISH,
         ChangeKind.FACTOR_ENROLL,
         ChangeKind.FACTOR_REMOVE,
+        ChangeKind.KIT_LAPSE,  # the keeper's
         ChangeKind.PERSON_VOUCH,  # the site's own, on the word of a provider or directory
         ChangeKind.SITE_RESTORE,
     }
@@ -523,3 +530,46 @@ def test_a_question_that_does_not_fit_the_schema_is_no_answer() -> None:
 def test_policies_that_do_not_fit_their_schema_are_not_taken(policy: str) -> None:
     with pytest.raises(PolicyFault):
         Policies.parse(SCHEMA, policy)
+
+
+def test_a_window_on_named_devices_shows_these_alone() -> None:
+    vendor = person(Role.VENDOR)
+    named = caller(vendor, approved={Act.DEVICE_LIST: "r1"}, within={Act.DEVICE_LIST: frozenset({"CT1"})})
+    assert decide_person(named, Inquiry(named, Act.DEVICE_LIST), 7, NOW).devices == {"CT1"}
+    assert decide_person(named, Inquiry(named, Act.DEVICE_LIST, "CT1"), 7, NOW).devices == {"CT1"}
+    with pytest.raises(NotPermitted, match="CT1 alone"):
+        decide_person(named, Inquiry(named, Act.DEVICE_LIST, "CT2"), 7, NOW)
+    everywhere = caller(vendor, approved={Act.DEVICE_LIST: "r1"})
+    assert decide_person(everywhere, Inquiry(everywhere, Act.DEVICE_LIST), 7, NOW).devices is None
+    engineer = replace(named, person=person(Role.BIOMEDICAL_ENGINEER))
+    assert decide_person(engineer, Inquiry(engineer, Act.DEVICE_LIST, "CT2"), 7, NOW).devices is None, "theirs anyway"
+
+
+def test_whoever_may_order_or_approve_an_erasure_undoes_it_and_nobody_else() -> None:
+    for role in Role:
+        who = caller(person(role))
+        undo = change(who, ChangeKind.ERASURE_UNDO, "e1")
+        if role in (Role.PACS_ADMINISTRATOR, Role.SECURITY_OFFICER):
+            assert authorise_person(who, undo, NOW)
+            with pytest.raises(NotPermitted, match="disabled"):
+                gone = caller(person(role, enabled=False))
+                authorise_person(gone, change(gone, ChangeKind.ERASURE_UNDO, "e1"), NOW)
+        else:
+            with pytest.raises(NotPermitted):
+                authorise_person(who, undo, NOW)
+
+
+def test_an_erasure_is_ordered_as_exactly_what_was_approved() -> None:
+    told = {"issuer": "", "patient_id": "P1", "studies": ["1.2"]}
+    fresh = caller(ADMINISTRATOR, fresh=True, approved={Act.STUDY_ERASE: "r1"})
+    order = change(fresh, ChangeKind.STUDY_ERASE, "e1", **told)
+    who = replace(fresh, exactly=frozenset({order.digest}))
+    assert authorise_person(who, order, NOW) == "cedar:pacs-administrator-erases"
+    with pytest.raises(StepUpNeeded):
+        authorise_person(replace(who, stepped_up_ns=0), order, NOW)
+    for about, changed in (("e2", {}), ("e1", {"studies": ["1.3"]}), ("e1", {"patient_id": "P2"})):
+        with pytest.raises(SecondPersonNeeded, match="and not this"):
+            authorise_person(who, change(who, ChangeKind.STUDY_ERASE, about, **{**told, **changed}), NOW)
+    officer = replace(who, person=OFFICER)
+    with pytest.raises(NotPermitted):
+        authorise_person(officer, change(officer, ChangeKind.STUDY_ERASE, "e1", **told), NOW)

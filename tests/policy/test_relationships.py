@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from leadglass.policy.relationships import ERRORS_TOLD_MAX, TOLD, Ties, parse_relations
-from leadglass.terms import AnyOf, Dossier, Has, Malformed, PatientIdentity, Related, Relation, Role
+from leadglass.terms import Act, AnyOf, Dossier, Has, Malformed, PatientIdentity, Related, Relation, Role
 from tests.policy.callers import NOW, SECOND, caller, person
 
 ANNA, BERTA = PatientIdentity("P1", "HOSPITAL"), PatientIdentity("P1", "ELSEWHERE")
@@ -17,7 +17,7 @@ HEADING = "person,relation,patient_id,issuer,study,until,source\n"
 
 
 def to(*related: Related, study: Dossier = STUDY, now_ns: int = NOW, **who: list[str]) -> set[Relation]:
-    return set(Ties.of(caller(person(Role.RADIOLOGIST, **who), related=related)).to(study, now_ns))
+    return set(Ties.of(caller(person(Role.RADIOLOGIST, **who), related=related), Act.STUDY_READ).to(study, now_ns))
 
 
 def test_of_the_patient_with_that_issuer_only() -> None:
@@ -47,7 +47,7 @@ def test_nobody_is_related_to_nobody() -> None:
 def test_windows_are_half_open(from_ns: int, until_ns: int, there: bool) -> None:
     row = Related("jane", Relation.GRANTED, ANNA, "", from_ns, until_ns)
     assert to(row) == ({Relation.GRANTED} if there else set())
-    ties = Ties.of(caller(person(Role.RADIOLOGIST), related=[row]))
+    ties = Ties.of(caller(person(Role.RADIOLOGIST), related=[row]), Act.STUDY_READ)
     assert ties.studies_of({Relation.GRANTED}, NOW) == AnyOf(
         (Has("patient", frozenset({"HOSPITAL\x1fP1"})),) if there else ()
     )

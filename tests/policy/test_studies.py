@@ -534,7 +534,7 @@ def test_a_forbid_by_relation_is_left_to_the_recheck() -> None:
 
     rule = scoped(READS + 'forbid(principal, action, resource) when { resource.relations.contains("glass") };')
     who = caller(person(Role.RADIOLOGIST), related=[Related("jane", Relation.CARE_TEAM, PATIENTS[0])])
-    assert ground(rule, Ties.of(who), NOW) == Has("patient", frozenset({key_of(PATIENTS[0])}))
+    assert ground(rule, Ties.of(who, Act.STUDY_READ), NOW) == Has("patient", frozenset({key_of(PATIENTS[0])}))
 
 
 def test_the_recheck_is_no_filter_by_itself() -> None:

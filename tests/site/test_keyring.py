@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import threading
+import zlib
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from leadglass.site import keyring as module
 from leadglass.site.keyring import Keyring, StudyKey
 from leadglass.site.sitekey import SiteKey
 from leadglass.site.writer import Writer
-from leadglass.terms import JournalFault, KeyFault, StoreFault
+from leadglass.terms import Erased, JournalFault, KeyFault, StoreFault
 
 
 @pytest.fixture
@@ -266,3 +267,119 @@ def test_memory_is_bounded_and_every_key_still_opens(
         keyring.study_key("1" * 600)
     with pytest.raises(KeyFault, match="only reads"):
         Keyring.open(tmp_path, site_key, None).study_key("1.2.3")
+
+
+# ---- destroyed
+
+
+def test_a_destroyed_key_is_nowhere_and_its_neighbours_are_where_they_were(tmp_path: Path, site_key: SiteKey) -> None:
+    dead, keys = left(tmp_path, site_key, 5)
+    mine = Keyring.open(tmp_path, site_key, Writer.create(tmp_path))
+    own = [mine.study_key(f"1.2.{number}") for number in range(3)]
+    mine.sync()
+    other = Keyring.open(tmp_path, site_key, None)
+    assert other.key(keys[1].id) == keys[1] and other.key(own[1].id) == own[1], "in its hands, and read from its file"
+    gone = mine.keys_of({"1.2.1"})
+    assert gone == {keys[1].id, own[1].id} == mine.remaining(gone)
+
+    assert mine.destroy(gone) == 1 and mine.remaining(gone) == {keys[1].id}
+    adopted = Writer.adopt(tmp_path, dead)
+    assert adopted is not None and mine.destroy_in(adopted, gone) == 1
+    adopted.close()
+    assert mine.remaining(gone) == frozenset() == mine.keys_of({"1.2.1"})
+    other.forget(gone)
+    for keyring in (mine, other, Keyring.open(tmp_path, site_key, None)):
+        for key_id in gone:
+            with pytest.raises(Erased):
+                keyring.key(key_id)
+        for kept in (*keys[:1], *keys[2:], own[0], own[2]):
+            assert keyring.key(kept.id) == kept
+        assert keyring.studies() == 6
+    for path in tmp_path.rglob("keyring*"):
+        content = path.read_bytes()
+        assert keys[1].key not in content and b"1.2.1" not in content
+    assert mine.destroy(gone) == 0, "harmless to repeat"
+
+
+def test_a_writer_goes_on_after_it_destroyed_and_a_study_that_comes_again_gets_a_new_key(
+    tmp_path: Path, site_key: SiteKey
+) -> None:
+    writer = Writer.create(tmp_path)
+    keyring = Keyring.open(tmp_path, site_key, writer)
+    old = keyring.study_key("1.2.3")
+    keyring.study_key("1.2.4")  # pending: durable with the destroying
+    assert keyring.destroy({old.id}) == 1
+    fresh, later = keyring.study_key("1.2.3"), keyring.study_key("1.2.5")
+    assert fresh.id != old.id and fresh.key != old.key
+    keyring.sync()
+    keyring.close()
+    writer.close()
+    assert recover(tmp_path, site_key, writer.id) == 0
+    again = Keyring.open(tmp_path, site_key, None)
+    assert again.studies() == 3 and again.key(later.id) == later and again.keys_of({"1.2.3"}) == {fresh.id}
+
+
+def test_what_lay_there_is_overwritten_where_it_lay(tmp_path: Path, site_key: SiteKey) -> None:
+    dead, (key, _) = left(tmp_path, site_key, 2)
+    with file_of(tmp_path, dead).open("rb") as before:
+        old = before.read()
+        adopted = Writer.adopt(tmp_path, dead)
+        assert adopted is not None
+        Keyring.open(tmp_path, site_key, None).destroy_in(adopted, {key.id})
+        adopted.close()
+        before.seek(0)
+        assert before.read() == bytes(len(old)), "the file that has no name any more"
+
+
+def test_a_destroyed_entry_is_sealed_and_stays_one(tmp_path: Path, site_key: SiteKey) -> None:
+    """Whoever writes to the file destroys no key unseen, and makes no key of a destroyed one."""
+    dead, (key, _) = left(tmp_path, site_key, 2)
+    path, before = file_of(tmp_path, dead), file_of(tmp_path, dead).read_bytes()
+    adopted = Writer.adopt(tmp_path, dead)
+    assert adopted is not None
+    Keyring.open(tmp_path, site_key, None).destroy_in(adopted, {key.id})
+    adopted.close()
+    destroyed = path.read_bytes()
+    assert len(destroyed) == len(before)
+    start = module._HEAD.size
+    length = module._entry_length(destroyed, start)
+    assert length is not None
+    for forged, kind in ((before, module._DESTROYED), (destroyed, module._STUDY_KEY)):
+        entry = bytearray(forged[start : start + length])
+        entry[5] = kind
+        entry[-4:] = module._CRC.pack(zlib.crc32(entry[:-4]))
+        path.write_bytes(forged[:start] + bytes(entry) + forged[start + length :])
+        with pytest.raises(KeyFault, match="changed or moved"):
+            recover(tmp_path, site_key, dead)
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace", "sync_directory"])
+def test_a_crash_while_destroying_leaves_the_old_file_or_the_new_one(
+    tmp_path: Path, site_key: SiteKey, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    dead, keys = left(tmp_path, site_key, 3)
+    adopted = Writer.adopt(tmp_path, dead)
+    assert adopted is not None
+
+    def fails(*_: object) -> None:
+        raise OSError(5, "the power went")
+
+    if step == "replace":
+        monkeypatch.setattr(Path, "replace", fails)
+    elif step == "fsync":
+        monkeypatch.setattr(module.os, "fsync", fails)
+    else:
+        monkeypatch.setattr(module, "sync_directory", fails)
+    with pytest.raises(OSError, match="the power went"):
+        Keyring.open(tmp_path, site_key, None).destroy_in(adopted, {keys[0].id})
+    monkeypatch.undo()
+    adopted.close()
+    assert recover(tmp_path, site_key, dead) == 0
+    there = Keyring.open(tmp_path, site_key, None)
+    assert [there.key(each.id) for each in keys[1:]] == keys[1:]
+    assert there.studies() == (2 if step == "sync_directory" else 3)
+    again = Writer.adopt(tmp_path, dead)
+    assert again is not None
+    there.destroy_in(again, {keys[0].id})
+    again.close()
+    assert there.remaining({keys[0].id}) == frozenset()

@@ -115,6 +115,8 @@ def test_a_good_file(tmp_path: Path) -> None:
         ("[zones.clinical]", "[zones.archive]", 11, "no name", "Leadglass itself"),
         ('to = ["#phi"]', 'to = ["#moon"]', 25, "unknown '#moon'", ""),
         ('https = "tcp/443"', 'https = "443"', 7, "no service", "protocol/port"),
+        ("[[never]]", '[backup]\ndirectories = ["backups"]\n[[never]]', 26, "no absolute path", "/mnt"),
+        ("[[never]]", '[backup]\ndirectories = ["/mnt/../etc"]\n[[never]]', 26, "no absolute path", "/mnt"),
         ("[site]", "[site", 2, "not TOML", "syntax"),
     ],
     ids=lambda value: str(value)[:24],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from leadglass.site.register import Register, Taken
+from leadglass.site.register import MIGRATIONS, Register, Taken
 from leadglass.terms import Fault, KeyFault, Reference, StoreFault
 
 KEY = bytes(range(32))
@@ -48,9 +48,10 @@ def test_full_sync_and_wal(register: Register) -> None:
 
 
 def test_a_newer_one_is_refused(tmp_path: Path, register: Register) -> None:
-    register._connection.execute("INSERT INTO migrations VALUES(7, 'later', '', 0)")
+    newer = MIGRATIONS[-1].number + 1
+    register._connection.execute(f"INSERT INTO migrations VALUES({newer}, 'later', '', 0)")
     register.close()
-    with pytest.raises(Fault, match=r"newer Leadglass \(format 7\)"):
+    with pytest.raises(Fault, match=rf"newer Leadglass \(format {newer}\)"):
         Register.open(tmp_path / "register.db", KEY)
 
 

@@ -40,7 +40,7 @@ def test_every_limit_of_sessions_is_a_key_with_its_range_and_its_default() -> No
 
 
 def test_a_limit_carries_its_unit_in_its_name() -> None:
-    assert all(re.search(r"_(max|seconds|bytes|days|bytes_per_second)$", name) for name in LIMIT_RANGES)
+    assert all(re.search(r"_(max|seconds|hours|bytes|days|bytes_per_second)$", name) for name in LIMIT_RANGES)
 
 
 def test_the_page_says_of_each_key_what_the_program_says() -> None:

@@ -102,5 +102,10 @@ class Screen:
             self.page.get_by_role("button", name="Sign in with a passkey").click(timeout=1_000, no_wait_after=True)
         self.page.wait_for_url(lambda url: "/sign-in" not in url)
 
+    def step_up(self) -> None:
+        """Where the passkey is asked for once more: what led there goes on."""
+        self.page.wait_for_selector("h1:has-text('Is it you?')")
+        self.page.get_by_role("button", name="Go on with your passkey").click()
+
     def close(self) -> None:
         self.context.close()

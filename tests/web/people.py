@@ -52,6 +52,13 @@ class World:
         self.keys[name] = screen.credentials()
         return screen
 
+    def hold(self, patient: str) -> None:
+        """An image of theirs comes twice, the second time with another content: a held version."""
+        image = fresh(PatientID=patient, StudyInstanceUID=self.studies[patient])
+        assert store(self.site, "CT1", image) == [0]
+        image.StudyDescription = "CT abdomen, corrected"
+        store(self.site, "CT1", image)
+
     def leave(self, name: str, screen: Screen) -> None:
         """What the passkey counted meanwhile is known to the next browser too."""
         self.keys[name] = screen.credentials()
@@ -69,6 +76,15 @@ def lab_network(*more: str) -> str:
         text += f"[[tests]]\nwho = {json.dumps(zone)}\ndeny = {json.dumps(denied)}\n"
     text += '[[tests]]\nwho = "CT01"\naccept = ["archive:store CTImageStorage"]\ndeny = ["archive:find"]\nwhy = "a scanner"\n'
     return f"\n{text}"
+
+
+def approve(approver: Screen, who: str, what: str) -> None:
+    approver.open("/requests")
+    card = approver.page.get_by_role("article", name=f"Request of {who}").filter(has_text=what)
+    card.get_by_role("button", name="Approve").click()
+    if not approver.page.get_by_role("heading", name="Decided").is_visible():
+        approver.step_up()
+    approver.page.wait_for_selector("h2:has-text('Decided')")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from leadglass.doors.web import rendering
 from tests.running import free_port
 from tests.web.axe import source, violations
 from tests.web.browser import Screen
-from tests.web.people import World, lab_network, world
+from tests.web.people import World, approve, lab_network, world
 
 pytestmark = pytest.mark.xdist_group("accessibility")
 FRAMES = {"frame.html", "forms.html", "again.html", "network_picture.html"}  # what pages are made of
@@ -67,6 +67,7 @@ class Looked:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     source()
     with world(tmp_path_factory.mktemp("axe"), VOUCHING.format(port=free_port()) + lab_network()) as made:
+        made.hold("P1001")
         yield made
 
 
@@ -132,11 +133,15 @@ def _pages_of_a_reader(made: World, looked: Looked) -> None:
     at("/?patient=P2002", "studies.html", "Studies", "nothing found")
     at(f"/studies/{made.studies['P1001']}", "study.html", "Doe")
     at("/studies/1.2.3", "study_refused.html", "This study is not shown")
+    at(f"/studies/{made.studies['P1001']}/export", "step_up.html", "Is it you?")
+    page.get_by_role("button", name="Go on with your passkey").click()
+    looked.look(screen, "export.html", "Export as files")
     at("/people", "refused.html", "That is not yours to do")
     at("/me", "me.html", "Reader in Radiology")
     at("/glass?patient_id=P2002", "glass.html", "Break the glass")
-    page.get_by_label("Why does the patient need you now?").fill("unconscious, earlier images wanted")
-    page.get_by_role("button", name="Break the glass").click()
+    page.get_by_text("For another reason").click()
+    page.get_by_label("In your own words").fill("Unconscious in the emergency room, earlier images wanted")
+    page.get_by_role("button", name="Break the glass for this reason").click()
     page.wait_for_selector("tbody tr")
     at("/requests", "requests.html", "Requests", "none")
     page.get_by_label("Patients").fill("P3003")
@@ -150,9 +155,7 @@ def _pages_of_a_reader(made: World, looked: Looked) -> None:
     looked.look(screen, "workstation.html", "Who sits at this workstation?", "seated")
     page.get_by_role("button", name="Token for its software").click()
     looked.look(screen, "workstation_token.html", "Your token for CT1")
-    at("/me/passkeys", "step_up.html", "Is it you?")
-    page.get_by_role("button", name="Go on with your passkey").click()
-    looked.look(screen, "add_passkey.html", "Add a passkey")
+    at("/me/passkeys", "add_passkey.html", "Add a passkey")
     screen.open("/")
     page.get_by_role("button", name="Lock").click()
     page.wait_for_selector("dialog[open]")
@@ -173,6 +176,7 @@ def _pages_of_a_security_officer(made: World, looked: Looked) -> None:
     page = screen.page
     pages: tuple[tuple[str, str, str, str], ...] = (
         ("/people", "people.html", "People", ""),
+        ("/accounts", "accounts.html", "Review of accounts", ""),
         ("/people/reader", "person.html", "Reader in Radiology", ""),
         ("/people/nobody-here", "nobody.html", "Nobody is called so", ""),
         ("/devices", "devices.html", "Devices", ""),
@@ -187,6 +191,9 @@ def _pages_of_a_security_officer(made: World, looked: Looked) -> None:
         ("/network?layer=traffic", "network.html", "Network", "traffic"),
         ("/network?layer=attack&from=vendor-jump", "network.html", "Network", "attack paths"),
         ("/network?layer=attack&from=nobody", "network.html", "Network", "attack paths of nobody"),
+        ("/reports", "reports.html", "Reports", ""),
+        ("/reports/disclosures?patient=P1001", "reports.html", "Who was given", "of a patient"),
+        ("/reports/breach?person=reader", "reports.html", "Whom an access touched", "of a person"),
         ("/explain", "explain.html", "Who may do what", ""),
         ("/explain?who=reader&action=study-read&what=P2002", "explain.html", "Who may do what", "answered"),
     )
@@ -230,6 +237,22 @@ def _pages_of_an_administrator(made: World, looked: Looked) -> None:
     screen = made.signed_in("keeper")
     screen.open("/devices")
     looked.look(screen, "enrolments.html", "Devices", "with the form that asks for one")
+    screen.open("/devices/CT1/renew")
+    looked.look(screen, "renewal.html", "Renew CT1")
+    screen.open("/erasures")
+    looked.look(screen, "erasures.html", "Erasure", "none")
+    screen.page.get_by_label("Patient ID", exact=False).first.fill("P1001")
+    screen.page.get_by_label("Why?").fill("the patient asked for it, by the law")
+    screen.page.get_by_role("button", name="Ask for the erasure").click()
+    screen.page.wait_for_selector("article")
+    looked.look(screen, "erasures.html", "Erasure", "asked")
+    screen.open("/archive")
+    looked.look(screen, "archive.html", "Archive", "with a held version")
+    screen.page.get_by_role("button", name="Reject it").click()
+    screen.page.wait_for_selector("text=Nothing is held")
+    screen.page.get_by_role("button", name="Rebuild the index").click()
+    screen.page.wait_for_selector("table")
+    looked.look(screen, "archive.html", "Archive", "with nothing held, and a rebuild")
     screen.open("/containment")
     looked.look(screen, "containment.html", "Containment", "that another must approve the end of")
     screen.open("/explain/site-file")
@@ -250,9 +273,48 @@ def _pages_of_an_administrator(made: World, looked: Looked) -> None:
     made.leave("keeper", screen)
 
 
+def _pages_of_custodians(made: World, looked: Looked) -> None:
+    """A recovery kit is asked for, approved, made, and one of its shares fetched."""
+    deputy = made.screen()
+    deputy.enrol(made.invite("deputy", "pacs-administrator"))  # another who could approve it: it may be made at once
+    deputy.close()
+    guard = made.signed_in("guard")
+    guard.open("/keys")
+    looked.look(guard, "keys.html", "Keys", "none")
+    guard.page.get_by_label("Custodians").fill("reader\nkeeper")
+    guard.page.get_by_label("Why?").fill("a custodian leaves")
+    guard.page.get_by_role("button", name="Ask for the kit").click()
+    guard.page.wait_for_selector("article")
+    keeper = made.signed_in("keeper")
+    approve(keeper, "guard", "Recovery kit")
+    made.leave("keeper", keeper)
+    guard.open("/keys")
+    looked.look(guard, "keys.html", "Keys", "approved")
+    guard.page.get_by_role("button", name="Make the kit").click()
+    guard.step_up()
+    guard.page.wait_for_selector("text=has not fetched it")
+    looked.look(guard, "keys.html", "Keys", "made")
+    made.leave("guard", guard)
+    reader = made.signed_in("reader")
+    reader.open("/me")
+    looked.look(reader, "me.html", "Reader in Radiology", "with a share that waits")
+    reader.page.get_by_role("button", name="Show my share").click()
+    reader.step_up()
+    reader.page.wait_for_selector("text=leadglass-share:")
+    looked.look(reader, "share.html", "Your share")
+    assert guard.broken == reader.broken == []
+    made.leave("reader", reader)
+
+
 def test_no_page_has_a_violation_and_none_is_left_out(made: World) -> None:
     looked = Looked()
-    for pages in (_pages_for_anybody, _pages_of_a_reader, _pages_of_a_security_officer, _pages_of_an_administrator):
+    for pages in (
+        _pages_for_anybody,
+        _pages_of_a_reader,
+        _pages_of_a_security_officer,
+        _pages_of_an_administrator,
+        _pages_of_custodians,
+    ):
         pages(made, looked)
     assert looked.found == {}
     there = {each.name for each in (Path(rendering.__file__).parent / "templates").iterdir()}

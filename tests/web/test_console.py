@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from tests.interop.test_people import rows
 from tests.policy.firewall.sites import lab
 from tests.running import until
 from tests.web.browser import Screen
-from tests.web.people import PEOPLE, World, lab_network, world
+from tests.web.people import PEOPLE, World, approve, lab_network, world
 
 UID = "1.2.840.113619.2.1.1"
 NO = "That did not work"
@@ -212,6 +213,23 @@ def test_a_search_shows_what_is_theirs_and_nothing_else(made: World, reader: Scr
     assert said[0] == said[1]
 
 
+def test_a_study_is_exported_with_a_fresh_passkey(made: World, reader: Screen, tmp_path: Path) -> None:
+    page = reader.page
+    reader.open(f"/studies/{made.studies['P1001']}")
+    page.get_by_role("link", name="Export as files").click()
+    page.get_by_role("button", name="Go on with your passkey").click()
+    page.wait_for_selector("h1:has-text('Export as files')")
+    page.get_by_label("Treatment").check()
+    page.get_by_label("Who is to get it?").fill("St. Elsewhere")
+    with page.expect_download() as leaving:
+        page.get_by_role("button", name="Download").click()
+    leaving.value.save_as(tmp_path / "export.zip")
+    with zipfile.ZipFile(tmp_path / "export.zip") as packed:
+        assert packed.testzip() is None
+        assert [name for name in packed.namelist() if name.endswith(".dcm")] == ["study-001/series-001/000001.dcm"]
+    assert leaving.value.suggested_filename.startswith("export-") and reader.heading() == "Export as files"
+
+
 # ---- the lock
 
 
@@ -306,8 +324,9 @@ def test_glass_is_broken_from_the_refusal_seen_through_and_reviewed(made: World,
     reader.open("/?patient=P2002")
     page.get_by_role("link", name="break the glass").click()
     assert page.get_by_label("Patient ID", exact=False).first.input_value() == "P2002"
-    page.get_by_label("Why does the patient need you now?").fill("unconscious, earlier images wanted")
-    page.get_by_role("button", name="Break the glass").click()
+    page.get_by_text("For another reason").click()
+    page.get_by_label("In your own words").fill("unconscious, earlier images wanted")
+    page.get_by_role("button", name="Break the glass for this reason").click()
     page.wait_for_selector("tbody tr")
     page.get_by_role("link", name="Roe, Richard").click()
     page.wait_for_selector("text=CT heart")
@@ -318,6 +337,22 @@ def test_glass_is_broken_from_the_refusal_seen_through_and_reviewed(made: World,
     card.get_by_role("button", name="Sign the review").click()
     guard.page.wait_for_selector("text=Nothing waits.")
     assert guard.page.get_by_role("row", name="reader").get_by_text("justified").is_visible()
+
+
+def test_in_an_emergency_two_presses_break_the_glass(made: World, reader: Screen, guard: Screen) -> None:
+    page, study = reader.page, made.studies["P3003"]
+    reader.open(f"/studies/{study}")
+    page.get_by_role("link", name="Break the glass").click()
+    page.get_by_role("button", name="Emergency").click()
+    page.wait_for_selector("text=P3003")
+    assert page.url.endswith(f"/studies/{study}")
+    guard.open("/review")
+    card = guard.page.get_by_role("article", name="Glass broken by reader")
+    assert "emergency" in card.inner_text() and "P3003" in card.inner_text()
+    assert "by 1 person" in guard.page.get_by_role("main").inner_text()
+    card.get_by_label("justified", exact=True).check()
+    card.get_by_role("button", name="Sign the review").click()
+    guard.page.wait_for_selector("text=Nothing waits.")
 
 
 def test_somebody_says_at_the_workstation_that_they_sit_there(made: World, reader: Screen) -> None:
@@ -371,20 +406,6 @@ def test_a_request_waits_for_a_second_person(made: World, reader: Screen, guard:
     assert "approved" in page.get_by_role("article").filter(has_text="second opinion for the conference").inner_text()
 
 
-def step_up(screen: Screen) -> None:
-    screen.page.wait_for_selector("h1:has-text('Is it you?')")
-    screen.page.get_by_role("button", name="Go on with your passkey").click()
-
-
-def approve(guard: Screen, who: str, what: str) -> None:
-    guard.open("/requests")
-    card = guard.page.get_by_role("article", name=f"Request of {who}").filter(has_text=what)
-    card.get_by_role("button", name="Approve").click()
-    if not guard.page.get_by_role("heading", name="Decided").is_visible():
-        step_up(guard)
-    guard.page.wait_for_selector("h2:has-text('Decided')")
-
-
 @pytest.fixture
 def keeper(made: World) -> Iterator[Screen]:
     screen = made.signed_in("keeper")
@@ -416,7 +437,7 @@ def test_a_device_is_kept_out_by_keyboard_and_let_in_again_by_two(made: World, g
     own.get_by_role("button", name="Withdraw").click()
     keeper.open("/containment")
     row.get_by_role("button", name="Take it back").click()
-    step_up(keeper)
+    keeper.step_up()
     page.wait_for_selector("text=Nobody and nothing.")
     guard.open("/containment?kind=device&name=CT1")
     guard.page.locator("#f-device-why").fill("odd again")
@@ -443,7 +464,7 @@ def test_a_read_only_site_says_so_and_is_let_go_by_who_said_it(made: World, guar
     made.site.command("device", "enroll", "CT2", "--network", "127.0.0.0/8", "--out", "/nonexistent", check=False)
     assert made.site.rows("status")[0]["read_only"] == "ransomware suspected"
     guard.page.get_by_role("button", name="Take it back").click()
-    step_up(guard)
+    guard.step_up()
     guard.page.wait_for_selector("text=Nobody and nothing.")
 
 

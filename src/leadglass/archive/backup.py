@@ -7,7 +7,8 @@
                       its record. A record without its event is normal, and recovery tells it to the journal.
   3  segments         Each up to its length at one moment at which no standing changes: what a writer appended before that is in it, and
                       a promotion in one segment finds the version that it concerns in another. A torn tail is what recovery cuts.
-  4  keyrings         After both: a key is durable before the first record or event that uses it, so no copied one lacks its key.
+  4  keyrings         After both: a key is durable before the first record or event that uses it, so no copied one lacks its key. None is ever final:
+                      a key that was destroyed since is not in the next backup, and the copy that had it is removed with the former one.
   5  register, policy Last, so that what an event of the copy says was enrolled or revoked is. Read at once under the locks of those who
                       change them: what a crash at that moment would leave, and a restore is a start after that crash.
   6  manifest         When all of it is durable. Without it there is no backup; while it is the former one, the former backup holds,
@@ -158,7 +159,7 @@ class _Run:
             segments = list(self._segments(sealed, {each.path for each in segments if each.final}))
         for planned in segments:  # 3
             self._grown(planned)
-        for planned in self._keyrings(sealed):  # 4
+        for planned in self._keyrings():  # 4
             self._grown(planned)
         proven = self._policy()  # 5
         writers = {each.hex(): WriterCopy(sealed.get(each, False), event) for each, event in events.items()}
@@ -255,12 +256,14 @@ class _Run:
             return LastEvent(), max(numbers, default=0) + 1, 0
         return LastEvent(cursor.sequence, at_ns), cursor.file, cursor.offset
 
-    def _keyrings(self, sealed: dict[bytes, bool]) -> Iterator[Planned]:
-        for writer, directory in directories(self._backup.site_dir):
+    def _keyrings(self) -> Iterator[Planned]:
+        for _, directory in directories(self._backup.site_dir):
             path = directory / "keyring"
             with contextlib.suppress(FileNotFoundError):
                 length = path.stat().st_size
-                yield Planned(_name(directory, path.name), length, sealed.get(writer, False), reading_file(path))
+                yield Planned(
+                    _name(directory, path.name), length, False, reading_file(path)
+                )  # keys are destroyed in place
 
     def _is_held(self, planned: Planned) -> bool:
         """What was final and has its length still is what it was."""

@@ -85,6 +85,11 @@ class ClaimTable:
             self._map[_STATES + slot] = _CLAIMED[0]
         return None
 
+    def claimed(self, study_instance_uid: str) -> bool:
+        """Whether there is a claim on anything of that study, landed ones included."""
+        with self._locked():
+            return any(True for _ in self._found(_STUDIES, _mark(study_instance_uid)))
+
     def land(self, sop_instance_uid: str, writer: bytes) -> None:
         """Durable, and on its way into the index: whoever looks from now on waits for it."""
         for slot in self._of(sop_instance_uid, writer):

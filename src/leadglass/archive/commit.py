@@ -26,7 +26,7 @@ from leadglass.archive.renditions import is_rendition
 from leadglass.archive.segments import Entry, Segments, Unsure
 from leadglass.policy.standing import judge
 from leadglass.site.keyring import Keyring
-from leadglass.terms import Claimed, Event, Inspected, Location, Overloaded, Permit, Settled
+from leadglass.terms import Claimed, Contained, Event, Inspected, Location, Overloaded, Permit, Settled
 
 PUBLISH_WITHIN_SECONDS = 0.05  # how long what landed waits for company
 LOOKED_EVERY_SECONDS = 0.005  # whether somebody waits to find it
@@ -37,7 +37,10 @@ PUBLISHED_TOGETHER_MAX = 256  # at once, so that no other worker waits long for 
 
 @dataclass(frozen=True, slots=True)
 class CommitParts:
-    """What committing stands on. `recover`: recovers that writer where it is dead, and says (truthy) whether it did."""
+    """What committing stands on. `recover`: recovers that writer where it is dead, and says (truthy) whether it did.
+
+    `closed`: whether nothing more is kept of a study, because it is being erased.
+    """
 
     index: Index
     segments: Segments
@@ -46,6 +49,7 @@ class CommitParts:
     barrier: Barrier
     recover: Callable[[bytes], object]
     limits: ArchiveLimits
+    closed: Callable[[str], bool] = lambda study_instance_uid: False
 
 
 class Commit:
@@ -73,6 +77,14 @@ class Commit:
             #    costs nothing: the sender heard nothing and sends again. A crash after it leaves the claim of a dead writer, which
             #    its recovery drops, and until then nobody is granted a version of this UID.
             answer = self.claims.take(instance, arrival.digest)
+            if self._parts.closed(
+                instance.study_instance_uid
+            ):  # asked under the claim: whoever erases waits for those that are held
+                if isinstance(answer, Granted):
+                    self.claims.release(instance.sop_instance_uid)
+                raise Contained(
+                    "the study that it belongs to is being erased: nothing more is kept of it until that is done"
+                )
             if isinstance(answer, Known):
                 settled = answer.settled
                 arrival.discard()

@@ -124,11 +124,16 @@ class Conflicts:
         )
 
 
-def forward(index: Index, change: StandingChange) -> None:
-    """Applies what moves a version forward; doing it again is harmless. Raises StoreFault where the index has no such version."""
+def forward(index: Index, change: StandingChange, *, lacking: bool = False) -> None:
+    """Applies what moves a version forward; doing it again is harmless. `lacking`: some versions were erased, whose that is nobody can tell any more.
+
+    Raises StoreFault where the index has no such version, and nothing was erased.
+    """
     known = {each.version: each for each in index.versions(change.sop_instance_uid)}
     for each in sorted(change.versions, key=lambda each: each.standing is Standing.CURRENT):  # one current at a time
         version = known.get(each.version)
+        if version is None and lacking:
+            continue
         if version is None:
             raise StoreFault(
                 f"version {each.version} of {change.sop_instance_uid} changed its standing, but no segment has it",
@@ -138,7 +143,8 @@ def forward(index: Index, change: StandingChange) -> None:
             index.change_standing(change.sop_instance_uid, each.version, each.standing, frozenset(each.holds))
 
 
-def forwarded(index: Index, change: StandingChange) -> bool:
-    """Whether every version stands where the change wants it, or further."""
+def forwarded(index: Index, change: StandingChange, *, lacking: bool = False) -> bool:
+    """Whether every version stands where the change wants it, or further. `lacking`: as in `forward`."""
     known = {each.version: _RANK[each.standing] for each in index.versions(change.sop_instance_uid)}
-    return all(known.get(each.version, -1) >= _RANK[each.standing] for each in change.versions)
+    there = [each for each in change.versions if each.version in known or not lacking]
+    return all(known.get(each.version, -1) >= _RANK[each.standing] for each in there)

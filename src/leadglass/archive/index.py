@@ -10,7 +10,7 @@ import fcntl
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ import msgspec
 
 from leadglass.archive import paging
 from leadglass.archive.claimtable import ClaimTable
-from leadglass.archive.projection import encode, encode_settled, exclude, include, settled_of
+from leadglass.archive.projection import encode, encode_settled, erase, exclude, include, settled_of, versions_of
 from leadglass.archive.query import Rows
 from leadglass.archive.selection import Selection
 from leadglass.archive.sqlite import Readers, Value, connect, load, patiently, settle
@@ -231,6 +231,19 @@ class Index:
             changed = _restand(db, known[version], standing, holds)
             if standing is Standing.CURRENT:
                 include(db, [changed])
+
+    def erase(self, studies: Collection[str]) -> int:
+        """Every version of these studies goes, whatever its standing, and what is found of them; how many. What lay there is overwritten with zeros."""
+        gone = [each for study in studies for each in versions_of(self._all, study)]
+        with self._transaction() as db:
+            erase(db, studies, gone)
+        with suppress(apsw.Error), self._gate:
+            self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return len(gone)
+
+    def claimed(self, study_instance_uid: str) -> bool:
+        """Whether anything of a study is in flight, or has landed and is not to be found yet."""
+        return self._claims.claimed(study_instance_uid)
 
     # ---- looking up
 

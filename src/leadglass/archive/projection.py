@@ -6,7 +6,7 @@ study whose source is the smallest. So a rebuilt index equals the old one row fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, cast
@@ -93,6 +93,26 @@ def exclude(db: apsw.Connection, each: Settled) -> None:
             _put_study(db, _current(db, row[0]))
         else:
             _drop_study(db, study)
+
+
+def versions_of(read: Callable[[str, Sequence[Value]], list[Any]], study: str) -> Iterator[tuple[str, int]]:
+    """SOP Instance UID and number of every version of a study, whatever its standing; no index leads to all of them."""
+    for (settled,) in read("SELECT settled FROM versions WHERE instr(settled, ?) > 0", (study.encode(),)):
+        if (each := settled_of(settled)).instance.study_instance_uid == study:
+            yield each.instance.sop_instance_uid, each.version
+
+
+def erase(db: apsw.Connection, studies: Iterable[str], versions: Iterable[tuple[str, int]]) -> None:
+    """These studies and versions of theirs are not there any more, nor what was written where they lay."""
+    db.execute("PRAGMA secure_delete = ON")
+    try:
+        for study in studies:
+            for table in ("instances", "counts", "series"):
+                db.execute(f"DELETE FROM {table} WHERE study = ?", (study,))  # noqa: S608 - our own words
+            _drop_study(db, study)
+        db.executemany("DELETE FROM versions WHERE sop = ? AND version = ?", list(versions))
+    finally:
+        db.execute("PRAGMA secure_delete = OFF")
 
 
 def _place(each: Settled) -> tuple[int, str]:

@@ -10,7 +10,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -26,7 +26,7 @@ from leadglass.archive.walk import Found, Walked, walk, walk_on
 from leadglass.archive.window import Window
 from leadglass.site.keyring import Keyring
 from leadglass.site.writer import writers
-from leadglass.terms import Location, Settled, StoreFault
+from leadglass.terms import Erased, Location, Settled, StoreFault
 
 BATCH_RECORDS = 5_000  # a few megabytes; what they have in common is written once
 LOSSES_NAMED_MAX = 20
@@ -54,6 +54,7 @@ class _Work:
     done: dict[str, int] = field(default_factory=dict)
     growing: dict[str, Walked] = field(default_factory=dict)
     published: int = 0
+    erased: int = 0  # records that nothing opens any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class Rebuild:
                 self._answered(work)
                 self._refuse_loss(work)
                 for record_id in work.changes.keys() - work.forwarded:
-                    forward(fresh, work.changes[record_id])
+                    forward(fresh, work.changes[record_id], lacking=bool(work.erased))
                 # 3. The exchange is one rename. A crash before it: the old epoch serves on. A crash after it: the new one does.
                 self.index.exchange(fresh)
             paused = time.monotonic() - held
@@ -106,6 +107,7 @@ class Rebuild:
             "records": work.published,
             "standing_changes": len(work.changes),
             "segments": len(work.done),
+            "erased": work.erased,
             "seconds": round(time.monotonic() - started, 3),
             "barrier_seconds": round(paused, 3),
         }
@@ -133,9 +135,10 @@ class Rebuild:
         for walked in work.growing.values():
             for record in walked.records:
                 if record.head.kind is RecordKind.STANDING_CHANGE:
-                    change = self._opened(open_change, self.store, record)
-                    if forwarded(self.index, change):
-                        work.changes[record.head.writer, record.head.number] = change
+                    with suppress(Erased):
+                        change = self._opened(open_change, self.store, record)
+                        if forwarded(self.index, change, lacking=bool(work.erased)):
+                            work.changes[record.head.writer, record.head.number] = change
 
     def _refuse_loss(self, work: _Work) -> None:
         lost = sorted(f"record {number} of {writer.hex()}" for writer, number in work.told - work.seen)
@@ -188,10 +191,14 @@ class Rebuild:
             work.seen.add(record_id)
             if record_id in work.told:
                 continue
-            if record.head.kind is RecordKind.STANDING_CHANGE:
-                work.changes[record_id] = self._opened(open_change, window, record)
+            try:
+                if record.head.kind is RecordKind.STANDING_CHANGE:
+                    work.changes[record_id] = self._opened(open_change, window, record)
+                    continue
+                facts = self._opened(open_record, window, record).facts
+            except Erased:
+                work.erased += 1
                 continue
-            facts = self._opened(open_record, window, record).facts
             batch.append(facts.settled(record.head.writer, record.location))
             if len(batch) == BATCH_RECORDS:
                 self._publish(work, batch)

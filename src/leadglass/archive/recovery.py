@@ -22,7 +22,7 @@ from leadglass.archive.seal import SealBroken
 from leadglass.archive.walk import Found, Walked, last_record, walk
 from leadglass.site.keyring import Keyring
 from leadglass.site.writer import Writer, writers
-from leadglass.terms import Event, Location, Settled, StoreFault
+from leadglass.terms import Erased, Event, Location, Settled, StoreFault
 
 BATCH_RECORDS = 500
 LOSSES_NAMED_MAX = 20
@@ -198,11 +198,12 @@ class Recovery:
             batch: list[tuple[Settled, Event]] = []
             for record in records[start : start + BATCH_RECORDS]:
                 number = record.location.record
-                if record.head.kind is RecordKind.STANDING_CHANGE:
-                    changes.append(open_change(self.store, self.keyring, record.location))
-                elif number > past.applied or past.unheard(number):
-                    facts = open_record(self.store, self.keyring, record.location).facts
-                    batch.append((facts.settled(record.head.writer, record.location), facts.event))
+                with contextlib.suppress(Erased):
+                    if record.head.kind is RecordKind.STANDING_CHANGE:
+                        changes.append(open_change(self.store, self.keyring, record.location))
+                    elif number > past.applied or past.unheard(number):
+                        facts = open_record(self.store, self.keyring, record.location).facts
+                        batch.append((facts.settled(record.head.writer, record.location), facts.event))
             missing = [settled for settled, _ in batch if settled.location.record > past.applied]
             if missing:
                 with self.barrier.writing():
@@ -254,6 +255,8 @@ class _Check:
                 continue
             try:
                 self._verify(record, whole=tail)
+            except Erased:
+                continue
             except (FormatBroken, SealBroken, Corrupted) as error:
                 walked.breaks(record.location.offset, str(error))
                 walked.lost = not tail

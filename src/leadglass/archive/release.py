@@ -16,16 +16,20 @@ from leadglass.policy.people import nothing_seen
 from leadglass.terms import (
     Body,
     Commitment,
+    Export,
     Fault,
+    Level,
     Permit,
     Progress,
     Query,
     Reference,
     Request,
     Retrieval,
+    Root,
     Settled,
     Standing,
 )
+from leadglass.wire import tags
 
 PROCESSING_FAILURE, NO_SUCH_OBJECT_INSTANCE, CLASS_INSTANCE_CONFLICT = 0x0110, 0x0112, 0x0119  # PS3.3 C.14.1.1
 
@@ -49,8 +53,13 @@ class Answer:
 
     def instances(self) -> Iterator[Settled]:
         """What a retrieval selects; empty for anything else."""
-        if isinstance(self.request, Retrieval):
-            yield from self.index.select(self.request, self.visible)
+        if (selected := selection_of(self.request)) is not None:
+            yield from self.index.select(selected, self.visible)
+
+    def still(self) -> None:
+        """Raises NotPermitted where the study of an export may not leave any more."""
+        if isinstance(self.request, Export):
+            self.lasting.still(self.request.study_instance_uid)
 
     def read(self, settled: Settled) -> Body:
         """Raises NotPermitted where its study may not be seen any more. Iterating raises Corrupted and other StoreFaults, KeyFault."""
@@ -87,6 +96,18 @@ class Answer:
         return 0
 
 
+def selection_of(request: Request) -> Retrieval | None:
+    """What is read by a request; None where none is."""
+    match request:
+        case Retrieval():
+            return request
+        case Export():
+            keys = {tags.STUDY_INSTANCE_UID: request.study_instance_uid}
+            return Retrieval(request.subject, Root.STUDY, Level.STUDY, keys)
+        case _:
+            return None
+
+
 class Release:
     """The `open` step. `rechecker`: what policy decides each study of a permit by, None where it is a device's."""
 
@@ -99,10 +120,16 @@ class Release:
         self._index.catch_up()  # whatever was answered with success before this is found, whoever kept it
         progress = Progress()
         match request:
-            case Retrieval():
-                progress.total = self._index.count(request, visible)
+            case Retrieval() | Export():
+                selected = selection_of(request)
+                assert selected is not None
+                progress.total = self._index.count(selected, visible)
                 if visible.confined and not progress.total:
                     raise nothing_seen(permit)
+                if isinstance(request, Export) and request.patient != self._index.patient_of(
+                    request.study_instance_uid
+                ):
+                    raise nothing_seen(permit)  # it became another's while it was asked for
             case Commitment():
                 progress.total = len(request.references)
             case _:

@@ -154,9 +154,12 @@ class Sight:
             return None
         if not way.text:
             return []
-        statement = f"SELECT DISTINCT study FROM ({way.text}) LIMIT ?"
-        rows = self.read(statement, (*way.values, CANDIDATES_MAX + 1))
-        return None if len(rows) > CANDIDATES_MAX else sorted(row[0] for row in rows)
+        # Counted first, in the index alone: a department of many studies would be read and sorted to learn that it is too large. A study of several
+        # series counts for each of them; where that is too many, the keys of the query lead there as well.
+        counted = f"SELECT count(*) FROM (SELECT 1 FROM ({way.text}) LIMIT ?)"
+        if int(self.read(counted, (*way.values, CANDIDATES_MAX + 1))[0][0]) > CANDIDATES_MAX:
+            return None
+        return sorted(row[0] for row in self.read(f"SELECT DISTINCT study FROM ({way.text})", way.values))
 
     def dossiers(self, rows: Sequence[Found]) -> list[Dossier]:
         """What a decision is given about each study; rows begin with `STUDY_COLUMNS`."""

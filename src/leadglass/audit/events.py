@@ -25,6 +25,7 @@ from leadglass.terms import (
     Echo,
     Event,
     EventKind,
+    Export,
     Fault,
     HoldReason,
     Inquiry,
@@ -43,6 +44,7 @@ from leadglass.terms import (
     Retrieval,
     Settled,
     SignIn,
+    Situation,
     Standing,
     Subject,
     fingerprint_of,
@@ -234,7 +236,7 @@ def _released(
         permit.rule,
         outcome,
         reason=reason,
-        study=request.keys.get(0x0020000D, "") if isinstance(request, Query | Retrieval) else "",
+        study=_asked_study(request),
         uids=uids,
         details={**_asked(request), **counts},
         patient=_asked_patient(request),
@@ -281,11 +283,14 @@ def _changed(order: Change, kind: EventKind, rule: str, outcome: Outcome, reason
 
 
 def _coded(order: Change) -> dict[str, str | int]:
-    """The DICOM code of what it is (PS3.16 CID 403), where it has one of its own."""
+    """The DICOM code of what it is (PS3.16 CID 403), where it has one of its own; of broken glass the situation, never the words."""
     code = {ChangeKind.GLASS_BREAK: "110127", ChangeKind.LEASE_OPEN: "110122", ChangeKind.LEASE_END: "110123"}.get(
         order.kind
     )
-    return {"dicom": code} if code else {}
+    told: dict[str, str | int] = {"dicom": code} if code else {}
+    if order.kind is ChangeKind.GLASS_BREAK and order.arguments.get("situation") in tuple(Situation):
+        told["situation"] = str(order.arguments["situation"])
+    return told
 
 
 def _changed_patient(order: Change) -> PatientIdentity | None:
@@ -379,6 +384,8 @@ def _asked(request: Request) -> dict[str, str | int]:
             return asked
         case Commitment():
             return {"transaction": request.transaction_uid, "references": len(request.references)}
+        case Export():
+            return {"export": request.id, "purpose": request.purpose, "patients": len(request.patients)}
         case Inquiry():
             return {"about": request.about} if request.about else {}
         case AuditQuestion():
@@ -388,8 +395,14 @@ def _asked(request: Request) -> dict[str, str | int]:
             return {}
 
 
+def _asked_study(request: Request) -> str:
+    if isinstance(request, Export):
+        return request.study_instance_uid
+    return request.keys.get(0x0020000D, "") if isinstance(request, Query | Retrieval) else ""
+
+
 def _asked_patient(request: Request) -> PatientIdentity | None:
-    if isinstance(request, AuditQuestion):
+    if isinstance(request, AuditQuestion | Export):
         return request.patient
     if isinstance(request, Query | Retrieval) and (patient_id := request.keys.get(0x00100020)):
         return PatientIdentity(patient_id, request.keys.get(0x00100021, ""))

@@ -447,6 +447,9 @@ class AuditAnswer:
     def verdicts(self) -> Iterator[tuple[Reference, int]]:
         return iter(())
 
+    def still(self) -> None:
+        """Nothing of it lasts."""
+
     def read(self, settled: Settled) -> Body:
         raise Unsupported("an answer of the audit holds no images")
 

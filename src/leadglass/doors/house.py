@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from leadglass.archive.erasing import Eraser
 from leadglass.archive.index import Index
 from leadglass.audit.journal.read import JournalReader
 from leadglass.audit.search import AuditSearch
@@ -16,6 +17,9 @@ from leadglass.doors.present import Present
 from leadglass.gateway import Stages
 from leadglass.identity.people.desk import Desk
 from leadglass.site.enrolments import Enrolments
+from leadglass.site.erasures import Erasures
+from leadglass.site.exports import Exports
+from leadglass.site.kits import Kits
 from leadglass.site.model import Site
 from leadglass.site.people import People
 from leadglass.site.register import Register
@@ -90,6 +94,10 @@ class House:
     register: Register
     people: People
     enrolments: Enrolments
+    exports: Exports
+    erasures: Erasures
+    eraser: Eraser
+    kits: Kits
     desk: Desk
     index: Index
     journal: JournalReader

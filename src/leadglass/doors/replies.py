@@ -21,6 +21,7 @@ from leadglass.site.register import Taken
 from leadglass.terms import (
     Conflicting,
     Contained,
+    Erased,
     Fault,
     Harmful,
     JournalFault,
@@ -93,6 +94,7 @@ FAULTS: dict[type[Fault], Reply] = {
     UnknownResidual: Reply(_CONGESTED, 0x0110, "Processing failure", 500, "AE"),
     StoreFault: _TRY_LATER,
     KeyFault: Reply(_CONGESTED, 0x0110, "Processing failure", 500, "AE"),
+    Erased: Reply(_NO_REASON, 0x0112, "No such SOP instance", 404, "AE"),
     UpstreamFault: Reply(_CONGESTED, 0x0110, "Upstream failed", 502, "AE"),
     JournalFault: _TRY_LATER,
 }

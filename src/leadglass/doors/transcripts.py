@@ -36,14 +36,14 @@ def asked(house: House, request_id: str) -> Asked | None:
 
 
 def asked_for(request: AccessRequest, people: Mapping[str, Person]) -> Asked:
-    """`people`: by id."""
-    person = people.get(request.person)
+    """`people`: by id. What was asked for a machine is done by the machine."""
+    person, holder = people.get(request.person), people.get(request.holder)
     opened = any(each.decision == "approved" for each in request.decisions)
     until_ns = min(request.until_ns, request.settled_ns) if request.state == "cancelled" else request.until_ns
     grant = Grant(
         request=request.id,
-        person=request.person,
-        name=person.name if person is not None else "",
+        person=request.holder,
+        name=holder.name if holder is not None else "",
         roles=person.roles if person is not None else frozenset(),
         act=request.act,
         deciders={each.person: people[each.person].name for each in request.decisions if each.person in people},

@@ -55,6 +55,9 @@ class Issued:
         }
 
 
+AS_BEFORE = "as before"  # what a device may whose certificate alone is new
+
+
 @dataclass(frozen=True, slots=True)
 class Sheet:
     """What the printed sheet says besides the certificate."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -60,6 +61,12 @@ class Reader:
     def send(self, path: str, **fields: str) -> int:
         """The status after a form of a page, as this session's pages send it."""
         return self._client.post(path, data={**fields, "csrf": self._csrf()}).status_code
+
+    @contextmanager
+    def sending(self, path: str, fields: Mapping[str, str | list[str]]) -> Iterator[httpx2.Response]:
+        """The answer to a form as it comes, for one that is long."""
+        with self._client.stream("POST", path, data={**fields, "csrf": self._csrf()}) as answer:
+            yield answer
 
     def step_up(self) -> bool:
         """The passkey again, in this session."""

@@ -42,12 +42,15 @@ WHILE_READ_ONLY = frozenset(
         ChangeKind.DEVICE_REVOKE,
         ChangeKind.DEVICE_SUPERSEDE,
         ChangeKind.DEVICE_WAIVE,
+        ChangeKind.DEVICE_WITHDRAW,
         ChangeKind.DOOR_RENEW,
+        ChangeKind.ERASURE_UNDO,
         ChangeKind.FACTOR_ENROLL,
         ChangeKind.FACTOR_REMOVE,
         ChangeKind.GLASS_BREAK,
         ChangeKind.GLASS_REVIEW,
         ChangeKind.INDEX_REBUILD,
+        ChangeKind.KIT_LAPSE,
         ChangeKind.LEASE_END,
         ChangeKind.LEASE_OPEN,
         ChangeKind.NETWORK_CONFIRM,
@@ -100,13 +103,25 @@ def authorise(
         rule = "person:self"
     else:
         rule = authorise_person(operator, change, now_ns, takes_back=own_and_fresh(containment, change, now_ns))
-    if isinstance(operator, Caller) and change.kind in AT_A_DEVICE:
-        _at(site, operator, change.about)
-    if isinstance(operator, Caller) and change.kind is ChangeKind.DEVICE_COLLECT:
-        collection(operator, change, asked)
+    if isinstance(operator, Caller):
+        if change.kind in AT_A_DEVICE:
+            _at(site, operator, change.about)
+        elif change.kind is ChangeKind.SITE_BACKUP:
+            _into(site, operator, change)
+        elif change.kind is ChangeKind.DEVICE_COLLECT:
+            collection(operator, change, asked)
     if containment.read_only and change.kind not in WHILE_READ_ONLY:
         raise Contained(f"the site is read-only ({containment.read_only}): no {change.kind} until that ends", rule=rule)
     return ChangePermit(change.operator, rule, containment.generation)
+
+
+def _into(site: Site, caller: Caller, change: Change) -> None:
+    """Nobody has the site copied to a place of their own choice. Raises NotPermitted."""
+    if change.about not in site.backups or change.arguments.get("directory") != change.about:
+        raise NotPermitted(
+            f"{caller.name} may have backups made into what backup.directories names, and not into {change.about[:64]!r}",
+            rule="backup:directories",
+        )
 
 
 def at_hand(site: Site, address: str) -> list[Device]:

@@ -27,6 +27,8 @@ from leadglass.terms import (
     Contained,
     Containment,
     Device,
+    Export,
+    Factor,
     Inquiry,
     NotPermitted,
     Offer,
@@ -60,7 +62,8 @@ def decide(
     Raises NotPermitted, Contained, UnknownDestination, Unsupported.
     """
     caller = subject.caller
-    permit = by_flows(site, containment, subject, request, somebody=caller is not None, unreadable=unreadable)
+    somebody = caller is not None and Factor.CERTIFICATE not in caller.factors  # a machine is nobody who sits there
+    permit = by_flows(site, containment, subject, request, somebody=somebody, unreadable=unreadable)
     return permit if caller is None else confine(permit, caller, request, now_ns)  # (5)
 
 
@@ -86,8 +89,8 @@ def by_flows(
     if isinstance(request, Proposal):
         grant = _association(lookup, grants, subject, somebody)
         return Permit(subject, None, grant.rule, generation, opened=_held_by(subject, [grant]))
-    if isinstance(request, AuditQuestion | Inquiry):
-        raise NotPermitted(f"{subject.device.name} is a device: only people ask who saw what", subject=subject)
+    if isinstance(request, AuditQuestion | Inquiry | Export):
+        raise NotPermitted(f"{subject.device.name} is a device: people ask for that, at the console", subject=subject)
     action = request.action
     usable = [grant for grant in grants if action in grant.actions and (somebody or not grant.require_user_identity)]
     if not usable:

@@ -14,10 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from leadglass.policy.erasing import undoes
 from leadglass.policy.evaluation import (
     ACCOUNT_ACTS,
     MATTER_ACTS,
     SITE,
+    STUDY_ACTS,
     Answer,
     Facts,
     Matter,
@@ -26,6 +28,7 @@ from leadglass.policy.evaluation import (
     OfStudy,
     ask,
 )
+from leadglass.policy.keys import collects
 from leadglass.policy.matrix import needs_second_person, needs_step_up
 from leadglass.policy.relationships import Ties
 from leadglass.policy.studies import Scope, ground, scope
@@ -40,6 +43,7 @@ from leadglass.terms import (
     ChangeKind,
     Dossier,
     Echo,
+    Export,
     Factor,
     Grant,
     Inquiry,
@@ -49,6 +53,7 @@ from leadglass.terms import (
     Permit,
     Person,
     Proposal,
+    Relation,
     Request,
     Role,
     SecondPersonNeeded,
@@ -60,7 +65,7 @@ from leadglass.wire.charset import normalise_for_matching
 
 __all__ = [
     "ACTS", "authorise_person", "confine", "decide_person", "exact_digest", "incompatible", "may", "needs_second_person", "needs_step_up",
-    "nothing_seen", "permitted", "reads_transcript", "recheck", "rechecker", "still_approves", "still_may", "visible",
+    "nothing_seen", "of_study", "permitted", "reads_transcript", "recheck", "rechecker", "still_approves", "still_may", "visible",
 ]  # fmt: skip
 
 DECIDE_AGAIN_SECONDS = 0.25  # how long a decision about what lasts is believed: revocation acts within a second
@@ -70,6 +75,7 @@ ACTS: Mapping[ChangeKind, Act] = {
     ChangeKind.ACCESS_APPROVE: Act.ACCESS_APPROVE,
     ChangeKind.ACCESS_CANCEL: Act.ACCESS_REQUEST,
     ChangeKind.ACCESS_REQUEST: Act.ACCESS_REQUEST,
+    ChangeKind.ACCOUNTS_REVIEW: Act.ROLE_GRANT,
     ChangeKind.CONFLICT_DISMISS: Act.CONFLICT_RESOLVE,
     ChangeKind.CONFLICT_PROMOTE: Act.CONFLICT_RESOLVE,
     ChangeKind.DEVICE_ASK: Act.DEVICE_ENROLL,
@@ -81,9 +87,13 @@ ACTS: Mapping[ChangeKind, Act] = {
     ChangeKind.DEVICE_REVOKE: Act.DEVICE_REVOKE,
     ChangeKind.DEVICE_SUPERSEDE: Act.DEVICE_REVOKE,
     ChangeKind.DEVICE_WAIVE: Act.DEVICE_ENROLL,
+    ChangeKind.DEVICE_WITHDRAW: Act.DEVICE_ENROLL,
+    ChangeKind.ERASURE_UNDO: Act.STUDY_ERASE,
     ChangeKind.GLASS_BREAK: Act.GLASS_BREAK,
     ChangeKind.GLASS_REVIEW: Act.GLASS_REVIEW,
     ChangeKind.INDEX_REBUILD: Act.INDEX_REBUILD,
+    ChangeKind.KIT_COLLECT: Act.KEY_USE,
+    ChangeKind.KIT_MAKE: Act.KEY_USE,
     ChangeKind.LEASE_END: Act.LEASE_OPEN,
     ChangeKind.LEASE_OPEN: Act.LEASE_OPEN,
     ChangeKind.NETWORK_CONFIRM: Act.POLICY_PROPOSE,
@@ -100,6 +110,7 @@ ACTS: Mapping[ChangeKind, Act] = {
     ChangeKind.SITE_BACKUP: Act.BACKUP_RUN,
     ChangeKind.SITE_CONTAIN: Act.CONTAINMENT_BEGIN,
     ChangeKind.SITE_RELEASE: Act.CONTAINMENT_END,
+    ChangeKind.STUDY_ERASE: Act.STUDY_ERASE,
     ChangeKind.TOKEN_MINT: Act.LEASE_OPEN,
     ChangeKind.ZONE_CONTAIN: Act.CONTAINMENT_BEGIN,
     ChangeKind.ZONE_RELEASE: Act.CONTAINMENT_END,
@@ -135,8 +146,10 @@ def incompatible(roles: frozenset[Role]) -> str:
 # ---- requests
 
 
-def decide_person(caller: Caller, request: Request | Proposal, generation: int, now_ns: int) -> Permit:
-    """What the caller may have of what they ask at a web door. Raises NotPermitted."""
+def decide_person(
+    caller: Caller, request: Request | Proposal, generation: int, now_ns: int, *, over_budget: bool = False
+) -> Permit:
+    """What the caller may have of what they ask at a web door. `over_budget`: they exported today what one may export alone. Raises NotPermitted."""
     match request:
         case Proposal() | Echo():
             raise NotPermitted(f"{caller.name} asks for what only devices do: associations and echoes")
@@ -144,11 +157,30 @@ def decide_person(caller: Caller, request: Request | Proposal, generation: int, 
             return Permit(caller, request.action, may(caller, Act.STUDY_STORE, now_ns), generation)
         case AuditQuestion(grant=Grant() as grant):
             return Permit(caller, request.action, reads_transcript(caller, grant, now_ns), generation)
-        case AuditQuestion() | Inquiry():
+        case Inquiry():
+            rule = may(caller, request.act, now_ns)
+            return Permit(caller, request.act, rule, generation, devices=_devices(caller, request, rule, now_ns))
+        case AuditQuestion():
             return Permit(caller, request.action, may(caller, request.action, now_ns), generation)
+        case Export():
+            bulk = over_budget or len(request.patients) > 1
+            found, studies = visible(caller, request.action, now_ns, bulk=bulk)
+            return Permit(caller, request.action, found, generation, studies=studies, bulk=bulk)
         case _:
             found, studies = visible(caller, _ACT_OF[request.action], now_ns)
             return Permit(caller, request.action, found, generation, studies=studies)
+
+
+def _devices(caller: Caller, request: Inquiry, rule: str, now_ns: int) -> frozenset[str] | None:
+    """Which devices the window shows by which somebody may look at all; None for who may without one. Raises NotPermitted for another."""
+    named = caller.within.get(request.act)
+    if named is None or ask(request.act, replace(_facts(caller, request.act, now_ns), approved=False), SITE).allowed:
+        return None
+    if request.about and request.about not in named:
+        raise NotPermitted(
+            f"{caller.name} may {request.act} of {', '.join(sorted(named))} alone: that is what was approved", rule=rule
+        )
+    return named
 
 
 def confine(permit: Permit, caller: Caller, request: Request | Proposal, now_ns: int) -> Permit:
@@ -156,7 +188,7 @@ def confine(permit: Permit, caller: Caller, request: Request | Proposal, now_ns:
     match request:
         case Proposal() | Echo():
             return permit
-        case AuditQuestion() | Inquiry():
+        case AuditQuestion() | Inquiry() | Export():
             raise NotPermitted(f"{caller.name} asks at a device what is asked at the console alone")
         case Offer():
             return replace(permit, rule=f"{permit.rule}+{may(caller, Act.STUDY_STORE, now_ns)}")
@@ -171,19 +203,25 @@ def visible(caller: Caller, act: Act, now_ns: int, *, bulk: bool = False) -> tup
     found = scope(act, facts)
     if found.rule == NO_STUDY:
         raise _refusal(caller, act, facts, None)
-    return _told(found), ground(found.rule, Ties.of(caller), now_ns)
+    return _told(found), ground(found.rule, Ties.of(caller, act), now_ns)
 
 
 def permitted(caller: Caller, act: Act, study: Dossier, now_ns: int, *, bulk: bool = False) -> str:
     """The rule that allows an act on this one study. Raises NotPermitted."""
-    facts = _facts(caller, act, now_ns, bulk=bulk)
-    about = OfStudy(Ties.of(caller).to(study, now_ns), study.modalities)
-    return _rule(caller, act, facts, about)
+    about = OfStudy(Ties.of(caller, act).to(study, now_ns), study.modalities)
+    return _rule(caller, act, of_study(_facts(caller, act, now_ns, bulk=bulk), act, about), about)
+
+
+def of_study(facts: Facts, act: Act, about: OfStudy) -> Facts:
+    """Whether an export was approved is known of each study: of those that the request named, and no other."""
+    if act is not Act.STUDY_EXPORT:
+        return facts
+    return replace(facts, approved=Relation.GRANTED in about.relations)
 
 
 def recheck(caller: Caller, act: Act, studies: Sequence[Dossier], now_ns: int) -> list[bool]:
     """For each study whether the act is allowed."""
-    return _recheck(caller, act)(studies, now_ns)
+    return _recheck(caller, act, lambda at_ns: _facts(caller, act, at_ns))(studies, now_ns)
 
 
 def rechecker(
@@ -197,17 +235,22 @@ def rechecker(
     """
     who = permit.subject
     caller = _caller(who)
-    if caller is None or isinstance(who, Operator) or permit.action not in _ACT_OF:
+    act = Act.STUDY_EXPORT if permit.action is Act.STUDY_EXPORT else _ACT_OF.get(permit.action)  # type: ignore[arg-type]
+    if caller is None or isinstance(who, Operator) or act is None:
         return None
-    act = _ACT_OF[Action(permit.action)]
-    decided, since_ns = _recheck(caller, act), 0
+
+    def deciding(now: Caller) -> Callable[[Sequence[Dossier], int], list[bool]]:
+        # Whoever began with a fresh passkey goes on with it, for as long as what was begun lasts.
+        return _recheck(now, act, lambda at_ns: replace(_facts(now, act, at_ns, bulk=permit.bulk), stepped_up=True))
+
+    decided, since_ns = deciding(caller), 0
 
     def again(studies: Sequence[Dossier]) -> list[bool]:
         nonlocal decided, since_ns
         now_ns = clock()
         since_ns = since_ns or now_ns
         if not 0 <= now_ns - since_ns < DECIDE_AGAIN_SECONDS * 1_000_000_000:
-            decided, since_ns = _recheck(_caller(asker(who)) or caller, act), now_ns
+            decided, since_ns = deciding(_caller(asker(who)) or caller), now_ns
         return decided(studies, now_ns)
 
     return again
@@ -218,17 +261,18 @@ def _caller(subject: Asker | Operator) -> Caller | None:
     return subject.caller if isinstance(subject, Subject) else subject if isinstance(subject, Caller) else None
 
 
-def _recheck(caller: Caller, act: Act) -> Callable[[Sequence[Dossier], int], list[bool]]:
-    ties = Ties.of(caller)
+def _recheck(
+    caller: Caller, act: Act, facts_at: Callable[[int], Facts]
+) -> Callable[[Sequence[Dossier], int], list[bool]]:
+    ties = Ties.of(caller, act)
     known: dict[OfStudy, bool] = {}
 
     def decided(studies: Sequence[Dossier], now_ns: int) -> list[bool]:
-        facts = _facts(caller, act, now_ns)
-        allowed = []
+        facts, allowed = facts_at(now_ns), []
         for study in studies:
             about = OfStudy(ties.to(study, now_ns), study.modalities)
             if about not in known:
-                known[about] = ask(act, facts, about).allowed
+                known[about] = ask(act, of_study(facts, act, about), about).allowed
             allowed.append(known[about])
         return allowed
 
@@ -275,10 +319,11 @@ def still_approves(approver: Person, of: Act, by: Person, now_ns: int, role: str
 
 
 def still_may(person: Person, act: Act, now_ns: int) -> str:
-    """The rule by which who asked for something about no study could ask for it today, passkey or not; asked when it is done. "" for none."""
+    """The rule by which who asked for something could ask for it today, passkey or not; asked when it is done. "" for none."""
     if not _in_office(person, now_ns):
         return ""
-    answer = ask(act, Facts(person.roles, stepped_up=True, approved=True), SITE)
+    about = OfStudy() if act in STUDY_ACTS else SITE
+    answer = ask(act, Facts(person.roles, stepped_up=True, approved=True), about)
     return answer.rule if answer.allowed else ""
 
 
@@ -294,8 +339,15 @@ def authorise_person(caller: Caller, change: Change, now_ns: int = 0, *, takes_b
     act = ACTS.get(change.kind)
     if act is None:
         raise NotPermitted(f"{change.kind} is a command's alone: no person may ask for it at a door")
+    if change.kind is ChangeKind.ERASURE_UNDO:
+        _facts(caller, act, now_ns)  # who is nobody any more undoes nothing
+        return undoes(caller)
+    if change.kind is ChangeKind.KIT_COLLECT:
+        return collects(caller, fresh=_facts(caller, act, now_ns).stepped_up)
     if change.kind in _OF_OTHERS and change.arguments.get("requested_by") != caller.person.id:
         act = _OF_OTHERS[change.kind]
+    if change.kind is ChangeKind.ACCESS_REQUEST and change.arguments.get("machine"):
+        may(caller, Act.PERSON_ADD, now_ns)  # whoever adds machines asks for them; they ask for nothing themselves
     if change.kind in _BY_PASSKEY and Factor.PASSKEY not in caller.factors and not caller.stepped_up_ns:
         raise StepUpNeeded(f"{caller.name} may not {change.kind} without a passkey: step up, then ask again")
     about = OfMatter(act, own=True) if act is Act.CONTAINMENT_END and takes_back else _about(caller, act, change)
@@ -332,7 +384,7 @@ def _about(caller: Caller, act: Act, change: Change) -> Matter:
             return OfAccount(_is(caller.person, change.about), _roles(given))
     except (KeyError, ValueError, TypeError) as error:
         raise NotPermitted(f"{change.kind} does not say whom it concerns: {error}") from error
-    return SITE
+    return OfStudy() if act in STUDY_ACTS else SITE  # of a study that they see nothing of
 
 
 def _is(person: Person, about: str) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from leadglass.terms import (
+    Act,
     AnyOf,
     Caller,
     Dossier,
@@ -50,10 +51,13 @@ class Ties:
     names: frozenset[str]
 
     @classmethod
-    def of(cls, caller: Caller) -> Ties:
+    def of(cls, caller: Caller, act: Act) -> Ties:
+        """As far as they count for the act: what was granted to be looked at does not leave the house by that."""
         patients: dict[str, list[Related]] = {}
         studies: dict[str, list[Related]] = {}
         for each in caller.related:
+            if act is Act.STUDY_EXPORT and each.relation is Relation.GRANTED and each.act is not act:
+                continue
             if each.study_instance_uid:
                 studies.setdefault(each.study_instance_uid, []).append(each)
             elif each.patient is not None and each.patient.patient_id:

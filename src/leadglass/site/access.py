@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from leadglass.site.register import Register
 
 
+_OF_STUDIES = frozenset({Act.STUDY_EXPORT, Act.STUDY_FIND, Act.STUDY_READ})
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """One person's word on a request: approved, denied or cancelled."""
@@ -29,7 +32,7 @@ class Decision:
 class AccessRequest:
     """Who asks for what, exactly. `kind`: what sort of request; `digest`: SHA-256, hex, of the exact thing that is asked for.
 
-    `facts`: JSON-able; `patients` as [issuer, id] pairs, `studies` and `devices` name what a window is about. `state`: requested, approved,
+    `facts`: JSON-able; `machine`: the id of the account that it is asked for, where it is not for whoever asks; `patients` as [issuer, id] pairs, `studies` and `devices` name what a window is about. `state`: requested, approved,
     denied, cancelled, expired, done. The window is `from_ns` to `until_ns`, Unix nanoseconds.
     """
 
@@ -47,6 +50,17 @@ class AccessRequest:
     asked_ns: int
     settled_ns: int
     decisions: tuple[Decision, ...] = ()
+
+    @property
+    def holder(self) -> str:
+        """Whose right it is once it is approved: the machine's that it was asked for, else of whoever asked."""
+        return str(self.facts.get("machine") or self.person)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Which the request names."""
+        named = self.facts.get("devices", ())
+        return tuple(map(str, named)) if isinstance(named, list | tuple) else ()
 
     @property
     def approver(self) -> str:
@@ -163,9 +177,12 @@ class Access:
             _settle(connection, request_id, state, now_ns)
 
     def in_window(self, person: str, now_ns: int) -> list[AccessRequest]:
-        """Approved, and their time is now."""
-        where = "person = ? AND state = 'approved' AND from_ns <= ? AND until_ns > ?"
-        return self._requests(where, (person, now_ns, now_ns))
+        """Approved, and their time is now: what they asked for themselves, and of a machine what somebody asked for it."""
+        window = "state = 'approved' AND from_ns <= ? AND until_ns > ?"
+        own = self._requests(
+            f"person = ? AND json_extract(facts, '$.machine') IS NULL AND {window}", (person, now_ns, now_ns)
+        )
+        return own + self._requests(f"json_extract(facts, '$.machine') = ? AND {window}", (person, now_ns, now_ns))
 
     def approved(self, act: Act, now_ns: int) -> list[AccessRequest]:
         """Every request for this act that is approved and whose time is now, whoever asked."""
@@ -280,15 +297,17 @@ def _settle(connection: apsw.Connection, request_id: str, state: str, now_ns: in
 
 def _granted(request: AccessRequest) -> list[Related]:
     """What an approved request names, for its window."""
-    facts, source = request.facts, f"request:{request.id}"
-    window = (request.from_ns, request.until_ns, source)
+    if request.act not in _OF_STUDIES:
+        return []
+    facts, source, person = request.facts, f"request:{request.id}", request.holder
+    window = (request.from_ns, request.until_ns, source, request.act)
     patients, studies = facts.get("patients", []), facts.get("studies", [])
     found = []
     if isinstance(patients, list):
         found += [
-            Related(request.person, Relation.GRANTED, PatientIdentity(str(pair[1]), str(pair[0])), "", *window)
+            Related(person, Relation.GRANTED, PatientIdentity(str(pair[1]), str(pair[0])), "", *window)
             for pair in patients
         ]
     if isinstance(studies, list):
-        found += [Related(request.person, Relation.GRANTED, None, str(uid), *window) for uid in studies]
+        found += [Related(person, Relation.GRANTED, None, str(uid), *window) for uid in studies]
     return found

@@ -21,6 +21,16 @@ CREATE TABLE enrolments(
     certificate TEXT NOT NULL, bundle BLOB, settled_ns INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX enrolments_state ON enrolments(state, asked_ns);
 """
+WITHDRAWN = """
+CREATE TABLE enrolments_withdrawable(
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, asked_by TEXT NOT NULL, asked_ns INTEGER NOT NULL, facts TEXT NOT NULL, csr TEXT NOT NULL,
+    state TEXT NOT NULL CHECK(state IN ('asked', 'signed', 'failed', 'collected', 'lapsed', 'withdrawn')), reason TEXT NOT NULL,
+    certificate TEXT NOT NULL, bundle BLOB, settled_ns INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO enrolments_withdrawable SELECT * FROM enrolments;
+DROP TABLE enrolments;
+ALTER TABLE enrolments_withdrawable RENAME TO enrolments;
+CREATE INDEX enrolments_state ON enrolments(state, asked_ns);
+"""
 COLLECT_WITHIN_SECONDS = 24 * 3600  # a key of somebody else's rests here no longer
 SIGN_WITHIN_SECONDS = 7 * 24 * 3600
 WAITING_MAX = 200  # asked or signed at once
@@ -32,7 +42,8 @@ _COLUMNS = "id, name, asked_by, asked_ns, facts, csr, state, reason, certificate
 class Enrolment:
     """`facts`: settled ones (`device_facts.py`); `csr`: PEM, "" where the key is made for the device. `asked_by`: a person's id.
 
-    `state`: asked, signed, failed, collected, lapsed; `reason`: why it failed. `certificate`: what was issued (fingerprint, serial, not_before,
+    Of a new certificate for a device that is enrolled, `facts` say `renewal`, and what its sheet tells.
+    `state`: asked, signed, failed, collected, lapsed, withdrawn; `reason`: why it failed. `certificate`: what was issued (fingerprint, serial, not_before,
     not_after, pem), empty before; there in state asked too, where the enrolment of the device was begun and did not end.
     `settled_ns`: when it was signed or failed, Unix nanoseconds; 0: not yet.
     """
@@ -53,6 +64,11 @@ class Enrolment:
         """SHA-256, hex, over what was asked for, exactly."""
         exact = json.dumps([self.name, self.facts, self.csr], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(exact.encode()).hexdigest()
+
+    @property
+    def renewal(self) -> bool:
+        """Of a device that is enrolled already."""
+        return bool(self.facts.get("renewal"))
 
     @property
     def collect_until_ns(self) -> int:
@@ -114,6 +130,8 @@ class Enrolments:
             connection.execute(
                 "UPDATE enrolments SET certificate = ?, bundle = ? WHERE id = ? AND state = 'asked'", values
             )
+            if not connection.changes():
+                raise NotChanged("that enrolment is not asked any more")
 
     def sign(self, enrolment_id: str, now_ns: int) -> None:
         self._settle(enrolment_id, "asked", "signed", "", now_ns)
@@ -121,6 +139,16 @@ class Enrolments:
     def fail(self, enrolment_id: str, reason: str, now_ns: int) -> None:
         """Whatever was begun is forgotten."""
         self._settle(enrolment_id, "asked", "failed", reason, now_ns)
+
+    def withdraw(self, enrolment_id: str, by: str, now_ns: int) -> None:
+        """Raises NotChanged where it is settled, or being signed."""
+        with self._register.transaction() as connection:
+            connection.execute(
+                "UPDATE enrolments SET state = 'withdrawn', reason = ?, settled_ns = ? WHERE id = ? AND state = 'asked' AND certificate = ''",
+                (f"withdrawn by {by}", now_ns, enrolment_id),
+            )
+            if not connection.changes():
+                raise NotChanged("that enrolment is signed already, or does not wait any more: look again")
 
     def lapse(self, enrolment_id: str, now_ns: int) -> None:
         """Raises NotChanged where its time is not over."""

@@ -1,33 +1,36 @@
 """Which key opens a study? Each writer has its own key for a study it met, wrapped by the site key, in a file of its own.
 
 An entry is durable before the first record that uses its key. Instance keys are random, used from the instance's first byte, and wrapped
-under a study key when the header is known: destroying a study's keys is the lawful way to erase it.
+under a study key when the header is known: destroying a study's keys is the lawful way to erase it. A destroyed entry stays in its place, sealed
+like any other, and holds zeros. The file is written anew beside the old one and takes its place, so that no reader finds half of either.
 
 File `writers/<id>/keyring`, integers big-endian, final since version 1:
     head     magic(8) version u16, zero u16, writer(16), site key id(8), crc32 of what precedes it
-    entry    length u32 (of all that follows it), version u8, kind u8, durable mark u32, key id(16), sealed, crc32 of all before it
-    sealed   nonce(12) and AES-256-GCM under the site key's purpose `keyring` of: key(32), Study Instance UID; bound to writer, number of
-             the entry, version, kind, durable mark and key id
+    entry    length u32 (of all that follows it), version u8, kind u8 (1 a study's key, 2 destroyed), durable mark u32, key id(16), sealed,
+             crc32 of all before it
+    sealed   nonce(12) and AES-256-GCM under the site key's purpose `keyring` of: key(32), Study Instance UID, or zeros of that length; bound
+             to writer, number of the entry, version, kind, durable mark and key id
 The checksum finds a torn tail without keys; the seal finds every change, and an entry that was moved or left out. The durable mark says how
 many entries were known to be durable when this one was written: a broken one below a later mark is a loss, any other is a torn tail.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from leadglass.site.groupsync import GroupSync, Sync
-from leadglass.site.sitekey import KEY_LENGTH_BYTES, SiteKey, seal, unseal
+from leadglass.site.sitekey import KEY_LENGTH_BYTES, SiteKey, forget_ciphers, seal, unseal
 from leadglass.site.writer import Writer, directories, is_sealed, sync_directory
-from leadglass.terms import JournalFault, KeyFault, StoreFault
+from leadglass.terms import Erased, JournalFault, KeyFault, StoreFault
 
 __all__ = ["Keyring", "SiteKey", "StudyKey"]
 
@@ -38,11 +41,12 @@ UID_LENGTH_MAX_BYTES = 512  # the Standard says 64 (PS3.5 9.1)
 KEYS_AT_HAND_MAX = 100_000  # of this writer, and of all; a study beyond its own gets one more key when it comes again
 _FILE = "keyring"
 _Name = TypeVar("_Name", str, bytes)
-_VERSION, _STUDY_KEY = 1, 1
+_VERSION, _STUDY_KEY, _DESTROYED = 1, 1, 2
 _HEAD = struct.Struct(">8sHH16s8sI")
 _ENTRY = struct.Struct(">IBBI16s")
 _CONTEXT = struct.Struct(">16sQBBI16s")
 _CRC = struct.Struct(">I")
+_SEALING_BYTES = 28  # nonce and tag
 _RESTORE = "restore that keyring from a backup: what its keys sealed cannot be read without it"
 
 
@@ -139,11 +143,65 @@ class Keyring:
 
     def studies(self) -> int:
         """How many keys there are, after opening each: the proof that a site key opens them. Raises KeyFault."""
+        return sum(1 for _ in self._every())
+
+    def keys_of(self, studies: Collection[str]) -> frozenset[bytes]:
+        """The ids of every key of these studies, whose writer's it is. Raises KeyFault."""
+        return frozenset(place_id for place_id, study in self._every() if study in studies)
+
+    def forget(self, key_ids: Container[bytes]) -> None:
+        """They are not used any more: what this process had in its hands of them is gone, and a study of theirs gets a new one if it comes again."""
+        with self._appending:
+            self._mine = {study: key for study, key in self._mine.items() if key.id not in key_ids}
+        with self._reading:
+            self._at_hand = {each: key for each, key in self._at_hand.items() if each not in key_ids}
+        forget_ciphers()
+
+    def destroy(self, key_ids: Container[bytes]) -> int:
+        """In this writer's own file: how many. What is pending is durable too when it returns. Raises OSError, KeyFault, JournalFault."""
+        self.forget(key_ids)
+        self.sync()
+        with self._appending:
+            if self._writer is None or self._file < 0:
+                return 0
+            path = self._writer.directory / _FILE
+            data = os.pread(self._file, self._offset, 0)
+            left, destroyed = self._without(self._writer.id, path, data, key_ids)
+            if destroyed:
+                self._replace(path, left, self._file)
+            return destroyed
+
+    def destroy_in(self, writer: Writer, key_ids: Container[bytes]) -> int:
+        """In the file of a writer that was adopted: how many. Raises OSError, KeyFault."""
+        path = writer.directory / _FILE
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return 0
+        left, destroyed = self._without(writer.id, path, data, key_ids)
+        if destroyed:
+            self._replace(path, left, None)
+        return destroyed
+
+    def remaining(self, key_ids: Container[bytes]) -> frozenset[bytes]:
+        """Which of them are there still, in whatever file; read anew, without opening any."""
+        found = set()
+        for _, directory in directories(self._site_dir):
+            with contextlib.suppress(FileNotFoundError):
+                data = (directory / _FILE).read_bytes()
+                for offset, _ in _entries(data, _HEAD.size):
+                    _, _, kind, _, key_id = _ENTRY.unpack_from(data, offset)
+                    if kind == _STUDY_KEY and key_id in key_ids:
+                        found.add(key_id)
+        return frozenset(found)
+
+    def _every(self) -> Iterator[tuple[bytes, str]]:
+        """Id and study of each key that is not destroyed. Raises KeyFault."""
         with self._reading:
             self._read_further()
-        for place in list(self._places.values()):
-            self._opened(place)
-        return len(self._places)
+        for key_id, place in list(self._places.items()):
+            with contextlib.suppress(Erased):
+                yield key_id, self._opened(place)[1]
 
     def recover(self, writer: Writer) -> int:
         """Of a dead writer that was adopted: cuts the torn tail; the bytes cut. Raises KeyFault where what was durable is broken."""
@@ -156,7 +214,7 @@ class Keyring:
         if len(data) >= _HEAD.size and any(data):  # a head that was never synced may read as nothing or zeros
             end = _head_length(data, writer.id, self.site_key, path)
         for offset, length in _entries(data, end):
-            self._open_entry(_Place(writer.id, path, number, offset), data[offset : offset + length])
+            self._unsealed(_Place(writer.id, path, number, offset), data[offset : offset + length])
             end, number = offset + length, number + 1
         if _last_mark_after(data, end) > number:
             raise KeyFault(f"{path}: the entry at {end} was durable, and is broken", hint=_RESTORE)
@@ -273,16 +331,58 @@ class Keyring:
             raise KeyFault(f"{place.path}: {error.strerror}", hint=_RESTORE) from error
 
     def _open_entry(self, place: _Place, data: bytes) -> tuple[StudyKey, str]:
+        kind, key_id, opened = self._unsealed(place, data)
+        if kind == _DESTROYED:
+            raise Erased(f"the key {key_id.hex()} was destroyed: what it opened was erased")
+        return StudyKey(key_id, opened[:KEY_LENGTH_BYTES]), opened[KEY_LENGTH_BYTES:].decode()
+
+    def _unsealed(self, place: _Place, data: bytes) -> tuple[int, bytes, bytes]:
+        """Kind, key id and content of an entry. Raises KeyFault."""
         length = _entry_length(data, 0)
         if length is None:
             raise KeyFault(f"{place.path}: the entry at {place.offset} is broken", hint=_RESTORE)
         _, version, kind, mark, key_id = _ENTRY.unpack_from(data)
         context = _CONTEXT.pack(place.writer, place.number, version, kind, mark, key_id)
         try:
-            opened = unseal(self._wrapping, data[_ENTRY.size : length - _CRC.size], context)
+            return kind, key_id, unseal(self._wrapping, data[_ENTRY.size : length - _CRC.size], context)
         except KeyFault:
             raise KeyFault(f"{place.path}: the entry at {place.offset} is changed or moved", hint=_RESTORE) from None
-        return StudyKey(key_id, opened[:KEY_LENGTH_BYTES]), opened[KEY_LENGTH_BYTES:].decode()
+
+    # ---- destroying
+
+    def _without(self, writer_id: bytes, path: Path, data: bytes, key_ids: Container[bytes]) -> tuple[bytes, int]:
+        """The same file with zeros for these keys, entry by entry of the same length; and how many there were. Raises KeyFault."""
+        left = bytearray(data)
+        destroyed = 0
+        for number, (offset, length) in enumerate(_entries(data, _head_length(data, writer_id, self.site_key, path))):
+            _, version, kind, mark, key_id = _ENTRY.unpack_from(data, offset)
+            if kind != _STUDY_KEY or key_id not in key_ids:
+                continue
+            zeros = bytes(length - _ENTRY.size - _CRC.size - _SEALING_BYTES)
+            context = _CONTEXT.pack(writer_id, number, version, _DESTROYED, mark, key_id)
+            entry = _ENTRY.pack(length - 4, version, _DESTROYED, mark, key_id) + seal(self._wrapping, zeros, context)
+            left[offset : offset + length] = entry + _CRC.pack(zlib.crc32(entry))
+            destroyed += 1
+        return bytes(left), destroyed
+
+    def _replace(self, path: Path, data: bytes, own: int | None) -> None:
+        """Durable when it returns. `own`: the descriptor that this process goes on writing by. What the old file held is overwritten where it lay."""
+        part = path.with_name(f".{path.name}.part")
+        old = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fresh = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            _write(fresh, data, 0)
+            os.fsync(fresh)
+            part.replace(path)
+            if own is not None:
+                os.dup2(fresh, own, inheritable=False)  # a sync of the old one that is going on ends well
+            sync_directory(path.parent)
+            with contextlib.suppress(OSError):  # the keys are gone from every name; this is for whoever reads the disk
+                _write(old, bytes(os.fstat(old).st_size), 0)
+                os.fdatasync(old)
+        finally:
+            os.close(fresh)
+            os.close(old)
 
 
 def _remember(keys: dict[_Name, StudyKey], name: _Name, key: StudyKey) -> None:
@@ -305,7 +405,7 @@ def _entry_length(data: bytes, offset: int) -> int | None:
     rest, version, kind, _, _ = _ENTRY.unpack_from(data, offset)
     length = int(rest) + 4
     longest = min(ENTRY_LENGTH_MAX_BYTES, len(data) - offset)
-    if version != _VERSION or kind != _STUDY_KEY or not _ENTRY.size + _CRC.size < length <= longest:
+    if version != _VERSION or kind not in (_STUDY_KEY, _DESTROYED) or not _ENTRY.size + _CRC.size < length <= longest:
         return None
     end = offset + length - _CRC.size
     return length if _CRC.unpack_from(data, end)[0] == zlib.crc32(data[offset:end]) else None

@@ -1,6 +1,7 @@
 """What does a restore start from? The recovery kit: site key and CA keys in one file, sealed by a passphrase or by t of n shares.
 
-`init` writes it; the operator takes it off the machine. Every other key (register, index, journal, keyring) derives from the site key.
+`init` writes one; the operator takes it off the machine. People make further ones at the console, in shares. Every other key (register, index, journal,
+keyring) derives from the site key.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,7 +21,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from leadglass.site.keyring import Keyring
-from leadglass.site.layout import CA_DIRECTORY, KIT_DIRECTORY
+from leadglass.site.layout import CA_DIRECTORY, DEVICE_CA, KIT_DIRECTORY
 from leadglass.site.register import Register
 from leadglass.site.shares import Share, join, split
 from leadglass.site.sitekey import SiteKey, seal, unseal
@@ -34,6 +36,21 @@ _SHEET_LINE = re.compile(r"([0-9]{2,4}) +([A-Za-z0-9+/=]+) +([0-9a-f]{4})")
 _SHEET_COLUMNS = 60
 _SECRET_LENGTH_BYTES = 32
 _SHARE_MARK = "leadglass-share:1"
+_NEW_KIT = "make a new one: Keys, at the console"
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """`text`: the sealed file. `shares`: lines to hand out. `lacks`: what a restore of everything needs besides, kept wherever it is kept."""
+
+    text: str = field(repr=False)
+    shares: tuple[str, ...] = field(repr=False)
+    lacks: str
+
+    @property
+    def sheet(self) -> str:
+        """The same, to print."""
+        return sheet_of(self.text)
 
 
 def write_kit(
@@ -44,12 +61,29 @@ def write_kit(
     device_ca_passphrase: bytes,
     shares: tuple[int, int] | None = None,
 ) -> tuple[str, ...]:
-    """Into `kit/`: the sealed file and a sheet to print. With `shares` = (t, n) the n lines to hand out, which open it as the passphrase does."""
+    """Into `kit/`: the sealed file and a sheet to print; the shares."""
+    kit = make_kit(site_dir, site_key, passphrase, device_ca_passphrase=device_ca_passphrase, shares=shares)
+    directory = site_dir / KIT_DIRECTORY
+    directory.mkdir(mode=0o700, exist_ok=True)
+    _private(directory / KIT_FILE, kit.text)
+    _private(directory / SHEET_FILE, kit.sheet)
+    return kit.shares
+
+
+def make_kit(
+    site_dir: Path,
+    site_key: SiteKey,
+    passphrase: bytes,
+    *,
+    device_ca_passphrase: bytes = b"",
+    shares: tuple[int, int] | None = None,
+) -> Kit:
+    """With `shares` = (t, n) the n lines to hand out, any t of which open it as the passphrase does."""
     salt, secret = os.urandom(16), os.urandom(_SECRET_LENGTH_BYTES)
     content = {
         "site_key": site_key.text(),
         "device_ca_passphrase": device_ca_passphrase.decode(errors="surrogateescape"),
-        "authorities": {path.name: path.read_text() for path in sorted((site_dir / CA_DIRECTORY).iterdir())},
+        "authorities": dict(_authorities(site_dir)),
     }
     kit = {
         "format": FORMAT,
@@ -57,21 +91,38 @@ def write_kit(
         "opener": _text(seal(_stretched(passphrase, salt, _SCRYPT), secret, _CONTEXT)),
         "sealed": _text(seal(secret, json.dumps(content).encode(), _CONTEXT)),
     }
-    directory = site_dir / KIT_DIRECTORY
-    directory.mkdir(mode=0o700, exist_ok=True)
-    text = json.dumps(kit)
-    _private(directory / KIT_FILE, text)
-    _private(directory / SHEET_FILE, _sheet(text))
-    if shares is None:
-        return ()
-    threshold, count = shares
-    return tuple(_share_line(threshold, share) for share in split(secret, threshold, count))
+    threshold, count = shares or (0, 0)
+    lines = tuple(_share_line(threshold, each) for each in split(secret, threshold, count)) if shares else ()
+    return Kit(json.dumps(kit), lines, _lacking(site_dir, device_ca_passphrase))
+
+
+def _authorities(site_dir: Path) -> Iterator[tuple[str, str]]:
+    """What this process may read of them: the device CA's key may belong to whoever signs enrolments."""
+    for path in sorted((site_dir / CA_DIRECTORY).iterdir()):
+        with contextlib.suppress(PermissionError):
+            yield path.name, path.read_text()
+
+
+def _lacking(site_dir: Path, device_ca_passphrase: bytes) -> str:
+    path = site_dir / CA_DIRECTORY / f"{DEVICE_CA}.key"
+    try:
+        _open_authority(path, device_ca_passphrase)
+    except OSError:
+        return "the device CA's key"
+    except KeyFault:
+        return "the passphrase of the device CA's key"
+    return ""
 
 
 def open_kit(directory: Path, *, passphrase: bytes = b"", shares: Sequence[str] = ()) -> dict[str, object]:
     """What the kit holds, read from its file, or from the sheet where only that is left. Raises KeyFault."""
+    return opened(_read(directory), passphrase=passphrase, shares=shares)
+
+
+def opened(text: str, *, passphrase: bytes = b"", shares: Sequence[str] = ()) -> dict[str, object]:
+    """What the kit holds. Raises KeyFault."""
     try:
-        kit = json.loads(_read(directory))
+        kit = json.loads(text)
         if kit["format"] != FORMAT:
             raise KeyFault(
                 f"a recovery kit of format {kit['format']}; this program knows {FORMAT}", hint="upgrade the program"
@@ -123,9 +174,16 @@ def verify_kit(
     assert isinstance(authorities, dict)
     for path in sorted((site_dir / CA_DIRECTORY).glob("*.key")):
         if authorities.get(path.name) != path.read_text():
-            raise KeyFault(f"the kit lacks the present {path.name}", hint="write a new kit")
-        _open_authority(path, str(content["device_ca_passphrase"]).encode(errors="surrogateescape"))
-        yield path.name
+            raise KeyFault(f"the kit lacks the present {path.name}", hint=_NEW_KIT)
+        passphrase = str(content["device_ca_passphrase"]).encode(errors="surrogateescape")
+        try:
+            _open_authority(path, passphrase)
+        except KeyFault:
+            if passphrase:
+                raise
+            yield f"{path.name} (its passphrase is kept elsewhere)"
+        else:
+            yield path.name
 
 
 def _open_authority(path: Path, passphrase: bytes) -> None:
@@ -133,7 +191,7 @@ def _open_authority(path: Path, passphrase: bytes) -> None:
         with contextlib.suppress(TypeError, ValueError):  # sealed without a passphrase given, or open with one
             load_pem_private_key(path.read_bytes(), given or None)
             return
-    raise KeyFault(f"the kit's passphrase does not open {path.name}", hint="write a new kit")
+    raise KeyFault(f"the kit's passphrase does not open {path.name}", hint=_NEW_KIT)
 
 
 def _read(directory: Path) -> str:
@@ -174,7 +232,7 @@ def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _sheet(kit: str) -> str:
+def sheet_of(kit: str) -> str:
     body = _text(kit.encode())
     pieces = [body[start : start + _SHEET_COLUMNS] for start in range(0, len(body), _SHEET_COLUMNS)]
     lines = [

@@ -125,6 +125,7 @@ class _Builder(Values):
             directories=dict(directories(self)),
             firewall=self._firewall(),
             filterer=self._filterer(),
+            backups=self._backups(),
         )
         for origin, message, mend in misfits(site, places):
             if self.reader.full:
@@ -419,6 +420,13 @@ class _Builder(Values):
             mend = "take it out of [site] operators: whoever holds the device CA's key changes nothing else"
             self.bad("enrolment.user", f"{named[0][:64]} signs enrolments and is an operator too", mend)
         return named[0]
+
+    def _backups(self) -> tuple[str, ...]:
+        named = self.words("backup.directories")
+        for each in named:
+            if not each.startswith("/") or ".." in each.split("/"):
+                self.bad("backup.directories", f"{each[:64]!r} is no absolute path", "such as /mnt/backup")
+        return named
 
     def _filterer(self) -> str:
         named = self.words("firewall.user", numbers=True)

@@ -64,6 +64,10 @@ class Limits:
     certificate_warning_days: int = 30
     web_connections_max: int = 512
     web_connections_per_address_max: int = 64
+    exported_patients_per_day_max: int = 20
+    exported_patients_of_all_per_day_max: int = 200
+    erased_studies_per_day_max: int = 20
+    erasure_delay_hours: int = 72
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +307,7 @@ class Site:
 
     `enroller`: user name or uid of who signs what people ask for at the console, `filterer`: of who loads the kernel's table; "" for nobody.
     `digest`: of the proven files it was read from, "" where they were not proven.
+    `backups`: absolute paths that people may have backups made into.
     """
 
     path: Path
@@ -329,6 +334,7 @@ class Site:
     enroller: str = ""
     filterer: str = ""
     digest: str = field(default="", compare=False)
+    backups: tuple[str, ...] = ()
 
     def zone_of(self, address: str) -> str:
         """The zone whose networks hold an address, "" where none does."""

@@ -105,6 +105,14 @@ class People:
         found = self._persons(self._register.read(statement, (fingerprint,)))
         return found[0] if len(found) == 1 else None
 
+    def machines_of(self, device: str) -> list[Person]:
+        """The machine clients that pin a certificate which the device has or had: whoever renews it takes nothing from that."""
+        statement = (
+            f"SELECT {_COLUMNS} FROM people INDEXED BY people_machines WHERE certificates != '[]' AND EXISTS"  # noqa: S608
+            " (SELECT 1 FROM json_each(people.certificates) WHERE value IN (SELECT fingerprint FROM certificates WHERE device = ?))"
+        )
+        return self._persons(self._register.read(statement, (device,)))
+
     def every(self) -> list[Person]:
         """By name."""
         return self._persons(self._register.read(f"SELECT {_COLUMNS} FROM people ORDER BY name"))  # noqa: S608
@@ -147,7 +155,11 @@ class People:
                 _grant(connection, person.id, role, by, why, now_ns)
 
     def pin(self, name: str, certificate: Mapping[str, object]) -> None:
-        """A machine client's certificate among those that may vouch for a peer, and that are warned of before they end. Raises Taken."""
+        """A machine client's certificate among those that may vouch for a peer, and that are warned of before they end; that of an enrolled device stays
+        the device's, which is that machine from then on. Raises Taken."""
+        known = "SELECT 1 FROM certificates WHERE fingerprint = ? AND device NOT LIKE 'person:%' AND state IN ('issued', 'active')"
+        if self._register.read(known, (str(certificate["fingerprint"]),)):
+            return
         begins, ends = (dt.datetime.fromisoformat(str(certificate[key])) for key in ("not_before", "not_after"))
         self._register.add_certificate(
             device=f"person:{name}",

@@ -60,3 +60,9 @@ CREATE TABLE reviews(
 """
 
 HINTS = "ALTER TABLE sessions ADD COLUMN hint TEXT NOT NULL DEFAULT ''"
+
+# Machine clients are few among many people, and so are requests for them.
+MACHINES = """
+CREATE INDEX people_machines ON people(id) WHERE certificates != '[]';
+CREATE INDEX access_requests_machine ON access_requests(json_extract(facts, '$.machine')) WHERE json_extract(facts, '$.machine') IS NOT NULL;
+"""

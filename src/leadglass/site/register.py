@@ -18,9 +18,12 @@ from pathlib import Path
 
 import apsw
 
-from leadglass.site.enrolments import ENROLMENTS
+from leadglass.site.enrolments import ENROLMENTS, WITHDRAWN
+from leadglass.site.erasures import ERASURES
+from leadglass.site.exports import EXPORTS
+from leadglass.site.kits import KITS
 from leadglass.site.migrations import migrate_database, script
-from leadglass.site.people_schema import HINTS, PEOPLE
+from leadglass.site.people_schema import HINTS, MACHINES, PEOPLE
 from leadglass.terms import KeyFault, Reference, Refused, StoreFault
 
 BUSY_SECONDS = 10.0
@@ -54,6 +57,11 @@ MIGRATIONS = (
     script(3, "sessions elsewhere", HINTS),
     script(4, "who asked for a commitment", "ALTER TABLE commitments ADD COLUMN session TEXT NOT NULL DEFAULT ''"),
     script(5, "enrolments asked for at the console", ENROLMENTS),
+    script(6, "enrolments may be withdrawn", WITHDRAWN),
+    script(7, "exports", EXPORTS),
+    script(8, "erasures", ERASURES),
+    script(9, "machine clients are found", MACHINES),
+    script(10, "recovery kits", KITS),
 )
 
 
@@ -218,6 +226,12 @@ class Register:
         """Intents without an end: id, kind, about."""
         rows = self.read("SELECT id, kind, about FROM changes WHERE state = 'intended' ORDER BY at_ns")
         return [(str(row[0]), str(row[1]), str(row[2])) for row in rows]
+
+    def latest_changes(self, kinds: Iterable[str], limit: int) -> list[tuple[str, str, str, str, int]]:
+        """The newest of these kinds: id, kind, about, state, and when it was intended, Unix nanoseconds."""
+        statement = "SELECT id, kind, about, state, at_ns FROM changes WHERE kind IN (SELECT value FROM json_each(?)) ORDER BY at_ns DESC LIMIT ?"
+        rows = self.read(statement, (json.dumps(list(kinds)), limit))
+        return [(str(row[0]), str(row[1]), str(row[2]), str(row[3]), int(row[4])) for row in rows]
 
     # ---- budgets
 

@@ -22,6 +22,7 @@ KEYS: Mapping[str, str] = {
     "doors.web.workers": "How many processes serve it, 1 to 16. Default 1.",
     "doors.web.certificate": "PEM file with the private key and the certificate chain that browsers here trust, absolute or below the site. Default: the site's own serving CA issues one.",
     "doors.console.listen": "ADDRESS:PORT of the console without TLS, loopback only and on a loopback site only: http://localhost, for trying things out; port 0 as above. None where absent.",
+    "backup.directories": "Directories, absolute paths, that people make backups into at the console; the service must be allowed to write there. Default none: `leadglass backup` alone makes them.",
     "enrolment.user": "User name or uid that leadglass serve enroll runs as: it signs the devices that people ask for at the console, and may do nothing else; no operator, neither root nor the site's own user. Its socket is there from the next start on. Default none.",
     "services.*": "NAME = protocol/port; dicom-tls is there already, with the port of the DIMSE door.",
     "zones.*.networks": "CIDR networks of the zone, required; zones do not overlap.",
@@ -120,6 +121,10 @@ KEYS: Mapping[str, str] = {
     "limits.certificate_warning_days": "How early status warns; 1 to 3650. Default 30.",
     "limits.web_connections_max": "Connections to the web door at once, over all workers; 1 to 100000. Default 512.",
     "limits.web_connections_per_address_max": "Connections of one address to the web door at once; 1 to 100000. Default 64.",
+    "limits.exported_patients_per_day_max": "Patients whose studies one person may export alone within 24 hours; beyond it somebody else approves; 1 to 100000. Default 20.",
+    "limits.exported_patients_of_all_per_day_max": "Patients whose studies leave by exports within 24 hours, whoever exports and whatever was approved; 1 to 1000000. Default 200.",
+    "limits.erased_studies_per_day_max": "Studies whose erasure is ordered within 24 hours, whoever orders and approves it; 1 to 10000. Default 20.",
+    "limits.erasure_delay_hours": "How long an erasure that was ordered and approved waits, everything being as it was, for somebody to undo it; 1 to 8760. Default 72.",
 }
 
 DEVICE_KEYS = frozenset(key for key in KEYS if key.startswith(("devices.", "flows.")))  # of a file in devices.d
@@ -152,4 +157,8 @@ LIMIT_RANGES: Mapping[str, tuple[float, float]] = {
     "certificate_warning_days": (1, 3650),
     "web_connections_max": (1, 100_000),
     "web_connections_per_address_max": (1, 100_000),
+    "exported_patients_per_day_max": (1, 100_000),
+    "exported_patients_of_all_per_day_max": (1, 1_000_000),
+    "erased_studies_per_day_max": (1, 10_000),
+    "erasure_delay_hours": (1, 8760),
 }

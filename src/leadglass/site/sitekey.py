@@ -20,6 +20,7 @@ from leadglass.terms import KeyFault
 KEY_LENGTH_BYTES = 32
 NONCE_LENGTH_BYTES = 12
 ID_LENGTH_BYTES = 8
+DIFFERENT_BYTES_MIN = 12  # of 32 that chance drew about 30 differ; fewer than this in one of 10^25 keys
 _FILE_LENGTH_MAX_BYTES = 4096
 _NAME, _VERSION = "leadglass-site-key", "1"
 _RESTORE = "restore it from the recovery kit"
@@ -31,6 +32,8 @@ class SiteKey:
     def __init__(self, secret: bytes) -> None:
         if len(secret) != KEY_LENGTH_BYTES:
             raise KeyFault(f"a site key has {KEY_LENGTH_BYTES} bytes, this one {len(secret)}", hint=_RESTORE)
+        if len(set(secret)) < DIFFERENT_BYTES_MIN:
+            raise KeyFault("that site key was not drawn by chance: anybody may guess it", hint=_RESTORE)
         self._secret = secret
         self._derived: dict[str, bytes] = {}
         self.id = self.derive("id")[:ID_LENGTH_BYTES]
@@ -109,6 +112,11 @@ class SiteKey:
 @lru_cache(maxsize=1024)  # a study's keys are used many times in a row
 def _cipher(key: bytes) -> AESGCM:
     return AESGCM(key)
+
+
+def forget_ciphers() -> None:
+    """None that was made stays in memory: whatever keys were destroyed are in no cache."""
+    _cipher.cache_clear()
 
 
 def seal(key: bytes, plaintext: bytes, context: bytes) -> bytes:

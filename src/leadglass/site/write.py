@@ -24,7 +24,7 @@ from leadglass.terms import Fault, NotChanged
 PROVEN_DIRECTORY = Path("state") / "proven"
 PROVEN_LOCK = Path("state") / "proven.lock"
 PROVEN_KEPT_MAX = 8  # the one that serves and those before it: a process may still be reading an older one
-LIVE = ("devices", "flows", "zones", "services", "tests", "never", "operators", "roles", "firewall")
+LIVE = ("devices", "flows", "zones", "services", "tests", "never", "operators", "roles", "firewall", "backups")
 AT_RESTART = ("name", "loopback", "objects", "index", "key", "doors", "limits", "notices", "enroller", "filterer")
 
 Accept = Callable[[Site], None]

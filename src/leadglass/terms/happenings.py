@@ -110,7 +110,7 @@ class ChangeKind(enum.StrEnum):
     ACCOUNTS_REVIEW = "accounts-review"
     CONFLICT_DISMISS = "conflict-dismiss"
     CONFLICT_PROMOTE = "conflict-promote"
-    DEVICE_ASK = "device-ask"  # to have one enrolled
+    DEVICE_ASK = "device-ask"  # to have one enrolled, or its certificate renewed
     DEVICE_COLLECT = "device-collect"  # the bundle of one that was asked for
     DEVICE_DECLINE = "device-decline"  # what was asked for cannot be signed
     DEVICE_DISABLE = "device-disable"
@@ -121,12 +121,20 @@ class ChangeKind(enum.StrEnum):
     DEVICE_REVOKE = "device-revoke"
     DEVICE_SUPERSEDE = "device-supersede"
     DEVICE_WAIVE = "device-waive"
+    DEVICE_WITHDRAW = "device-withdraw"  # what was asked for and is wanted no longer
     DOOR_RENEW = "door-renew"
+    ERASURE_CLOSE = "erasure-close"  # its time has come: nothing more is kept of its studies
+    ERASURE_DESTROY = "erasure-destroy"  # their keys
+    ERASURE_FINISH = "erasure-finish"
+    ERASURE_UNDO = "erasure-undo"  # before its time
     FACTOR_ENROLL = "factor-enroll"
     FACTOR_REMOVE = "factor-remove"
     GLASS_BREAK = "glass-break"
     GLASS_REVIEW = "glass-review"
     INDEX_REBUILD = "index-rebuild"
+    KIT_COLLECT = "kit-collect"  # a share by its custodian, the file by whoever had it made
+    KIT_LAPSE = "kit-lapse"  # what nobody fetched in time
+    KIT_MAKE = "kit-make"  # a recovery kit that several open together, approved by somebody else
     LEASE_END = "lease-end"
     LEASE_OPEN = "lease-open"
     NETWORK_CONFIRM = "network-confirm"  # whoever applied is still there: the kernel's table stays
@@ -145,6 +153,7 @@ class ChangeKind(enum.StrEnum):
     SITE_CONTAIN = "site-contain"  # read-only: new images and reading go on, nothing is changed
     SITE_RELEASE = "site-release"
     SITE_RESTORE = "site-restore"
+    STUDY_ERASE = "study-erase"  # ordered, and approved by somebody else: done after a delay
     TOKEN_MINT = "token-mint"  # noqa: S105 - a name
     ZONE_CONTAIN = "zone-contain"
     ZONE_RELEASE = "zone-release"

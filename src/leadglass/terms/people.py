@@ -76,6 +76,26 @@ class Relation(enum.StrEnum):
     GRANTED = "granted"  # named in a request that somebody else approved
 
 
+class Situation(enum.StrEnum):
+    """Why a patient needs somebody now who is nothing to them: what breaks the glass with one press."""
+
+    EMERGENCY = "emergency"
+    ON_CALL = "on-call"  # for a colleague who is away
+    CONSULT = "consult"  # a colleague asks them to look now
+    TRANSFER = "transfer"  # the patient came from another ward or hospital, and nobody has told the archive yet
+    OTHER = "other"  # in words
+
+
+class Purpose(enum.StrEnum):
+    """Why a study leaves the house."""
+
+    TREATMENT = "treatment"  # whoever treats the patient elsewhere
+    PATIENT = "patient"  # their own copy
+    SECOND_OPINION = "second-opinion"
+    INSURER = "insurer"
+    COURT = "court"
+
+
 class Factor(enum.StrEnum):
     """What was proven at a sign-in."""
 
@@ -118,6 +138,7 @@ class Related:
     from_ns: int = 0
     until_ns: int = 0
     source: str = ""
+    act: Act | None = None  # of a granted one: what for
 
 
 STEP_UP_SECONDS = 300  # where the site does not say another
@@ -141,6 +162,7 @@ class Caller:
     related: tuple[Related, ...] = ()
     approved: Mapping[Act, str] = field(default_factory=dict)
     exactly: frozenset[str] = frozenset()  # digests of what was approved for them: of changes, one each
+    within: Mapping[Act, frozenset[str]] = field(default_factory=dict)  # devices that what was approved is confined to
     session_hint: str = ""
     until_ns: int = 0
     step_up_seconds: int = STEP_UP_SECONDS

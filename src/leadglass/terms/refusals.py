@@ -99,6 +99,10 @@ class KeyFault(Fault):
     """A key is missing, destroyed or does not open what it should."""
 
 
+class Erased(KeyFault):
+    """What the key opened was lawfully erased: nothing opens it any more, and nothing is wrong."""
+
+
 class UpstreamFault(Fault):
     """A peer that we call does not answer as it should; try again later."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from leadglass.terms.parties import OpenFlow, Operator, PatientIdentity, Peer
-from leadglass.terms.people import EVERY_STUDY, Act, Caller, Role, StudyRule
+from leadglass.terms.people import EVERY_STUDY, Act, Caller, Purpose, Role, StudyRule
 
 
 class Action(enum.StrEnum):
@@ -234,7 +234,27 @@ class Inquiry:
         return self.act
 
 
-Request = Echo | Offer | Query | Retrieval | Commitment | AuditQuestion | Inquiry
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One study leaves the house as files, in somebody's hands. `id`: of what leaves together; `patients`: whose studies are in that.
+
+    `recipient`: who is to get it; it may name anybody, and stands in the register alone.
+    """
+
+    subject: Caller
+    id: str
+    study_instance_uid: str
+    patient: PatientIdentity
+    patients: frozenset[PatientIdentity]
+    purpose: Purpose
+    recipient: str
+
+    @property
+    def action(self) -> Act:
+        return Act.STUDY_EXPORT
+
+
+Request = Echo | Offer | Query | Retrieval | Commitment | AuditQuestion | Inquiry | Export
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +264,7 @@ class Permit:
     `generation`: of the containment state it was decided under; whoever holds it for longer decides again when that rises.
     `sop_classes`: what the rule is confined to, None where it is not; it confines what is stored and what is visible alike.
     `destination`: the device a C-MOVE may send to. `opened`: the flows on demand that it holds by.
+    `devices`: which of them an inquiry may show, None for all. `bulk`: of an export: more than one person may take out alone.
     """
 
     subject: Asker | Operator
@@ -254,3 +275,5 @@ class Permit:
     destination: Device | None = None
     studies: StudyRule = EVERY_STUDY  # which a person may see: a filter, and each row of it is decided again
     opened: tuple[OpenFlow, ...] = ()
+    devices: frozenset[str] | None = None
+    bulk: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 from leadglass.terms import Detection, EventKind, Severity
 
 REVIEW_WITHIN_HOURS = 24
+RATE_DAYS = 30
 _HOUR_NS = 3600 * 1_000_000_000
 
 
@@ -18,9 +20,43 @@ class Broken(Protocol):
     @property
     def id(self) -> str: ...
     @property
+    def person(self) -> str: ...
+    @property
     def from_ns(self) -> int: ...
     @property
     def reviewed_ns(self) -> int: ...
+    @property
+    def verdict(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How often the glass was broken in the last days, by how many people, the most by one; how many of the reviewed were not justified.
+
+    `late`: reviewed after more than a day, or waiting for longer.
+    """
+
+    days: int
+    times: int
+    people: int
+    most_by_one: int
+    not_justified: int
+    late: int
+
+
+def rate(glasses: Iterable[Broken], now_ns: int) -> Rate:
+    """Of the last `RATE_DAYS`."""
+    latest = [each for each in glasses if now_ns - each.from_ns < RATE_DAYS * 24 * _HOUR_NS]
+    by_person = Counter(each.person for each in latest)
+    taken_ns = ((each.reviewed_ns or now_ns) - each.from_ns for each in latest)
+    return Rate(
+        RATE_DAYS,
+        len(latest),
+        len(by_person),
+        max(by_person.values(), default=0),
+        sum(each.verdict == "not-justified" for each in latest),
+        sum(each > REVIEW_WITHIN_HOURS * _HOUR_NS for each in taken_ns),
+    )
 
 
 @dataclass(slots=True)

@@ -426,3 +426,124 @@ def test_a_passphrase_that_does_not_open_the_key(place: Place, tmp_path: Path) -
     ):
         done = subprocess.run([*line, *words], capture_output=True, text=True, timeout=60, env=environment, check=False)
         assert done.returncode != 0 and said in done.stderr and "--passphrase-file" in done.stderr, done.stderr
+
+
+# ---- renewed, withdrawn
+
+
+def fingerprints(place: Place, name: str) -> list[str]:
+    return [each.fingerprint for each in place.house.register.certificates() if each.device == name]
+
+
+def test_a_certificate_is_renewed_from_the_console(place: Place, engineer: httpx2.Client) -> None:
+    """The old one stays good until the new one is first used; the device's own key never leaves it where it made one."""
+    with place.enroller():
+        assert ask(engineer, "NM1").status_code == 303
+        first = place.settled("NM1")
+        old = _unpacked(place, collect(engineer, first), "NM1", "old")
+        assert until(lambda: 'href="/devices/NM1/renew"' in engineer.get("/devices").text, 5)
+        assert "gets a new certificate" in engineer.get("/devices/NM1/renew").text
+        asked = engineer.post("/devices/NM1/renew", data={"csrf": token_of(engineer)}, headers=OWN)
+        assert (asked.status_code, asked.headers["location"]) == (303, "/devices"), asked.text
+        renewed = place.settled("NM1")
+        assert (renewed.state, renewed.renewal) == ("signed", True), renewed.reason
+        both = fingerprints(place, "NM1")
+        assert len(both) == 2
+        assert until(lambda: list(place.house.site().devices["NM1"].certificates) == both, 5), "by the next generation"
+        new = _unpacked(place, collect(engineer, renewed), "NM1", "new")
+        assert "as before" in (new.directory / "sheet.txt").read_text()
+        for bundle in (old, new):
+            place.site.bundles["NM1"] = bundle
+            with Client(place.site, "NM1", Verification) as client:
+                assert client.association.send_c_echo().Status == 0
+        key, csr = request()
+        told = {"csrf": token_of(engineer), "csr": csr}
+        assert engineer.post("/devices/NM1/renew", data=told, headers=OWN).status_code == 303
+        own = place.settled("NM1")
+        with zipfile.ZipFile(io.BytesIO(collect(engineer, own).content)) as packed:
+            assert "NM1/client.key" not in packed.namelist()
+            assert x509.load_pem_x509_certificate(packed.read("NM1/client.pem")).public_key() == key.public_key()
+    done = [each for each in rows(place.site, "events") if each["kind"] == "change:completed"]
+    renewals = [each for each in done if each["action"] == "device-renew" and each["details"]["about"] == "NM1"]
+    assert [each["actor"] for each in renewals] == [f"uid:{UID}"] * 2
+
+
+def _unpacked(place: Place, given: httpx2.Response, name: str, where: str) -> Bundle:
+    assert given.status_code == 200, given.text
+    stick = place.key.parent.parent / where
+    with zipfile.ZipFile(io.BytesIO(given.content)) as packed:
+        packed.extractall(stick)
+    return Bundle(name, stick / name)
+
+
+def test_nothing_is_renewed_that_is_not_there_or_by_whoever_may_not(
+    place: Place, keys: dict[str, Authenticator], engineer: httpx2.Client, one_run: OneRun
+) -> None:
+    told = {"csrf": token_of(engineer)}
+    assert engineer.post("/devices/NOWHERE/renew", data=told, headers=OWN).status_code == 404
+    wrong = {**told, "csr": "-----BEGIN CERTIFICATE REQUEST-----"}
+    refused = engineer.post("/devices/DX1/renew", data=wrong, headers=OWN)
+    assert refused.status_code == 409 and "not a PEM certificate request" in refused.text
+    with signed_in(place.doors, enrolled(place.doors, keys, "guard", "security-officer")) as client:
+        assert client.get("/devices/DX1/renew").status_code == 403
+        assert client.post("/devices/DX1/renew", data={"csrf": token_of(client)}, headers=OWN).status_code == 403
+    assert not [each for each in place.house.enrolments.latest() if each.name == "DX1" and each.renewal]
+
+
+@other_uid
+def test_who_signs_renews_what_was_asked_for_and_names_no_other_certificate(
+    place: Place, engineer: httpx2.Client, one_run: OneRun
+) -> None:
+    told = {"csrf": token_of(engineer)}
+    assert engineer.post("/devices/DX1/renew", data=told, headers=OWN).status_code == 303
+    assert ask(engineer, "PX3").status_code == 303
+    waiting = {row["name"]: row for row in _questions(place)}
+    authority = Authority.open(place.site.directory / CA_DIRECTORY, DEVICE_CA, None, place.key)
+    enroller = Enroller(authority, anchors(place.site.directory))
+    signed = {
+        name: {"enrolment": waiting[name]["id"], "digest": waiting[name]["digest"], **enroller.signed(waiting[name])}
+        for name in ("DX1", "PX3")
+    }
+    wrong = [
+        ("device-renew", "DX1", {**signed["DX1"], "pins": ["sha256:" + "0" * 64]}),
+        ("device-renew", "DX1", {**signed["DX1"], "device": {}}),
+        ("device-enroll", "DX1", signed["DX1"]),
+        ("device-renew", "PX3", signed["PX3"]),
+        ("device-renew", "CT1", signed["DX1"]),
+        ("device-renew", "CT1", {"certificate": signed["DX1"]["certificate"], "pins": []}),
+    ]
+    for kind, about, arguments in wrong:
+        (answers,) = place.says({"change": kind, "about": about, "arguments": arguments})
+        assert len(answers) == 1 and "stopped" in answers[0], answers
+    assert {place.find(name).state for name in ("DX1", "PX3")} == {"asked"}
+    assert len(fingerprints(place, "DX1")) == 1
+    for name in ("DX1", "PX3"):
+        withdrawn(place, engineer, name)
+
+
+def withdrawn(place: Place, client: httpx2.Client, name: str) -> httpx2.Response:
+    told = {"csrf": token_of(client)}
+    return client.post(f"/devices/enrolments/{place.find(name).id}/withdraw", data=told, headers=OWN)
+
+
+def test_what_was_asked_for_is_withdrawn_while_nobody_signed_it(
+    place: Place, keys: dict[str, Authenticator], engineer: httpx2.Client
+) -> None:
+    assert ask(engineer, "OT1").status_code == 303
+    assert "Withdraw" in engineer.get("/devices").text
+    with signed_in(place.doors, enrolled(place.doors, keys, "tech", "technologist")) as client:
+        assert withdrawn(place, client, "OT1").status_code == 403
+    assert withdrawn(place, engineer, "OT1").status_code == 303
+    gone = place.find("OT1")
+    assert (gone.state, gone.reason) == ("withdrawn", "withdrawn by bio") and gone.reason in engineer.get(
+        "/devices"
+    ).text
+    again = withdrawn(place, engineer, "OT1")
+    assert again.status_code == 409 and "does not wait any more" in again.text
+    with place.enroller():
+        assert ask(engineer, "OT2").status_code == 303
+        place.settled("OT2")
+    assert withdrawn(place, engineer, "OT2").status_code == 409
+    assert "OT1" not in place.house.site().devices and "OT2" in place.house.site().devices
+    assert ask(engineer, "OT1").status_code == 303, "and may be asked for again"
+    withdrawn(place, engineer, "OT1")

@@ -290,3 +290,15 @@ def request(person: str, id_: str, state: str, from_ns: int, until_ns: int, **fa
         from_ns,
         0,
     )
+
+
+def test_what_a_window_names_confines_it(place: Place) -> None:
+    person, access, now = place.person("visitor", Role.VENDOR), place.people.access, place.clock()
+    token, _ = place.signed_in(place.passkey(person))
+    chief, hour = place.person("chief", Role.SECURITY_OFFICER), 3600 * SECOND
+    said = [("r1", Act.DEVICE_LIST, ["CT1"]), ("r2", Act.DEVICE_LIST, ["CT2"]), ("r3", Act.POLICY_READ, ["CT1"]), ("r4", Act.POLICY_READ, [])]  # fmt: skip
+    for id_, act, devices in said:
+        access.ask(replace(request(person.id, id_, "requested", now, now + hour, devices=devices), act=act))
+        access.decide(id_, Decision(chief.id, "approved", "seen", now), "approved", now, now + hour)
+    caller = place.desk.caller(token, peer(), "browser")
+    assert caller.within == {Act.DEVICE_LIST: {"CT1", "CT2"}}, "one that names none opens the whole function"

@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from leadglass.doors.command.applying import approvers
+from leadglass.doors.command.erasure_changes import digest_of, wanted
+from leadglass.doors.command.kit_changes import asked_for
+from leadglass.doors.command.kit_changes import digest_of as digest_of_kit
 from leadglass.doors.command.people_changes import PeopleParts, person_named
 from leadglass.policy import people as policy
 from leadglass.policy.on_demand import approver_of
@@ -36,6 +39,8 @@ from leadglass.terms import (
     PatientIdentity,
     Related,
     Relation,
+    Role,
+    Situation,
 )
 
 Result = Mapping[str, object]
@@ -46,12 +51,20 @@ VERDICTS = ("justified", "not-justified", "unclear")
 
 
 def _break_glass(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
-    """`about`: its id, which says nothing of the patient; the patient stands in the arguments and, sealed, in the event."""
+    """`about`: its id, which says nothing of the patient; the patient stands in the arguments and, sealed, in the event.
+
+    `situation`: why; `reason`: in words, which `other` needs and any other situation may have. Nobody in an emergency is made to type.
+    """
     caller, now_ns = _caller(change), parts.clock()
     patient = PatientIdentity(_text(arguments, "patient_id"), _text(arguments, "issuer"))
     if not patient.patient_id:
         raise NotChanged("the glass is broken for one patient: name them")
-    reason = _reason(arguments)
+    try:
+        situation = Situation(str(arguments.get("situation") or Situation.OTHER))
+    except ValueError:
+        raise NotChanged(f"the glass is broken for {', '.join(Situation)}") from None
+    words = _reason(arguments) if situation is Situation.OTHER else _text(arguments, "reason")[:REASON_CHARACTERS_MAX]
+    reason = words if situation is Situation.OTHER else ": ".join(filter(None, (situation.replace("-", " "), words)))
     glass = Glass(change.id, caller.person.id, patient, reason, now_ns, now_ns + GLASS_SECONDS * SECOND_NS)
     parts.people.access.break_glass(glass)
     parts.raise_generation(change)
@@ -91,11 +104,19 @@ def _request(parts: PeopleParts, change: Change, arguments: Arguments) -> Result
         "patients": [[str(pair[0]), str(pair[1])] for pair in arguments.get("patients", ())][:NAMED_MAX],
         "purpose": _text(arguments, "purpose"),
     }
+    if arguments.get("machine"):
+        facts["machine"] = _machine(parts, str(arguments["machine"]), act)
     if act is Act.FLOW_OPEN:
         flows = _names(arguments.get("flows", ()))
         facts |= {"flows": flows, "approver": approver_of(flows, parts.on_demand(), seconds)}
-    exact = json.dumps([act, matter, facts, seconds], sort_keys=True, separators=(",", ":"))
-    digest = str(arguments.get("digest") or hashlib.sha256(exact.encode()).hexdigest())
+    if act is Act.STUDY_ERASE:
+        facts["erasure"], digest = change.id, _of_erasure(change, caller, facts)
+    elif act is Act.KEY_USE:
+        facts |= (kit := asked_for(parts, arguments))
+        digest = digest_of_kit(change.id, caller, kit)
+    else:
+        exact = json.dumps([act, matter, facts, seconds], sort_keys=True, separators=(",", ":"))
+        digest = str(arguments.get("digest") or hashlib.sha256(exact.encode()).hexdigest())
     request = AccessRequest(
         id=change.id,
         kind=str(arguments.get("kind") or "window"),
@@ -113,6 +134,24 @@ def _request(parts: PeopleParts, change: Change, arguments: Arguments) -> Result
     )
     parts.people.access.ask(request)
     return {"request": request.id, "state": "requested", "digest": digest}
+
+
+def _machine(parts: PeopleParts, name: str, act: Act) -> str:
+    """The id of a service account that something is asked for, of what such an account may have at all."""
+    if act not in (Act.STUDY_FIND, Act.STUDY_READ):
+        raise NotChanged(f"a machine may find and read what is granted to it, and not {act}")
+    person = person_named(parts, name)
+    if Role.SERVICE_ACCOUNT not in person.roles:
+        raise NotChanged(f"{person.name} is no service account: people ask for themselves")
+    return person.id
+
+
+def _of_erasure(change: Change, caller: Caller, facts: Mapping[str, Any]) -> str:
+    """The digest of the one change that an approval of it allows: the erasure bears the request's id."""
+    if len(facts["patients"]) != 1 or not facts["studies"]:
+        raise NotChanged("an erasure is of studies of one patient: name both")
+    ((issuer, patient_id),) = facts["patients"]
+    return digest_of(change.id, caller, wanted(PatientIdentity(patient_id, issuer), facts["studies"]))
 
 
 def _approve(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:

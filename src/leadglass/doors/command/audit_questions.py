@@ -46,7 +46,7 @@ def transcript(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
     if about is None:
         hint = "the console's page Requests shows the id of each: the end of its transcript's address"
         raise Stopped(Exit.FAILED, f"there is no request {str(arguments['request'])[:64]!r}", hint=hint)
-    _catch_up(house)
+    catch_up(house)
     with Entered(gateway.release(house.do, about.question(_operator(arguments)))) as answer:
         assert isinstance(answer, Transcript)
         yield granted_row(about, answer, how_it_ended(house, about, answer, time.time_ns()))
@@ -65,7 +65,7 @@ def _operator(arguments: Mapping[str, Any]) -> Operator:
 def _asked(
     house: House, arguments: Mapping[str, Any], *, patient: PatientIdentity | None = None, who: str = ""
 ) -> Iterator[AuditAnswer]:
-    _catch_up(house)
+    catch_up(house)
     span = int(arguments["from_ns"]), int(arguments["until_ns"])
     question = AuditQuestion(_operator(arguments), patient, who, *span, report=True)
     with Entered(gateway.release(house.do, question)) as found:
@@ -73,7 +73,7 @@ def _asked(
         yield found
 
 
-def _catch_up(house: House) -> None:
+def catch_up(house: House) -> None:
     """What happened until now is in the answer, whether the keeper runs or not."""
     search = house.search()
     try:

@@ -18,6 +18,8 @@ import structlog
 from leadglass.doors.command import applying
 from leadglass.doors.command.access_changes import ACCESS_KINDS
 from leadglass.doors.command.enrolling import ENROLMENT_KINDS, EnrolmentParts, signed
+from leadglass.doors.command.erasure_changes import ERASURE_KINDS, ErasureParts
+from leadglass.doors.command.kit_changes import KIT_KINDS, KitParts
 from leadglass.doors.command.people_changes import PEOPLE_KINDS, PeopleParts
 from leadglass.doors.house import Backups, Standings
 from leadglass.policy import containment
@@ -58,6 +60,8 @@ class Changes:
     recover_all: Callable[[], int]
     people: PeopleParts
     enrolments: EnrolmentParts
+    erasing: ErasureParts
+    kits: KitParts
 
     async def perform(self, change: Change) -> Result:
         """The `perform` stage of the gateway. Raises Refused, Fault."""
@@ -70,6 +74,10 @@ class Changes:
                 result = PEOPLE_KINDS[change.kind](self.people, change, change.arguments)
             elif change.kind in ENROLMENT_KINDS:
                 result = ENROLMENT_KINDS[change.kind](self.enrolments, change, change.arguments)
+            elif change.kind in ERASURE_KINDS:
+                result = ERASURE_KINDS[change.kind](self.erasing, change, change.arguments)
+            elif change.kind in KIT_KINDS:
+                result = KIT_KINDS[change.kind](self.kits, change, change.arguments)
             else:
                 result = _KINDS[change.kind](self, change, change.arguments)
         except OSError as error:
@@ -129,11 +137,24 @@ class Changes:
     def _renew(self, change: Change, arguments: Arguments) -> Result:
         """The old certificate and the new one are both valid until the new one is first used."""
         self._known(change.about)
+        if "enrolment" in arguments:
+            return signed(self.enrolments, change, arguments, self._repin)
+        return self._repin(change, arguments)
+
+    def _repin(self, change: Change, arguments: Arguments) -> Result:
+        """`pins`: where they are not said, what is good today, and the new one."""
+        pins = arguments.get("pins") or self._pins_with(change.about, str(arguments["certificate"]["fingerprint"]))
         self._register(change.about, arguments["certificate"], str(arguments.get("kind", "issued")))
-        repin_device(self.site_dir, change.about, [str(pin) for pin in arguments["pins"]])
+        repin_device(self.site_dir, change.about, [str(pin) for pin in pins])
         apply_device(self.site_dir, change.about, self._prove)
         self._generation(change, lambda state: state)
         return {"device": change.about, "renewed": True}
+
+    def _pins_with(self, name: str, fingerprint: str) -> list[str]:
+        pins = load_proven(self.site_dir).devices[name].certificates
+        mine = [each for each in self.register.certificates() if each.device == name]
+        good = {each.fingerprint for each in mine if each.state in ("issued", "active")} - {fingerprint}
+        return [*(pin for pin in pins if pin.startswith("spki-") or pin in good), fingerprint]
 
     def _revoke(self, change: Change, arguments: Arguments) -> Result:
         self._known(change.about)

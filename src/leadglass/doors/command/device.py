@@ -15,7 +15,7 @@ from leadglass.doors.command.application import JSON, Invocation, invocation, se
 from leadglass.doors.command.desk import Desk
 from leadglass.doors.command.exits import Exit, Stopped
 from leadglass.identity.authority import Authority, KeyKind, PrivateKey, write_file
-from leadglass.identity.enrolment import Issued, Sheet, bundle, enroll, foreign, sign
+from leadglass.identity.enrolment import AS_BEFORE, Issued, Sheet, bundle, enroll, foreign, sign
 from leadglass.site.device_facts import device_table, flow_table, settled
 from leadglass.site.layout import CA_DIRECTORY, DEVICE_CA, anchors
 from leadglass.site.schema import RECORD
@@ -171,7 +171,7 @@ def _renew(
             site["host"],
             site["port"],
             ", ".join(known["networks"]),
-            (),
+            (AS_BEFORE,),
         )
         write_bundle(out or Path.cwd() / name, bundle(issued, key, anchors(call.site_dir()), sheet))
     finally:

@@ -18,15 +18,13 @@ from cryptography import x509
 
 from leadglass.doors.kernel import nft
 from leadglass.identity.doors import door_certificate
-from leadglass.identity.people.directory import Directory
-from leadglass.identity.people.oidc import examine as examine_provider
 from leadglass.policy.firewall.compile import ruleset
 from leadglass.policy.firewall.lookup import Lookup
 from leadglass.policy.proof import prove
 from leadglass.site.document import SiteInvalid
 from leadglass.site.layout import CA_DIRECTORY, KIT_DIRECTORY, device_authorities
 from leadglass.site.load import load
-from leadglass.site.model import DirectorySettings, Site
+from leadglass.site.model import DirectorySettings, ProviderSettings, Site
 from leadglass.site.network import own_connection
 from leadglass.site.sitekey import SiteKey
 from leadglass.terms import Fault, KeyFault
@@ -237,7 +235,7 @@ def _kit(site: Site, site_dir: Path) -> Iterator[Finding]:
 def _vouching(site: Site, site_dir: Path) -> Iterator[Finding]:
     """Other people's directories: one that is silent keeps its people from this way in, and nobody from a passkey."""
     checks: list[tuple[str, Callable[[], object]]] = [
-        *((f"provider {name}", partial(examine_provider, each, site_dir)) for name, each in site.providers.items()),
+        *((f"provider {name}", partial(_provider, each, site_dir)) for name, each in site.providers.items()),
         *((f"directory {name}", partial(_directory, each, site_dir)) for name, each in site.directories.items()),
     ]
     for about, check in checks:
@@ -249,5 +247,13 @@ def _vouching(site: Site, site_dir: Path) -> Iterator[Finding]:
             yield Finding(about, "ok", "answers")
 
 
+def _provider(settings: ProviderSettings, site_dir: Path) -> None:
+    from leadglass.identity.people.oidc import examine  # with what it takes to ask one: no other command waits for that
+
+    examine(settings, site_dir)
+
+
 def _directory(settings: DirectorySettings, site_dir: Path) -> None:
+    from leadglass.identity.people.directory import Directory
+
     Directory.open(settings, site_dir).examine()

@@ -1,4 +1,5 @@
-"""How is a device enrolled that somebody asked for at the console? Asked for, signed by whoever holds the device CA's key, collected once.
+"""How is a device enrolled, or its certificate renewed, that somebody asked for at the console? Asked for, signed by whoever holds the device CA's
+key, collected once.
 
 The order at the signing: the bundle first, then the device, then the state. A crash in between leaves the request asked, with what was issued
 beside it, so that a repeat completes it and nothing that is registered is signed twice.
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from leadglass.doors.house import House
-from leadglass.identity.enrolment import requested_key
+from leadglass.identity.enrolment import AS_BEFORE, requested_key
 from leadglass.site.device_facts import Facts, Misstated, settled
 from leadglass.site.document import SiteInvalid
 from leadglass.site.enrolments import Enrolment, Enrolments
@@ -55,13 +56,8 @@ def problems(site: Site, site_dir: Path, facts: Facts, csr: str) -> tuple[dict[s
                     "another name; a device gets a new certificate by `leadglass device renew`",
                 )
             )
-    if csr:
-        try:
-            if len(csr) > CSR_CHARACTERS_MAX:
-                raise Unenrollable(f"a certificate request of more than {CSR_CHARACTERS_MAX} characters")
-            requested_key(csr.encode())
-        except (Unenrollable, UnicodeEncodeError) as refusal:
-            wrong.append(Misstated("csr", str(refusal), "the file that the device itself wrote, in PEM"))
+    if csr and (problem := csr_problem(csr)):
+        wrong.append(Misstated("csr", problem, "the file that the device itself wrote, in PEM"))
     return found, wrong
 
 
@@ -69,11 +65,13 @@ def problems(site: Site, site_dir: Path, facts: Facts, csr: str) -> tuple[dict[s
 
 
 def _ask(parts: EnrolmentParts, change: Change, arguments: Arguments) -> Result:
-    """`about`: the device's name; `facts` and `csr` as in `Enrolment`."""
+    """`about`: the device's name; `facts` and `csr` as in `Enrolment`, or `renewal`: of one that is enrolled, with `csr` where it made its own key."""
     caller = _caller(change)
     site, csr = parts.site(), str(arguments.get("csr", ""))
     if not site.enroller:
         raise NotChanged(NO_ENROLLER)
+    if arguments.get("renewal"):
+        return _ask_renewal(parts, change, csr)
     try:
         facts, wrong = problems(site, parts.site_dir, arguments["facts"], csr)
     except (KeyError, TypeError, AttributeError) as error:
@@ -84,6 +82,40 @@ def _ask(parts: EnrolmentParts, change: Change, arguments: Arguments) -> Result:
         raise NotChanged("; ".join(f"{each.what}: {each.mend}" for each in wrong))
     parts.enrolments.ask(Enrolment(change.id, change.about, caller.person.id, parts.clock(), facts, csr))
     return {"enrolment": change.id, "state": "asked"}
+
+
+def _ask_renewal(parts: EnrolmentParts, change: Change, csr: str) -> Result:
+    device = parts.site().devices.get(change.about)
+    if device is None:
+        raise NotChanged(f"no device {change.about[:64]!r} is enrolled")
+    if csr and (problem := csr_problem(csr)):
+        raise NotChanged(problem)
+    facts = {
+        "name": device.name,
+        "renewal": True,
+        "ae": list(device.ae_titles),
+        "network": ", ".join(str(each) for each in device.networks),
+        "may": [AS_BEFORE],
+    }
+    parts.enrolments.ask(Enrolment(change.id, device.name, _caller(change).person.id, parts.clock(), facts, csr))
+    return {"enrolment": change.id, "state": "asked"}
+
+
+def csr_problem(csr: str) -> str:
+    """What is wrong with a certificate request; "" where nothing is."""
+    try:
+        if len(csr) > CSR_CHARACTERS_MAX:
+            return f"a certificate request of more than {CSR_CHARACTERS_MAX} characters"
+        requested_key(csr.encode())
+    except (Unenrollable, UnicodeEncodeError) as refusal:
+        return str(refusal)
+    return ""
+
+
+def _withdraw(parts: EnrolmentParts, change: Change, arguments: Arguments) -> Result:
+    """`enrolment`: its id."""
+    parts.enrolments.withdraw(str(arguments.get("enrolment")), _caller(change).name, parts.clock())
+    return {"device": change.about, "state": "withdrawn"}
 
 
 def _collect(parts: EnrolmentParts, change: Change, arguments: Arguments) -> Result:
@@ -115,12 +147,13 @@ def _lapse(parts: EnrolmentParts, change: Change, arguments: Arguments) -> Resul
 def signed(
     parts: EnrolmentParts, change: Change, arguments: Arguments, put: Callable[[Change, Arguments], Result]
 ) -> Result:
-    """Enrols what was asked for. `put`: writes the device and makes it act; harmless to repeat. Raises NotChanged, Fault."""
+    """Enrols or renews what was asked for. `put`: writes the device and makes it act; harmless to repeat. Raises NotChanged, Fault."""
     enrolment = parts.enrolments.get(str(arguments["enrolment"]))
     if enrolment is None or enrolment.state != "asked":
         raise NotChanged(f"the enrolment of {change.about} does not wait to be signed")
     try:
-        _free(parts, enrolment)
+        if not enrolment.renewal:
+            _free(parts, enrolment)
         if not enrolment.certificate:
             parts.enrolments.begin(enrolment.id, arguments["certificate"], _bundle(arguments))
         result = put(change, arguments)
@@ -157,6 +190,7 @@ ENROLMENT_KINDS: Mapping[ChangeKind, Callable[[EnrolmentParts, Change, Arguments
     ChangeKind.DEVICE_COLLECT: _collect,
     ChangeKind.DEVICE_DECLINE: _decline,
     ChangeKind.DEVICE_LAPSE: _lapse,
+    ChangeKind.DEVICE_WITHDRAW: _withdraw,
 }
 
 
@@ -171,6 +205,7 @@ def enrolments(house: House, arguments: Arguments) -> Iterator[Mapping[str, obje
             "id": each.id,
             "name": each.name,
             "facts": each.facts,
+            "renewal": each.renewal,
             "csr": each.csr,
             "digest": each.digest,
             "certificate": each.certificate,

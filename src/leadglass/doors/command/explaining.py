@@ -13,6 +13,7 @@ from leadglass.doors.command.exits import Exit, Stopped
 from leadglass.doors.house import House
 from leadglass.policy.evaluation import SITE, STUDY_ACTS, Facts, OfStudy
 from leadglass.policy.explain import Explained, explain_device, explain_person
+from leadglass.policy.people import of_study
 from leadglass.policy.relationships import Ties
 from leadglass.terms import Act, Action, Caller, Dossier, PatientIdentity, Peer, Person, Role
 
@@ -44,10 +45,10 @@ def explain(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
     if act not in STUDY_ACTS:
         yield _row(who, action, what, explain_person(act, _facts(caller, act), SITE))
         return
-    ties, now_ns = Ties.of(caller), time.time_ns()
+    ties, now_ns = Ties.of(caller, act), time.time_ns()
     for study in _dossiers(house, what):
         about = OfStudy(ties.to(study, now_ns), study.modalities)
-        found = explain_person(act, _facts(caller, act), about)
+        found = explain_person(act, of_study(_facts(caller, act), act, about), about)
         relations = sorted(about.relations)
         yield {**_row(who, action, study.study_instance_uid or what, found), "relations": relations}
 

@@ -16,6 +16,7 @@ from leadglass.doors.command.application import JSON, invocation, secret_from
 from leadglass.doors.command.exits import Exit, Stopped
 from leadglass.identity.authority import Authority, write_file
 from leadglass.identity.doors import issue_door
+from leadglass.identity.people.passwords import Unsuitable, suitable
 from leadglass.site.format import write_format
 from leadglass.site.keyring import Keyring
 from leadglass.site.kit import verify_kit, write_kit
@@ -32,6 +33,7 @@ from leadglass.site.load import load
 from leadglass.site.sitekey import SiteKey
 from leadglass.site.template import new_site_file
 from leadglass.site.write import apply
+from leadglass.terms import Person
 
 PORT = 2762  # dicom-tls, PS3.8 9.1.1
 
@@ -69,6 +71,8 @@ def _init(
             "a passphrase is needed",
             hint="give it with --passphrase-file (or use --loopback to try things out)",
         )
+    if passphrase:
+        _hard_to_guess(passphrase, host)
     listen = _lay_out(site_dir, host, key, passphrase, loopback=loopback)
     warning = "\n  amber: the keys lie beside the data, good for trying things out only" if loopback else ""
     call.output(as_json).object(
@@ -84,6 +88,15 @@ def _init(
         f"        leadglass --site {directory} up\n"
         f"  move {site_dir / KIT_DIRECTORY} to a safe place: a restore starts from it alone",
     )
+
+
+def _hard_to_guess(passphrase: bytes, host: str) -> None:
+    """As a person's password, which it is to whoever finds the kit. Raises Stopped."""
+    try:
+        suitable(passphrase.decode(errors="replace"), Person("", host, host, frozenset()))
+    except Unsuitable as refusal:
+        why = str(refusal).replace("a password", "a passphrase")
+        raise Stopped(Exit.USAGE, why, hint="a few words that nobody would guess") from None
 
 
 def _lay_out(site_dir: Path, host: str, key: Path | None, passphrase: bytes | None, *, loopback: bool) -> str:
@@ -137,21 +150,26 @@ def _verify(
     context: typer.Context,
     kit: Annotated[Path | None, typer.Option(help="The kit's directory.")] = None,
     passphrase_file: Annotated[Path | None, typer.Option(help="Opens the kit.")] = None,
+    shares_file: Annotated[Path | None, typer.Option(help="Opens the kit: its shares, one a line.")] = None,
     as_json: JSON = False,
 ) -> None:
     """Proves that the recovery kit and the keys open this site's store."""
     call = invocation(context)
     site_dir = call.site_dir()
     directory = kit or site_dir / KIT_DIRECTORY
-    phrase = secret_from(passphrase_file or _beside(directory), "Passphrase of the kit")
-    if not phrase:
-        raise Stopped(Exit.USAGE, "the kit's passphrase is needed", hint="give it with --passphrase-file")
+    shares = [line for line in shares_file.read_text().splitlines() if line.strip()] if shares_file else []
+    phrase = None if shares else secret_from(passphrase_file or _beside(directory), "Passphrase of the kit")
+    if not phrase and not shares:
+        hint = "give it with --passphrase-file, or shares with --shares-file"
+        raise Stopped(Exit.USAGE, "the kit's passphrase is needed", hint=hint)
 
     def journal(key: SiteKey) -> None:
         next(JournalReader.open(site_dir, Keyring.open(site_dir, key, None)).read(), None)
 
     site_key = SiteKey.open(load(site_dir).key, site_dir)
-    proved = tuple(verify_kit(site_dir, directory, phrase, site_key, further={"journal": journal}))
+    proved = tuple(
+        verify_kit(site_dir, directory, phrase or b"", site_key, shares=shares, further={"journal": journal})
+    )
     call.output(as_json).object({"kit": str(directory), "opens": list(proved)}, "the kit opens: " + ", ".join(proved))
 
 

@@ -12,6 +12,7 @@ from leadglass.assets.inventory import Inventory
 from leadglass.audit.codec import to_json
 from leadglass.doors.command.audit_questions import breach, disclosures, transcript
 from leadglass.doors.command.enrolling import enrolments
+from leadglass.doors.command.erasure_questions import ERASURE_QUESTIONS, amber_erasures
 from leadglass.doors.command.explaining import explain
 from leadglass.doors.command.network_questions import NETWORK_QUESTIONS
 from leadglass.doors.command.people_questions import PEOPLE_QUESTIONS, amber_people
@@ -229,6 +230,7 @@ QUESTIONS: Mapping[str, Question] = {
     "transcript": transcript,
     "versions": versions,
     **NETWORK_QUESTIONS,
+    **ERASURE_QUESTIONS,
     **PEOPLE_QUESTIONS,
 }
 
@@ -306,6 +308,7 @@ def _amber(house: House) -> Iterator[str]:
     ):
         yield f"the web door's certificate ends on {ends:%Y-%m-%d}: `leadglass door csr`, then `leadglass door install`"
     yield from amber_people(house)
+    yield from amber_erasures(house)
     if house.serving is not None:
         yield from house.serving.silent()
         yield from house.serving.network.amber()

@@ -47,13 +47,14 @@ def _import(
     output, desk = call.output(as_json), call.desk()
     try:
         for name, rows in told.items():
-            result = desk.change(ChangeKind.RELATIONS_IMPORT, name, {"rows": [_row(each) for each in rows]})
+            result = desk.change(ChangeKind.RELATIONS_IMPORT, name, {"rows": [row_of(each) for each in rows]})
             output.object(result, f"{result['relations']} relations of {name} hold from now on")
     finally:
         desk.close()
 
 
-def _row(each: Related) -> dict[str, object]:
+def row_of(each: Related) -> dict[str, object]:
+    """As the change RELATIONS_IMPORT wants it."""
     return {
         "person": each.person,
         "relation": each.relation,

@@ -82,7 +82,8 @@ class Enroller:
     def _settle(self, desk: Desk, row: Row) -> None:
         told = {"enrolment": row["id"], "digest": row["digest"]}
         try:
-            desk.change(ChangeKind.DEVICE_ENROLL, row["name"], {**told, **self.signed(row)})
+            kind = ChangeKind.DEVICE_RENEW if row["renewal"] else ChangeKind.DEVICE_ENROLL
+            desk.change(kind, row["name"], {**told, **self.signed(row)})
             log.info("a device was enrolled", device=row["name"], enrolment=row["id"])
             return
         except Unenrollable as refusal:
@@ -99,7 +100,7 @@ class Enroller:
             log.error("an enrolment was not declined", device=row["name"], enrolment=row["id"], reason=str(stopped))
 
     def signed(self, row: Row) -> dict[str, object]:
-        """Of what waits: device, flow, certificate and bundle; of one that was begun what was issued then. Raises Unenrollable."""
+        """Of what waits: certificate and bundle, of a new one device and flow too; of one that was begun what was issued then. Raises Unenrollable."""
         facts = row["facts"]
         if row["certificate"]:
             certificate, packed = row["certificate"], b""
@@ -111,13 +112,10 @@ class Enroller:
                 issued, key = enroll(self._authority, row["name"], KeyKind.EC, now)
             certificate = issued.facts()
             packed = archive(row["name"], bundle(issued, key, self._trusted, sheet_of(facts, row)))
-        return {
-            "device": device_table(facts, certificate["fingerprint"]),
-            "flow": flow_table(facts),
-            "certificate": certificate,
-            "kind": "issued",
-            "bundle": base64.b64encode(packed).decode(),
-        }
+        issued_now = {"certificate": certificate, "kind": "issued", "bundle": base64.b64encode(packed).decode()}
+        if row["renewal"]:
+            return issued_now
+        return {"device": device_table(facts, certificate["fingerprint"]), "flow": flow_table(facts), **issued_now}
 
     def _unheard(self, reason: str) -> None:
         """Once for each reason: the site may be down for long."""

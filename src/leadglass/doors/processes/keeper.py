@@ -23,6 +23,7 @@ from leadglass.doors.command.exits import Stopped
 from leadglass.doors.dimse.services.commitment import SUCCESS, report_there
 from leadglass.doors.dimse.services.move import Dial
 from leadglass.doors.house import House, Question, Serving, Worker
+from leadglass.doors.processes.erasing import Erasing
 from leadglass.doors.processes.metrics import serve_metrics
 from leadglass.doors.processes.network import Network
 from leadglass.doors.processes.sweeps import Sweeps
@@ -80,15 +81,16 @@ def serve(
     )
     feeding = threading.Thread(target=_feed_search, args=(house, stop, searching), name="search")
     threading.Thread(target=sweeps.until, args=(stop,), name="directories", daemon=True).start()
-    answering.start()
-    feeding.start()
-    renewing.start()
-    reports, expiry, steps, containment = Reports(house, dial), ExpiryWatch(), StepWatch(), ReadableWatch()
-    glass = GlassWatch()
+    for each in (answering, feeding, renewing):
+        each.start()
+    reports, erasing = Reports(house, dial), Erasing(house, workers, partial(_change, house))
+    expiry, steps, containment, glass = ExpiryWatch(), StepWatch(), ReadableWatch(), GlassWatch()
     ready()
     watched = 0.0
     while not stop.wait(TICK_SECONDS) and not house.fatal.is_set():
         house.index.checkpoint()
+        house.upkeep()
+        erasing.look()
         reports.send_due()
         house.containment()
         stepped = tuple(steps.notice(time.time_ns(), time.monotonic_ns()))
@@ -99,11 +101,11 @@ def serve(
             run(gateway.keep_watch(house.do, expiry.notice(house.register.certificates(), time.time_ns())))
             run(gateway.keep_watch(house.do, glass.notice(house.people.access.glass(unreviewed=True), time.time_ns())))
             _renew_doors(house)
-            _lapse_enrolments(house)
+            _lapse(house)
     _last_words(house, network, metrics)
     stop.set()
-    answering.join()
-    feeding.join()
+    for each in (answering, feeding):
+        each.join()
     return 1 if house.fatal.is_set() else 0
 
 
@@ -120,10 +122,12 @@ def _renew_doors(house: House) -> None:
         _change(house, ChangeKind.DOOR_RENEW, door, {})
 
 
-def _lapse_enrolments(house: House) -> None:
-    """What nobody signed or collected in time is over, and its bundle gone."""
+def _lapse(house: House) -> None:
+    """What nobody signed or collected in time is over, and its bundle gone; what nobody fetched of a recovery kit is forgotten."""
     for each in house.enrolments.overdue(time.time_ns()):
         _change(house, ChangeKind.DEVICE_LAPSE, each.name, {"enrolment": each.id})
+    for kit in house.kits.overdue(time.time_ns()):
+        _change(house, ChangeKind.KIT_LAPSE, kit, {})
 
 
 def _change(house: House, kind: ChangeKind, about: str, arguments: dict[str, object]) -> None:
@@ -204,7 +208,8 @@ class Reports:
     def _asked_by(self, pending: PendingCommitment, device: Device, called_ae_title: str) -> Subject:
         """The device, and whoever sat at it then, for as long as their session lasts: the report says what they may see. Raises NotIdentified."""
         if not pending.session:
-            return Subject(device, KEEPER, Proposal(pending.calling_ae_title, called_ae_title), "")
+            machine = self._house.desk.machine_at(device.name, KEEPER)
+            return Subject(device, KEEPER, Proposal(pending.calling_ae_title, called_ae_title), "", caller=machine)
         caller = self._house.desk.in_session(pending.session, KEEPER)
         proposal = Proposal(pending.calling_ae_title, called_ae_title, user_identity_type=JWT)  # known by their session
         return Subject(device, KEEPER, proposal, "", caller=caller)

@@ -25,6 +25,7 @@ from leadglass.doors.web.pages import PAGES
 from leadglass.doors.web.pages.page import Page, Who
 from leadglass.doors.web.security import BODY_LENGTH_MAX_BYTES, HEALTH, Guarded, NotAllowed
 from leadglass.doors.web.static import STATIC, static_file
+from leadglass.doors.web.streamed import Streamed
 from leadglass.doors.web.threads import Threads
 from leadglass.doors.web.visit import Visit, cookie_name, handle_cookie_name
 from leadglass.identity.people.oidc import HANDLE_LENGTH_MAX_CHARACTERS
@@ -82,7 +83,10 @@ def _endpoint(house: House, threads: Threads, each: Page) -> Callable[[Request],
             async with asyncio.timeout(BODY_SECONDS_MAX):
                 body = await _body(request)
             visit = _visit(house, request, body)
-            return await threads.run(partial(answer, each, visit))
+            answered = await threads.run(partial(answer, each, visit))
+            if isinstance(answered, Streamed):
+                answered.threads = threads
+            return answered
         except ClientDisconnect:
             return Response(status_code=400)  # nobody hears it
         except TimeoutError:

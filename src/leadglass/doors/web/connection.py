@@ -41,7 +41,7 @@ class Listener:
 
 
 class HttpConnection(HttpToolsProtocol):
-    """What the application finds in `scope["state"]`: `peer`, `address`, and whether the request's target was in origin form."""
+    """What the application finds in `scope["state"]`: `peer`, `address`, what breaks the connection off, and whether the request's target was in origin form."""
 
     def __init__(self, *arguments: Any, address: Address, gone: Callable[[], None], **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -63,7 +63,7 @@ class HttpConnection(HttpToolsProtocol):
             tls=f"{tls.version()} {cipher[0]}" if tls and cipher else "",
         )
         self.peer = peer
-        self.app_state = {**self.app_state, "peer": peer, "address": self._address}
+        self.app_state = {**self.app_state, "peer": peer, "address": self._address, "abort": transport.abort}
         self._begin_head()
 
     def data_received(self, data: bytes) -> None:

@@ -24,11 +24,17 @@ WAYS: tuple[tuple[str, str, Act], ...] = (
     ("/requests", "Requests", Act.ACCESS_REQUEST),
     ("/review", "Review", Act.GLASS_REVIEW),
     ("/who", "Who saw what", Act.AUDIT_READ),
+    ("/reports", "Reports", Act.AUDIT_REPORT),
     ("/requests", "Requests", Act.TRANSCRIPT_READ),  # of others, for who asks for nothing
     ("/people", "People", Act.PEOPLE_LIST),
     ("/devices", "Devices", Act.DEVICE_LIST),
     ("/network", "Network", Act.POLICY_READ),
     ("/containment", "Containment", Act.CONTAINMENT_BEGIN),
+    ("/archive", "Archive", Act.INDEX_REBUILD),
+    ("/archive", "Archive", Act.BACKUP_RUN),  # where a window opens that alone
+    ("/erasures", "Erasure", Act.STUDY_ERASE),
+    ("/erasures", "Erasure", Act.GLASS_REVIEW),  # whoever guards undoes
+    ("/keys", "Keys", Act.KEY_USE),
     ("/explain", "Policy", Act.POLICY_READ),
 )
 

@@ -26,9 +26,13 @@ class Threads:
         self._pool = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="web")
         self._within = 0
 
+    @property
+    def full(self) -> bool:
+        return self._within >= THREADS_MAX + WAITING_MAX
+
     async def run(self, work: Callable[[], T]) -> T:
         """The work's value or exception; whoever goes away meanwhile stops nothing half-way. Raises Overloaded."""
-        if self._within >= THREADS_MAX + WAITING_MAX:
+        if self.full:
             raise Overloaded(
                 f"more than {THREADS_MAX + WAITING_MAX} requests to the web door at once: find out who asks so much"
             )
@@ -40,7 +44,7 @@ class Threads:
 
     def begin(self, work: Callable[[], object]) -> None:
         """Work that nobody waits for; dropped where there is no room. It catches its own exceptions."""
-        if self._within < THREADS_MAX + WAITING_MAX:
+        if not self.full:
             self._within += 1
             done = asyncio.get_running_loop().run_in_executor(self._pool, work)
             done.add_done_callback(self._ended)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ from leadglass.terms import (
     NotPermitted,
     Outcome,
     Peer,
+    Permit,
     Refused,
     fingerprint_of,
 )
@@ -126,10 +128,27 @@ class Visit:
             gateway.change(self.house.do, Change(uuid.uuid4().hex, by or self.who, kind, about, dict(arguments)))
         )
 
-    def look(self, act: Act, about: str = "") -> None:
-        """What the page is about to show is asked for and recorded. Raises NotPermitted."""
+    def begin(self, kind: ChangeKind, about: str, arguments: Mapping[str, object]) -> None:
+        """A change that takes long: asked for now, done in its own time. Raises NotPermitted and what else refuses it; whatever comes later is an event."""
+        order = Change(uuid.uuid4().hex, self.who, kind, about, dict(arguments))
+        try:
+            self.house.do.authorise(order)
+        except Refused:
+            self.change(kind, about, arguments)  # which refuses it too, and writes that down
+            raise
+        threading.Thread(target=self._done, args=(order,), name=str(kind), daemon=True).start()
+
+    def _done(self, order: Change) -> None:
+        try:
+            run(gateway.change(self.house.do, order))
+        except (Refused, Fault) as failure:
+            log.error("a change failed", kind=order.kind, about=order.about, reason=str(failure))
+
+    def look(self, act: Act, about: str = "") -> Permit:
+        """What the page is about to show is asked for and recorded; what it may show. Raises NotPermitted."""
         with Entered(gateway.release(self.house.do, Inquiry(self.who, act, about))) as found:
             found.progress.outcome, found.progress.reason = Outcome.SUCCESS, ""
+            return found.permit
 
     def turn_away(self, refusal: Refused) -> None:
         """An event where nobody wrote one yet. A journal that is full or broken ends no page."""

@@ -24,7 +24,7 @@ from leadglass.site.factors import Passkey
 from leadglass.site.model import SessionLimits
 from leadglass.site.people import NAME_CHARACTERS_MAX, People, fold_name
 from leadglass.site.sessions import SessionRow
-from leadglass.terms import Caller, Factor, NotIdentified, Overloaded, Peer, Person, SignIn, fingerprint_of
+from leadglass.terms import Caller, Factor, NotIdentified, Overloaded, Peer, Person, Role, SignIn, fingerprint_of
 
 PURPOSES = ("sign-in", "step-up", "unlock")
 
@@ -153,6 +153,20 @@ class Desk:
         return self._book.describe(
             self._book.in_force(person.id, now_ns), "", peer, frozenset({Factor.CERTIFICATE}), 0, now_ns
         )
+
+    def machine_at(self, device: str, peer: Peer) -> Caller | None:
+        """The service account that a device is: one pins a certificate of it, present or former; None where none does.
+
+        Raises NotIdentified where it is disabled or over, or several do: what a device may alone can be more than what its account may.
+        """
+        found, now_ns = self._people.machines_of(device), self._clock()
+        if not found:
+            return None
+        if len(found) > 1 or Role.SERVICE_ACCOUNT not in found[0].roles:
+            named = ", ".join(each.name for each in found)
+            raise NotIdentified(f"{device}'s certificates are pinned by {named}: one service account and no other may")
+        person = self._book.in_force(found[0].id, now_ns)
+        return self._book.describe(person, "", peer, frozenset({Factor.CERTIFICATE}), 0, now_ns)
 
     def token(self, caller: Caller) -> tuple[str, int]:
         """For a machine: a token that is good for five minutes with its certificate only, and until when. Raises NotIdentified.

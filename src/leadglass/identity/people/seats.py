@@ -1,6 +1,7 @@
-"""Who sits at this device? By an open lease, or by a token that the association brings; asked when it begins, and again for as long as it lasts.
+"""Who sits at this device? By an open lease, or by a token that the association brings; asked when it begins, and again for as long as it lasts. A
+machine client is who its device is: it has what its account was granted, and nobody sits there.
 
-Nobody is a device's own business and costs one read of the register. A token that does not hold is refused, never left out: what a device may
+Nobody is a device's own business and costs two reads of the register. A token that does not hold is refused, never left out: what a device may
 alone can be more than what its person may. So is a token of somebody at a workstation where somebody else has the lease.
 """
 
@@ -20,7 +21,13 @@ class Seats:
 
     def taken(self, device: Subject) -> Caller | None:
         """Who sits there at the beginning of an association; None where nobody does. Raises NotIdentified."""
-        leased = self._leased(device)
+        leased, machine = self._leased(device), self._machine(device)
+        if machine is not None:
+            if leased is not None or device.proposal.user_identity_type == JWT:
+                raise NotIdentified(
+                    f"{device.device.name} is {machine.name}, a machine: nobody sits there", subject=device
+                )
+            return machine
         if device.proposal.user_identity_type != JWT:
             return leased
         return self._alone(device, self._desk.associated(device.proposal.token, device.peer), leased)
@@ -28,6 +35,11 @@ class Seats:
     def still(self, subject: Subject) -> Caller | None:
         """As `taken` found, with what is in force for them now. Raises NotIdentified where they left, or somebody sat down since."""
         leased, caller, name = self._leased(subject), subject.caller, subject.device.name
+        machine = self._machine(subject)
+        if machine is not None and (caller is None or caller.person.id == machine.person.id):
+            if caller is None:
+                raise NotIdentified(f"{name} is {machine.name} now: what began before was not its own", subject=subject)
+            return machine
         if caller is None:
             if leased is not None:
                 raise NotIdentified(
@@ -39,6 +51,9 @@ class Seats:
         if leased is None or leased.session != caller.session:
             raise NotIdentified(f"{caller.name} does not sit at {name} any more", subject=subject)
         return leased
+
+    def _machine(self, subject: Subject) -> Caller | None:
+        return self._desk.machine_at(subject.device.name, subject.peer)
 
     def _leased(self, subject: Subject) -> Caller | None:
         return self._desk.sitting_at(subject.device.name, subject.peer)

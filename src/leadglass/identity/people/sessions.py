@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from leadglass.policy.people import still_approves
@@ -18,7 +18,7 @@ from leadglass.site.access import AccessRequest
 from leadglass.site.model import SessionLimits
 from leadglass.site.people import People
 from leadglass.site.sessions import SessionRow
-from leadglass.terms import Caller, Factor, NotIdentified, Peer, Person, Relation
+from leadglass.terms import Act, Caller, Factor, NotIdentified, Peer, Person, Relation
 
 SESSIONS_PER_PERSON_MAX = 5
 MACHINE_SESSIONS_MAX = 64  # tokens of one machine client that are good at once
@@ -178,6 +178,7 @@ class SessionBook:
             related=tuple(each for each in related if each.relation is not Relation.GRANTED or each.source in valid),
             approved={each.act: each.id for each in requests},
             exactly=frozenset(each.digest for each in requests),
+            within=_within(requests),
             step_up_seconds=self._limits().step_up_seconds,
         )
 
@@ -185,10 +186,25 @@ class SessionBook:
         """Requests in their window whose approver could approve them today."""
         found = []
         for request in self._people.access.in_window(person.id, now_ns):
+            asked = person if request.person == person.id else self._people.get(request.person)
+            if asked is None:
+                continue
             approvers = [self._people.get(each.person) for each in request.decisions if each.decision == "approved"]
-            if any(each and still_approves(each, request.act, person, now_ns, request.approver) for each in approvers):
+            if any(each and still_approves(each, request.act, asked, now_ns, request.approver) for each in approvers):
                 found.append(request)
         return found
+
+
+def _within(requests: Iterable[AccessRequest]) -> dict[Act, frozenset[str]]:
+    """The devices that each act is confined to: those of all its requests together; where one names none, no device confines it."""
+    named: dict[Act, frozenset[str]] = {}
+    everywhere = set()
+    for each in requests:
+        devices = frozenset(each.devices)
+        named[each.act] = named.get(each.act, frozenset()) | devices
+        if not devices:
+            everywhere.add(each.act)
+    return {act: devices for act, devices in named.items() if act not in everywhere}
 
 
 def _digest(secret: str) -> str:

@@ -6,13 +6,15 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from leadglass.identity.people.directory import Directory
-from leadglass.identity.people.oidc import Provider
 from leadglass.site.factors import Factors
 from leadglass.site.model import DirectorySettings, ProviderSettings
 from leadglass.terms import NotIdentified
+
+if TYPE_CHECKING:
+    from leadglass.identity.people.directory import Directory
+    from leadglass.identity.people.oidc import Provider
 
 RETURN_PATH = "/sign-in/"  # and the provider's name: where it sends people back to, registered there
 
@@ -51,6 +53,10 @@ class Sources:
 
     def provider(self, name: str, origin: str) -> Provider:
         """For people who come and go at this address of ours, `https://HOST[:PORT]`. Raises NotIdentified where there is none, KeyFault."""
+        from leadglass.identity.people.oidc import (
+            Provider,  # with its HTTP client, where somebody asks for one: a tenth of a second
+        )
+
         settings = self._site().providers.get(name)
         if settings is None:
             raise NotIdentified(f"the site file has no provider {name[:64]!r}")
@@ -65,6 +71,8 @@ class Sources:
 
     def directory(self, name: str) -> Directory:
         """Raises NotIdentified where there is none, KeyFault."""
+        from leadglass.identity.people.directory import Directory
+
         settings = self._site().directories.get(name)
         if settings is None:
             raise NotIdentified(f"the site file has no directory {name[:64]!r}")

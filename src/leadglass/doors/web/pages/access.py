@@ -13,7 +13,8 @@ from leadglass.doors.web.rendering import actor, page, sentence, to
 from leadglass.doors.web.visit import Visit
 from leadglass.policy.on_demand import on_demand
 from leadglass.site.access import AccessRequest
-from leadglass.terms import Act, ChangeKind, NotChanged, PatientIdentity, Person
+from leadglass.terms import Act, ChangeKind, NotChanged, PatientIdentity, Person, Role, Situation
+from leadglass.watch.glass import rate
 from leadglass.wire.uids import uid_problem
 
 if TYPE_CHECKING:
@@ -22,8 +23,14 @@ if TYPE_CHECKING:
 HOUR_SECONDS = 3600
 SHOWN_MAX = 200
 # What a person asks a window for; everything else is asked for where it is done.
-ASKED_FOR = (Act.STUDY_READ, Act.STUDY_FIND, Act.STUDY_EXPORT, Act.DEVICE_LIST, Act.POLICY_READ, Act.BACKUP_RUN, Act.INDEX_REBUILD, Act.KEY_USE)  # fmt: skip
-_TYPED = ("about", "reason", "hours", "patients", "studies", "devices", "purpose", "minutes", "flow_reason")
+ASKED_FOR = (Act.STUDY_READ, Act.STUDY_FIND, Act.STUDY_EXPORT, Act.DEVICE_LIST, Act.POLICY_READ, Act.BACKUP_RUN, Act.INDEX_REBUILD)  # fmt: skip
+_TYPED = ("about", "reason", "hours", "patients", "studies", "devices", "purpose", "machine", "minutes", "flow_reason")
+SITUATIONS = {
+    Situation.EMERGENCY: "Emergency: they are being treated now",
+    Situation.ON_CALL: "On call, for a colleague who is away",
+    Situation.CONSULT: "A colleague asks me to look now",
+    Situation.TRANSFER: "They came from another ward or hospital",
+}  # a press each; any other is said in words
 VERDICTS = ("justified", "not-justified", "unclear")
 
 
@@ -33,12 +40,17 @@ VERDICTS = ("justified", "not-justified", "unclear")
 def glass_page(visit: Visit, said: str = "", status: int = 200) -> Response:
     """From a refusal: for the patient of that study, or for whom, and why."""
     asked = {name: visit.field(name) or visit.asked(name) for name in ("patient_id", "issuer", "study", "reason")}
-    return page(visit, "glass.html", {"asked": asked, "said": said}, status)
+    return page(visit, "glass.html", {"asked": asked, "situations": SITUATIONS, "said": said}, status)
 
 
 def break_glass(visit: Visit) -> Response:
     study, patient = visit.field("study"), _whose(visit)
-    arguments = {"patient_id": patient.patient_id, "issuer": patient.issuer, "reason": visit.field("reason")}
+    arguments = {
+        "patient_id": patient.patient_id,
+        "issuer": patient.issuer,
+        "situation": visit.field("situation"),
+        "reason": visit.field("reason"),
+    }
     try:
         visit.change(ChangeKind.GLASS_BREAK, uuid.uuid4().hex, arguments)
     except NotChanged as refusal:
@@ -58,13 +70,14 @@ def _whose(visit: Visit) -> PatientIdentity:
 
 def review_page(visit: Visit, said: str = "", status: int = 200) -> Response:
     visit.look(Act.GLASS_REVIEW)
-    names = _names(visit)
-    glass = [each for each in visit.house.people.access.glass()[:SHOWN_MAX] if each.person in names]
-    waiting = [each for each in glass if not each.reviewed_ns]
+    glass = visit.house.people.access.glass()
+    waiting = [each for each in reversed(glass) if not each.reviewed_ns]  # whoever waits longest comes first
     facts = {
-        "waiting": waiting,
-        "done": [each for each in glass if each.reviewed_ns],
-        "names": names,
+        "waiting": waiting[:SHOWN_MAX],
+        "more": max(0, len(waiting) - SHOWN_MAX),
+        "done": [each for each in glass if each.reviewed_ns][:SHOWN_MAX],
+        "rate": rate(glass, visit.now_ns),
+        "names": _names(visit),
         "verdicts": VERDICTS,
     }
     return page(visit, "review.html", facts | {"said": said}, status)
@@ -109,10 +122,15 @@ def requests_page(visit: Visit, said: str = "", status: int = 200) -> Response:
         "names": _names(visit),
         "acts": ASKED_FOR,
         "typed": {name: visit.field(name) for name in _TYPED},
+        "machines": _machines(visit) if visit.may(Act.PERSON_ADD) else [],
         "now_ns": visit.now_ns,
         "said": said,
     }
     return page(visit, "requests.html", facts, status)
+
+
+def _machines(visit: Visit) -> list[str]:
+    return [each.name for each in visit.house.people.every() if Role.SERVICE_ACCOUNT in each.roles]
 
 
 def ask(visit: Visit) -> Response:
@@ -125,6 +143,7 @@ def ask(visit: Visit) -> Response:
         "studies": _lines(visit.field("studies")),
         "devices": _lines(visit.field("devices")),
         "purpose": visit.field("purpose"),
+        **({"machine": visit.field("machine")} if visit.field("machine") else {}),
     }
     try:
         visit.change(ChangeKind.ACCESS_REQUEST, visit.field("act"), arguments)

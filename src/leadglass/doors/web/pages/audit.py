@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from leadglass import gateway
@@ -41,7 +42,7 @@ def who(visit: Visit) -> Response:
             visit.look(Act.AUDIT_READ)  # which refuses, and says so in an event
         return page(visit, "who.html", facts)
     try:
-        question = _question(visit, asked)
+        question = question_of(visit, asked)
         before = _before(asked["before"])
     except (Mismatched, ValueError, OverflowError):
         return page(visit, "who.html", facts | {"said": "A date is written 2026-11-24."}, 400)
@@ -56,14 +57,14 @@ def who(visit: Visit) -> Response:
     return page(visit, "who.html", facts | {"rows": rows, "seers": seers, "older": older})
 
 
-def _question(visit: Visit, asked: dict[str, str]) -> AuditQuestion:
+def question_of(visit: Visit, asked: Mapping[str, str], *, report: bool = False) -> AuditQuestion:
     """Of a patient, or else of somebody: a person by their name, a device by its own, or an actor as events name them. Raises Mismatched."""
     patient = PatientIdentity(asked["patient"], asked["issuer"]) if asked["patient"] else None
     name = asked["person"]
     actor = name if ":" in name or name in visit.house.site().devices else f"person:{name.casefold()}"
     from_ns = _ns(asked["from"]) if asked["from"] else 0
     until_ns = _ns(asked["to"], _DAY) if asked["to"] else (1 << 63) - 1
-    return AuditQuestion(visit.who, patient, "" if patient else actor, from_ns, until_ns)
+    return AuditQuestion(visit.who, patient, "" if patient else actor, from_ns, until_ns, report=report)
 
 
 def _ns(text: str, after: dt.timedelta = dt.timedelta()) -> int:
@@ -84,11 +85,11 @@ def _before(text: str) -> tuple[int, int] | None:
 def explain_page(visit: Visit) -> Response:
     """Who may do what, and why; what would have to change."""
     asked = {name: visit.asked(name)[:FIELD_CHARACTERS_MAX] for name in ("who", "action", "what")}
-    visit.look(Act.POLICY_READ, asked["who"])
+    shown = visit.look(Act.POLICY_READ, asked["who"]).devices
     known = [*sorted(each.name for each in visit.house.people.every()), *(f"ROLE:{role}" for role in Role)]
     facts: dict[str, object] = {
         "asked": asked,
-        "known": [*known, *sorted(visit.house.site().devices)],
+        "known": [*known, *sorted(visit.house.site().devices)] if shown is None else sorted(shown),
         "acts": list(Act),
         "rows": None,
     }

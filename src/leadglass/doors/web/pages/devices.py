@@ -23,11 +23,14 @@ LABELS = {"end_of_support": "Supported until", "criticality": "What its failure 
 
 def devices(visit: Visit, said: str = "", status: int = 200, wrong: Mapping[str, str] | None = None) -> Response:
     """`wrong`: what is said beside a field of the form, by its name."""
-    visit.look(Act.DEVICE_LIST)
-    rows: list[dict[str, Any]] = [dict(each) for each in device_rows(visit.house, {})]
+    shown = visit.look(Act.DEVICE_LIST).devices
+    rows: list[dict[str, Any]] = [
+        dict(each) for each in device_rows(visit.house, {}) if shown is None or each["name"] in shown
+    ]
     facts = {
         "devices": [each for each in rows if each["name"]],
         "strangers": [each for each in rows if not each["name"]],
+        "shown": sorted(shown) if shown is not None else [],
         "may_contain": visit.may(Act.CONTAINMENT_BEGIN),
         "may_revoke": visit.may(Act.DEVICE_REVOKE),
         "may_enroll": (may_enroll := visit.may(Act.DEVICE_ENROLL)),
@@ -66,6 +69,34 @@ def ask(visit: Visit) -> Response:
             return devices(visit, "Nothing was asked for yet: see what is marked below.", 422, beside)
     try:
         visit.change(ChangeKind.DEVICE_ASK, str(facts["name"]), {"facts": facts, "csr": csr})
+    except NotChanged as refusal:
+        return devices(visit, sentence(refusal), 409)
+    return to("/devices")
+
+
+def renewal(visit: Visit, said: str = "", status: int = 200) -> Response:
+    """A new certificate for one device: who signs it is asked, as for a new device."""
+    visit.look(Act.DEVICE_ENROLL, visit.parameters["name"])
+    row = next((each for each in device_rows(visit.house, {}) if each["name"] == visit.parameters["name"]), None)
+    if row is None:
+        return devices(visit, "There is no such device.", 404)
+    facts = {"device": row, "enroller": visit.house.site().enroller, "csr": visit.field("csr"), "said": said}
+    return page(visit, "renewal.html", facts, status)
+
+
+def renew(visit: Visit) -> Response:
+    try:
+        visit.change(ChangeKind.DEVICE_ASK, visit.parameters["name"], {"renewal": True, "csr": visit.field("csr")})
+    except NotChanged as refusal:
+        return renewal(visit, sentence(refusal), 409)
+    return to("/devices")
+
+
+def withdraw(visit: Visit) -> Response:
+    enrolment = visit.house.enrolments.get(visit.parameters["id"])
+    name = enrolment.name if enrolment is not None else ""
+    try:
+        visit.change(ChangeKind.DEVICE_WITHDRAW, name, {"enrolment": visit.parameters["id"]})
     except NotChanged as refusal:
         return devices(visit, sentence(refusal), 409)
     return to("/devices")
@@ -127,5 +158,8 @@ PAGES = (
     Page("/devices", devices),
     Page("/devices/enrolments", ask, ("POST",)),
     Page("/devices/enrolments/{id}/bundle", bundle, ("POST",)),
+    Page("/devices/enrolments/{id}/withdraw", withdraw, ("POST",)),
+    Page("/devices/{name}/renew", renewal),
+    Page("/devices/{name}/renew", renew, ("POST",)),
     Page("/devices/{name}/revoke", revoke, ("POST",)),
 )

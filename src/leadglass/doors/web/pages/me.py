@@ -25,6 +25,7 @@ def me(visit: Visit, said: str = "", status: int = 200) -> Response:
         "codes_left": factors.recovery_codes_left(person.id),
         "sessions": visit.house.desk.sessions(person.id),
         "related": visit.who.related,
+        "kit": visit.house.kits.waiting_for(person.id, visit.now_ns),
         "said": said,
     }
     return page(visit, "me.html", facts, status)

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from leadglass.doors.command.people_questions import people as people_rows
+from leadglass.doors.command.people_questions import review as review_rows
 from leadglass.doors.web.pages.page import Page
 from leadglass.doors.web.rendering import page, sentence, to
 from leadglass.doors.web.visit import Visit
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 def everybody(visit: Visit, said: str = "", status: int = 200) -> Response:
     visit.look(Act.PEOPLE_LIST)
     rows = list(people_rows(visit.house, {}))
+    *found, summary = review_rows(visit.house, {})
     facts = {"people": rows, "roles": list(Role), "may_add": visit.may(Act.PERSON_ADD), "said": said}
+    facts |= {"findings": len(found), "overdue": summary["overdue"]}
     return page(
         visit,
         "people.html",

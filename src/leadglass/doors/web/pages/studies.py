@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SHOWN_MAX = 100
 FIELD_CHARACTERS_MAX = 64
-_OF_STUDY = (
+OF_STUDY = (
     tags.STUDY_INSTANCE_UID, tags.PATIENT_NAME, tags.PATIENT_ID, tags.ISSUER_OF_PATIENT_ID, tags.PATIENT_BIRTH_DATE, tags.PATIENT_SEX,
     tags.STUDY_DATE, tags.STUDY_TIME, tags.STUDY_DESCRIPTION, tags.ACCESSION_NUMBER, tags.MODALITIES_IN_STUDY,
     tags.NUMBER_OF_STUDY_RELATED_SERIES, tags.NUMBER_OF_STUDY_RELATED_INSTANCES,
@@ -49,7 +49,7 @@ def search(visit: Visit) -> Response:
             return to(next((path for path, _ in ways_of(visit) if path != "/"), "/me"))
         return page(visit, "studies.html", facts)
     try:
-        rows = _found(visit, Level.STUDY, {**dict.fromkeys(_OF_STUDY, ""), **_keys(asked)})
+        rows = found(visit, Level.STUDY, {**dict.fromkeys(OF_STUDY, ""), **_keys(asked)})
     except Mismatched:
         said = "That cannot be searched for: a date is written 2026-11-24, and * stands for any letters."
         return page(visit, "studies.html", facts | {"said": said}, 400)
@@ -61,20 +61,21 @@ def study(visit: Visit) -> Response:
     """One study. The same answer where there is none and where it is not theirs to see."""
     uid = visit.parameters["uid"]
     if uid_problem(uid):
-        return _not_shown(visit, uid)
-    rows = _found(visit, Level.STUDY, {**dict.fromkeys(_OF_STUDY, ""), tags.STUDY_INSTANCE_UID: uid}, one=True)
+        return not_shown(visit, uid)
+    rows = found(visit, Level.STUDY, {**dict.fromkeys(OF_STUDY, ""), tags.STUDY_INSTANCE_UID: uid}, one=True)
     if not rows:
-        return _not_shown(visit, uid)
-    series = _found(visit, Level.SERIES, {**dict.fromkeys(_OF_SERIES, ""), tags.STUDY_INSTANCE_UID: uid})
+        return not_shown(visit, uid)
+    series = found(visit, Level.SERIES, {**dict.fromkeys(_OF_SERIES, ""), tags.STUDY_INSTANCE_UID: uid})
     series.sort(key=lambda each: (not each["number"].isdecimal(), each["number"].zfill(12), each["uid"]))
-    return page(visit, "study.html", {"study": rows[0], "series": series[:SHOWN_MAX], "more": len(series) > SHOWN_MAX})
+    facts = {"study": rows[0], "series": series[:SHOWN_MAX], "more": len(series) > SHOWN_MAX}
+    return page(visit, "study.html", facts | {"may_export": visit.may(Act.STUDY_EXPORT)})
 
 
-def _not_shown(visit: Visit, uid: str) -> Response:
+def not_shown(visit: Visit, uid: str) -> Response:
     return page(visit, "study_refused.html", {"may_break": visit.may(Act.GLASS_BREAK), "study": uid}, 403)
 
 
-def _found(visit: Visit, level: Level, keys: Mapping[int, str], *, one: bool = False) -> list[Row]:
+def found(visit: Visit, level: Level, keys: Mapping[int, str], *, one: bool = False) -> list[Row]:
     """At most one more than a page shows. A named study that is not seen is recorded as refused."""
     try:
         with Entered(gateway.release(visit.house.do, Query(visit.who, Root.STUDY, level, keys))) as found:
