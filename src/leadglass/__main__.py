@@ -115,7 +115,6 @@ def assemble(site_dir: Path) -> House:
     decisions = Decisions(present, persons.people, Enrolments(register, site_key.derive("enrolments")), register)
     journals = _Journals(journal, reader, tell)
     archive = _Archive(site, site_dir, index, keyring, writer, journals, decisions, fatal)
-    archive.tell = lambda corrupted: tell([_corruption(corrupted)])
     backup = Backup(site_dir, archive.store, site_key, reader, present.site, archive.standings.still)
     kits = KitParts(Kits(register, site_key.derive("kits")), site_dir, site_key, persons)
     changes = _changes(site_dir, register, present, archive, backup, persons, decisions, kits)
@@ -235,7 +234,6 @@ class _Archive:
         decisions: Decisions,
         fatal: threading.Event,
     ) -> None:
-        self.tell: Callable[[Corrupted], None] = lambda corrupted: None
         limits = ArchiveLimits(
             arrival_memory_max_bytes=site.limits.arrival_memory_max_bytes,
             instance_length_max_bytes=site.limits.instance_length_max_bytes,
@@ -253,7 +251,7 @@ class _Archive:
         self.segments = Segments(store, writer.id, limits, stop)
         self.receiver = Receiver(self.segments, limits, Scanner)
         self.barrier = Barrier(site_dir / "index", limits.barrier_wait_seconds)
-        self.reader = Reader(store, keyring, lambda corrupted: self.tell(corrupted))
+        self.reader = Reader(store, keyring, lambda corrupted: journals.tell([_corruption(corrupted)]))
         self.recovery = Recovery(site_dir, store, index, keyring, self.barrier, journals, journals.before)
         self.closing = Closing(decisions.erasures, keyring, decisions.generation)
         recover = self.recovery.recover
@@ -307,13 +305,13 @@ class _Journals:
     def __init__(
         self, journal: JournalWriter, reader: JournalReader, tell: Callable[[Iterable[Detection]], None]
     ) -> None:
-        self._journal, self.reader, self._tell = journal, reader, tell
+        self._journal, self.reader, self.tell = journal, reader, tell
 
     def before(self, writer: Writer) -> None:
         """The torn tail of an adopted writer's journal is cut before its segments are looked at; a gap is told, never a silence."""
         found = self.reader.recover(writer)
         if found.last > found.durable or found.cut_bytes:
-            self._tell([_recovered_journal(found)])
+            self.tell([_recovered_journal(found)])
 
     def stored(self, writer: bytes) -> Iterable[Location] | None:
         return self.reader.stored(writer)

@@ -17,6 +17,7 @@ from leadglass.site.load import SP1800_24, load
 from leadglass.terms import Action
 from tests.policy.firewall.sites import lab as lab_site
 
+pytestmark = pytest.mark.xdist_group("lab")  # `lab down` takes down whatever lab the machine has
 SECONDS = 180.0
 
 

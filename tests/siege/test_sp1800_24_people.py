@@ -410,7 +410,7 @@ def alive(session: Session) -> bool:
 PAGES = {
     "/": Act.STUDY_FIND, "/workstation": Act.LEASE_OPEN, "/requests": Act.ACCESS_REQUEST, "/review": Act.GLASS_REVIEW, "/who": Act.AUDIT_READ,
     "/archive": Act.INDEX_REBUILD, "/reports": Act.AUDIT_REPORT, "/people": Act.PEOPLE_LIST, "/accounts": Act.PEOPLE_LIST, "/devices": Act.DEVICE_LIST, "/containment": Act.CONTAINMENT_BEGIN,
-    "/explain": Act.POLICY_READ, "/explain/site-file": Act.POLICY_READ,
+    "/explain": Act.POLICY_READ, "/explain/site-file": Act.POLICY_READ, "/network": Act.POLICY_READ,
 }  # fmt: skip
 
 
