@@ -12,7 +12,7 @@ import re
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import msgspec
 
 from leadglass.archive import paging
 from leadglass.archive.claimtable import ClaimTable
-from leadglass.archive.projection import encode, encode_settled, erase, exclude, include, settled_of, versions_of
+from leadglass.archive.projection import encode, erase, exclude, include, keep, restand, settled_of, versions_of
 from leadglass.archive.query import Rows
 from leadglass.archive.selection import Selection
 from leadglass.archive.sqlite import Readers, Value, connect, load, patiently, settle
@@ -180,7 +180,7 @@ class Index:
     def publish(self, settled: Sequence[Settled]) -> None:
         """One transaction for all of them; harmless to repeat. A version whose standing was changed since keeps that standing."""
         with self._transaction() as db:
-            include(db, self._kept(db, settled))
+            include(db, keep(db, settled))
             for writer, last in {each.writer: each for each in sorted(settled, key=_record)}.items():
                 db.execute(
                     "INSERT INTO applied VALUES(?,?,?) ON CONFLICT(writer) DO UPDATE SET record = excluded.record, location = excluded.location"
@@ -190,25 +190,6 @@ class Index:
         if self._table is not None:
             for each in settled:
                 self._table.release([each.instance.sop_instance_uid], each.writer)
-
-    def _kept(self, db: apsw.Connection, settled: Iterable[Settled]) -> list[Settled]:
-        """Every version that was not there yet gets its row; those among them that are current."""
-        current, rows = [], db.cursor()
-        for each in settled:
-            row = (
-                each.instance.sop_instance_uid,
-                each.version,
-                each.standing,
-                ",".join(sorted(each.holds)),
-                each.digest,
-                each.received_at_ns,
-                each.data_set_length,
-                encode_settled(each),
-            )
-            rows.execute("INSERT OR IGNORE INTO versions VALUES(?,?,?,?,?,?,?,?)", row)
-            if db.changes() and each.standing is Standing.CURRENT:
-                current.append(each)
-        return current
 
     def applied(self, writer: bytes) -> Location | None:
         """The last record of a writer that was published."""
@@ -226,9 +207,9 @@ class Index:
                 return
             former = next((each for each in known.values() if each.standing is Standing.CURRENT), None)
             if former is not None and (former.version == version or standing is Standing.CURRENT):
-                _restand(db, former, Standing.SUPERSEDED, former.holds)
+                restand(db, former, Standing.SUPERSEDED, former.holds)
                 exclude(db, former)
-            changed = _restand(db, known[version], standing, holds)
+            changed = restand(db, known[version], standing, holds)
             if standing is Standing.CURRENT:
                 include(db, [changed])
 
@@ -478,15 +459,6 @@ class Index:
 
     def _one(self, statement: str, values: Sequence[Value] = ()) -> tuple | None:  # type: ignore[type-arg]
         return next(iter(self._all(statement, values)), None)
-
-
-def _restand(db: apsw.Connection, each: Settled, standing: Standing, holds: frozenset[HoldReason]) -> Settled:
-    changed = replace(each, standing=standing, holds=holds)
-    db.execute(
-        "UPDATE versions SET standing = ?, holds = ?, settled = ? WHERE sop = ? AND version = ?",
-        (standing, ",".join(sorted(holds)), encode_settled(changed), each.instance.sop_instance_uid, each.version),
-    )
-    return changed
 
 
 def _record(settled: Settled) -> int:

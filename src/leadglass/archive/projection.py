@@ -17,7 +17,7 @@ import msgspec
 from leadglass.archive.index_schema import COLUMNS, KEPT_TABLES, PATIENT_TAGS, PROJECTED_TABLES, SERIES_TAGS, STUDY_TAGS
 from leadglass.archive.matching import column_text, name_forms
 from leadglass.site.migrations import Migration
-from leadglass.terms import HoldReason, Settled
+from leadglass.terms import HoldReason, Settled, Standing
 from leadglass.wire import tags
 from leadglass.wire.values import integer_of
 
@@ -35,6 +35,36 @@ def encode_settled(each: Settled) -> bytes:
     if len(each.holds) > 1:
         each = replace(each, holds=cast("frozenset[HoldReason]", tuple(sorted(each.holds))))
     return encode(each)
+
+
+def keep(db: apsw.Connection, settled: Iterable[Settled]) -> list[Settled]:
+    """Every version that was not there yet gets its row; those among them that are current."""
+    current, rows = [], db.cursor()
+    for each in settled:
+        row = (
+            each.instance.sop_instance_uid,
+            each.version,
+            each.standing,
+            ",".join(sorted(each.holds)),
+            each.digest,
+            each.received_at_ns,
+            each.data_set_length,
+            encode_settled(each),
+        )
+        rows.execute("INSERT OR IGNORE INTO versions VALUES(?,?,?,?,?,?,?,?)", row)
+        if db.changes() and each.standing is Standing.CURRENT:
+            current.append(each)
+    return current
+
+
+def restand(db: apsw.Connection, each: Settled, standing: Standing, holds: frozenset[HoldReason]) -> Settled:
+    """A version gets another standing: the version as it is now."""
+    changed = replace(each, standing=standing, holds=holds)
+    db.execute(
+        "UPDATE versions SET standing = ?, holds = ?, settled = ? WHERE sop = ? AND version = ?",
+        (standing, ",".join(sorted(holds)), encode_settled(changed), each.instance.sop_instance_uid, each.version),
+    )
+    return changed
 
 
 def include(db: apsw.Connection, settled: Iterable[Settled]) -> None:

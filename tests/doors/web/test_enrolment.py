@@ -28,7 +28,7 @@ from pynetdicom.sop_class import Verification
 from leadglass.__main__ import assemble
 from leadglass.doors.house import House
 from leadglass.doors.processes.enroll import Enroller
-from leadglass.doors.processes.keeper import _lapse_enrolments
+from leadglass.doors.processes.keeper import _lapse
 from leadglass.identity.authority import Authority
 from leadglass.lab.authenticator import Authenticator
 from leadglass.site.enrolments import COLLECT_WITHIN_SECONDS, Enrolment
@@ -356,7 +356,7 @@ def test_after_a_day_the_bundle_is_gone(place: Place, engineer: httpx2.Client, o
         connection.execute("UPDATE enrolments SET settled_ns = ? WHERE id = ?", (early, signed.id))
     late = collect(engineer, signed)
     assert late.status_code == 409 and "24 hours at most" in late.text
-    _lapse_enrolments(place.house)
+    _lapse(place.house)
     assert place.find("DX1").state == "lapsed"
     assert place.house.register.read("SELECT bundle FROM enrolments WHERE id = ?", (signed.id,)) == [(None,)]
     until(lambda: any(each["action"] == "device-lapse" for each in rows(place.site, "events")), 5)
