@@ -677,7 +677,7 @@ def test_what_passes_the_kernel_is_on_the_map_once_somebody_tells(made: World, g
         guard.open("/network?layer=traffic")
         return guard.page.locator("g.flow.dropped").count() == 1
 
-    until(drawn)  # the keeper counts what it told
+    assert until(drawn)  # the keeper counts what it told
 
 
 def test_whoever_may_not_read_the_policy_sees_no_map(made: World, reader: Screen, guard: Screen) -> None:
