@@ -18,7 +18,7 @@ from leadglass.wire.pdu import encode
 from tests.running import RunningSite, running, until
 from tests.siege.raw import Raw, asking, p_data, pdu, store_command, tls
 
-SLOW, IDLE = 200, 300
+SLOW, IDLE = 200, 750
 WARM = 250  # idle ones before anything is counted: what each process takes once is no association's
 ECHOES = 100
 HELD_BEFORE_IDENTITY_MAX_BYTES = 1 << 20
