@@ -100,6 +100,8 @@ def _pages_for_anybody(made: World, looked: Looked) -> None:
     looked.look(screen, "sign_in.html", "Sign in", "after a failure")
     screen.open("/signed-out")
     looked.look(screen, "signed_out.html", "You are signed out")
+    screen.open("/nowhere")
+    looked.look(screen, "no_page.html", "There is no such page")
     screen.open("/enrol/none")
     looked.look(screen, "link_over.html", "A new link is needed")
     with httpx2.Client(base_url=made.console, trust_env=False, headers=FROM_ELSEWHERE) as elsewhere:

@@ -184,6 +184,13 @@ class Access:
         )
         return own + self._requests(f"json_extract(facts, '$.machine') = ? AND {window}", (person, now_ns, now_ns))
 
+    def exactly(self, person: str, act: Act, digest: str, now_ns: int) -> AccessRequest:
+        """Policy has seen that there is one; this is the register's word on which it is. Raises NotChanged."""
+        for request in self.in_window(person, now_ns):
+            if request.act is act and request.digest == digest:
+                return request
+        raise NotChanged("exactly that was not approved, or its time is over")
+
     def approved(self, act: Act, now_ns: int) -> list[AccessRequest]:
         """Every request for this act that is approved and whose time is now, whoever asked."""
         where = "act = ? AND state = 'approved' AND from_ns <= ? AND until_ns > ?"

@@ -15,7 +15,6 @@ from leadglass.audit.codec import study_token
 from leadglass.doors.command.people_changes import PeopleParts
 from leadglass.policy import erasing
 from leadglass.policy import people as policy
-from leadglass.site.access import AccessRequest
 from leadglass.site.erasures import Erasure, Erasures
 from leadglass.site.model import Limits
 from leadglass.terms import Act, Caller, Change, ChangeKind, NotChanged, NotPermitted, PatientIdentity
@@ -65,7 +64,7 @@ def _order(parts: ErasureParts, change: Change, arguments: Arguments) -> Result:
     if not isinstance(change.operator, Caller):
         raise NotPermitted("an erasure is ordered by somebody who is signed in: nobody at a shell erases anything")
     caller, now_ns = change.operator, parts.clock()
-    request = _approved(parts, caller, change.digest, now_ns)
+    request = parts.people.people.access.exactly(caller.person.id, Act.STUDY_ERASE, change.digest, now_ns)
     patient = PatientIdentity(str(arguments["patient_id"]), str(arguments["issuer"]))
     studies = [str(each) for each in arguments["studies"]]
     if wrong := misnamed(parts.eraser, patient, studies):
@@ -76,14 +75,6 @@ def _order(parts: ErasureParts, change: Change, arguments: Arguments) -> Result:
     parts.erasures.order(erasure, lambda ordered: erasing.judge(limits, ordered, len(studies)))
     parts.people.people.access.settle(request.id, "done", now_ns)
     return {"erasure": erasure.id, "studies": len(studies), "due_ns": due_ns}
-
-
-def _approved(parts: ErasureParts, caller: Caller, digest: str, now_ns: int) -> AccessRequest:
-    """Policy has seen that there is one; this is the register's word on which it is."""
-    for request in parts.people.people.access.in_window(caller.person.id, now_ns):
-        if request.act is Act.STUDY_ERASE and request.digest == digest:
-            return request
-    raise NotChanged("exactly that was not approved, or its time is over")
 
 
 def _undo(parts: ErasureParts, change: Change, arguments: Arguments) -> Result:

@@ -15,7 +15,6 @@ from typing import Any
 
 from leadglass.doors.command.people_changes import PeopleParts, person_named
 from leadglass.policy.keys import FETCHED_WITHIN_SECONDS, misshared
-from leadglass.site.access import AccessRequest
 from leadglass.site.kit import make_kit, opened, sheet_of
 from leadglass.site.kits import Custody, Kits, MadeKit
 from leadglass.site.sitekey import SiteKey
@@ -59,7 +58,7 @@ def asked_for(parts: PeopleParts, arguments: Arguments) -> dict[str, object]:
 def _make(parts: KitParts, change: Change, arguments: Arguments) -> Result:
     """`about`: the kit's id, as it was approved."""
     caller, now_ns = _caller(change), parts.clock()
-    request = _approved(parts, caller, change.digest, now_ns)
+    request = parts.people.people.access.exactly(caller.person.id, Act.KEY_USE, change.digest, now_ns)
     custodians = [_known(parts, str(each)) for each in arguments["custodians"]]
     threshold = _number(arguments["threshold"])
     if wrong := misshared(custodians, threshold, now_ns):
@@ -75,13 +74,6 @@ def _make(parts: KitParts, change: Change, arguments: Arguments) -> Result:
     parts.kits.make(kit, made.text, made.shares)
     parts.people.people.access.settle(request.id, "done", now_ns)
     return {"kit": kit.id, "custodians": len(custodians), "threshold": threshold}
-
-
-def _approved(parts: KitParts, caller: Caller, digest: str, now_ns: int) -> AccessRequest:
-    for request in parts.people.people.access.in_window(caller.person.id, now_ns):
-        if request.act is Act.KEY_USE and request.digest == digest:
-            return request
-    raise NotChanged("exactly that was not approved, or its time is over")
 
 
 def _collect(parts: KitParts, change: Change, arguments: Arguments) -> Result:

@@ -53,7 +53,13 @@ def application(house: House, threads: Threads, comes: Callable[[Peer], Peer]) -
 
     routes = [Route(HEALTH, health), Route(f"{STATIC}/{{name}}", static_file)]
     routes += [Route(each.path, _endpoint(house, threads, each), methods=list(each.methods)) for each in PAGES]
-    inner = Starlette(routes=routes, exception_handlers={404: _nothing_there, 405: _nothing_there})
+
+    async def nothing_there(request: Request, error: Exception) -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            return rendering.no_page(house.site().name)
+        return PlainTextResponse("404 Not Found\n", 404)
+
+    inner = Starlette(routes=routes, exception_handlers={404: nothing_there, 405: nothing_there})
 
     def refused(scope: Scope, no: NotAllowed) -> ASGIApp:
         threads.begin(partial(record_refusal, house, scope, no.refusal))
@@ -63,10 +69,6 @@ def application(house: House, threads: Threads, comes: Callable[[Peer], Peer]) -
         return PlainTextResponse(f"{no.status.value} {no.status.phrase}\n", no.status.value, headers)
 
     return Guarded(inner, refused, comes)
-
-
-async def _nothing_there(request: Request, error: Exception) -> Response:
-    return PlainTextResponse("404 Not Found\n", 404)
 
 
 def record_refusal(house: House, scope: Scope, refusal: Refused) -> None:

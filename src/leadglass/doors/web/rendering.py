@@ -75,6 +75,12 @@ def page(visit: Visit, template: str, facts: Mapping[str, object] | None = None,
     return HTMLResponse(environment().get_template(template).render(frame | dict(facts or {})), status)
 
 
+def no_page(site_name: str) -> Response:
+    """What stands where no page is, whoever asks."""
+    facts = {"site_name": site_name, "caller": None, "ways": (), "here": "", "said": ""}
+    return HTMLResponse(environment().get_template("no_page.html").render(facts), 404)
+
+
 def ways_of(visit: Visit) -> list[tuple[str, str]]:
     """Where this person may go: path and name."""
     found: dict[str, str] = {}
