@@ -317,7 +317,8 @@ class _Lab:
             other = next(each for each in patients[1:] if not reader.studies(each[0]))
             seen = reader.studies(mine[0])
             holds = mine[1] in seen and reader.open(other[1]) == reader.open("1.2.3.4") == 403
-            text = f"{len(seen)} studies of a patient in their care; none of another one, no more than of one that is not there"
+            studies = "1 study" if len(seen) == 1 else f"{len(seen)} studies"
+            text = f"{studies} of a patient in their care; none of another one, no more than of one that is not there"
             self.report.check("sees", text, holds=holds)
             broken = reader.break_glass(other[1], "synthetic emergency of the demo")
             text = "broken for that other patient, for an hour, with a reason; the security officer is told and must review it"

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from leadglass.site.groupsync import GroupSync, Sync
+from leadglass.site.keyplaces import KEY_ID_LENGTH_BYTES, Place, Places
 from leadglass.site.sitekey import KEY_LENGTH_BYTES, SiteKey, forget_ciphers, seal, unseal
 from leadglass.site.writer import Writer, directories, is_sealed, sync_directory
 from leadglass.terms import Erased, JournalFault, KeyFault, StoreFault
@@ -35,10 +36,9 @@ from leadglass.terms import Erased, JournalFault, KeyFault, StoreFault
 __all__ = ["Keyring", "SiteKey", "StudyKey"]
 
 MAGIC = b"\x89LGKEY\r\n"
-KEY_ID_LENGTH_BYTES = 16
 ENTRY_LENGTH_MAX_BYTES = 1024
 UID_LENGTH_MAX_BYTES = 512  # the Standard says 64 (PS3.5 9.1)
-KEYS_AT_HAND_MAX = 100_000  # of this writer, and of all; a study beyond its own gets one more key when it comes again
+KEYS_AT_HAND_MAX = 10_000  # of this writer, and of all; a study beyond its own gets one more key when it comes again
 _FILE = "keyring"
 _Name = TypeVar("_Name", str, bytes)
 _VERSION, _STUDY_KEY, _DESTROYED = 1, 1, 2
@@ -74,16 +74,6 @@ class StudyKey:
         return unseal(self.key, sealed, purpose + self.id + context)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where an entry lies: whose file, how many entries precede it there, and where it begins."""
-
-    writer: bytes
-    path: Path
-    number: int
-    offset: int
-
-
 @dataclass(slots=True)
 class _Read:
     """How far another writer's file has been read. `done`: to its end, and nothing follows."""
@@ -103,7 +93,7 @@ class Keyring:
         self._appending, self._reading = threading.Lock(), threading.Lock()
         self._mine: dict[str, StudyKey] = {}
         self._at_hand: dict[bytes, StudyKey] = {}
-        self._places: dict[bytes, _Place] = {}
+        self._places = Places()
         self._read: dict[bytes, _Read] = {}
         self._file = -1
         self._offset = self._entries = 0
@@ -199,7 +189,7 @@ class Keyring:
         """Id and study of each key that is not destroyed. Raises KeyFault."""
         with self._reading:
             self._read_further()
-        for key_id, place in list(self._places.items()):
+        for key_id, place in self._places:
             with contextlib.suppress(Erased):
                 yield key_id, self._opened(place)[1]
 
@@ -214,7 +204,7 @@ class Keyring:
         if len(data) >= _HEAD.size and any(data):  # a head that was never synced may read as nothing or zeros
             end = _head_length(data, writer.id, self.site_key, path)
         for offset, length in _entries(data, end):
-            self._unsealed(_Place(writer.id, path, number, offset), data[offset : offset + length])
+            self._unsealed(Place(writer.id, path, number, offset), data[offset : offset + length])
             end, number = offset + length, number + 1
         if _last_mark_after(data, end) > number:
             raise KeyFault(f"{path}: the entry at {end} was durable, and is broken", hint=_RESTORE)
@@ -254,7 +244,7 @@ class Keyring:
                 if self._file >= 0:
                     os.ftruncate(self._file, self._offset)
                 raise StoreFault(f"{path}: {error.strerror}", hint="free space; storing goes on by itself") from error
-            self._places[made.id] = _Place(self._writer.id, path, self._entries, self._offset)
+            self._places.add(made.id, Place(self._writer.id, path, self._entries, self._offset))
             _remember(self._mine, study_instance_uid, made)
             self._offset += len(entry)
             self._entries += 1
@@ -318,11 +308,11 @@ class Keyring:
         start = read.offset
         for offset, length in _entries(data, 0):
             key_id = _ENTRY.unpack_from(data, offset)[4]
-            self._places[key_id] = _Place(writer_id, path, read.entries, start + offset)
+            self._places.add(key_id, Place(writer_id, path, read.entries, start + offset))
             read.entries += 1
             read.offset = start + offset + length
 
-    def _opened(self, place: _Place) -> tuple[StudyKey, str]:
+    def _opened(self, place: Place) -> tuple[StudyKey, str]:
         try:
             with place.path.open("rb") as file:
                 file.seek(place.offset)
@@ -330,13 +320,13 @@ class Keyring:
         except OSError as error:
             raise KeyFault(f"{place.path}: {error.strerror}", hint=_RESTORE) from error
 
-    def _open_entry(self, place: _Place, data: bytes) -> tuple[StudyKey, str]:
+    def _open_entry(self, place: Place, data: bytes) -> tuple[StudyKey, str]:
         kind, key_id, opened = self._unsealed(place, data)
         if kind == _DESTROYED:
             raise Erased(f"the key {key_id.hex()} was destroyed: what it opened was erased")
         return StudyKey(key_id, opened[:KEY_LENGTH_BYTES]), opened[KEY_LENGTH_BYTES:].decode()
 
-    def _unsealed(self, place: _Place, data: bytes) -> tuple[int, bytes, bytes]:
+    def _unsealed(self, place: Place, data: bytes) -> tuple[int, bytes, bytes]:
         """Kind, key id and content of an entry. Raises KeyFault."""
         length = _entry_length(data, 0)
         if length is None:

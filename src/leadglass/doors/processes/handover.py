@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 
 VARIABLE = "LEADGLASS_HANDOVER"
 _PR_SET_PDEATHSIG = 1
+# Of the C library: with a heap for each thread, what they free lies in pieces that none of the others uses, and a process grows for hours.
+ONE_HEAP = {"MALLOC_ARENA_MAX": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Handover:
     further: int = -1
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, VARIABLE: json.dumps(asdict(self))}
+        return {**ONE_HEAP, **os.environ, VARIABLE: json.dumps(asdict(self))}
 
     def descriptors(self) -> tuple[int, ...]:
         return tuple(fd for fd in (self.report, self.parent, self.listener, self.caps, self.further) if fd >= 0)
