@@ -115,6 +115,17 @@ def test_strangers(site: Site) -> None:
         assert one(site, Denied(source=address, what=title, why="NotIdentified")).would == would
 
 
+def test_a_known_certificate_with_something_that_does_not_fit_it(site: Site) -> None:
+    told = {
+        ("10.1.0.2", "CT1"): "'CT1' among the AE titles of MR1, if it is that one",
+        ("10.1.0.77", "MR1"): "10.1.0.77 in network of MR1, if it is that one",
+        ("10.1.0.2", "MR1"): "a certificate of MR1, or a token of whoever sits there, that holds",
+    }
+    for (address, title), would in told.items():
+        found = one(site, Denied("MR1", address, action="associate", what=title, why="NotIdentified"))
+        assert found.would == would and found.flow is None
+
+
 def test_packets(site: Site) -> None:
     found = one(site, Denied(source="desks", target="archive", action="packets", what="tcp/22", why="input"))
     assert found.would == "a flow from desks to archive by ssh with a why" and found.flow is not None

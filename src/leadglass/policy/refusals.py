@@ -100,6 +100,8 @@ def _would(site: Site, each: Denied, roles: Mapping[str, frozenset[Role]]) -> _W
         return _for_a_person(each, roles.get(each.who, frozenset())), None
     if each.who not in site.devices:
         return _for_a_stranger(site, each), None
+    if each.why == "NotIdentified":
+        return _for_somebody_else(site, each), None
     if each.action in (Action.MOVE, Action.STORE):
         return (_for_a_move if each.action == Action.MOVE else _for_a_store)(site, each)
     return _for_a_device(site, each)
@@ -174,6 +176,16 @@ def _for_a_stranger(site: Site, each: Denied) -> str:
     zone = site.zone_of(each.source) if each.source else ""
     where = f"at {each.source}" + (f" in {zone}" if zone else ", which is in no zone")
     return f"an enrolment of {each.what or 'whoever calls'} {where}: leadglass device enroll"
+
+
+def _for_somebody_else(site: Site, each: Denied) -> str:
+    """Whose certificate is known, and something about them does not fit it (PS3.8 7.1.1.3: the calling AE title; the source network)."""
+    device = site.devices[each.who]
+    if each.what and each.what not in device.ae_titles:
+        return f"{each.what!r} among the AE titles of {each.who}, if it is that one"
+    if each.source and not _inside(each.source, device.networks):
+        return f"{each.source} in network of {each.who}, if it is that one"
+    return f"a certificate of {each.who}, or a token of whoever sits there, that holds"
 
 
 def _inside(address: str, networks: Iterable[Network]) -> bool:
