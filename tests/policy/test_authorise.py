@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from leadglass.policy.authorise import WHILE_READ_ONLY, authorise
+from leadglass.policy.authorise import AT_THE_CONSOLE, WHILE_READ_ONLY, authorise
 from leadglass.policy.separation import Second
 from leadglass.site.load import load
 from leadglass.site.model import Site
@@ -48,6 +48,13 @@ def test_who_may_not(place: Site, uid: int, name: str) -> None:
         authorise(place, Containment(), change(uid, name), OWNER)
 
 
+@pytest.mark.parametrize("kind", AT_THE_CONSOLE)
+def test_what_takes_somebody_who_is_signed_in_is_nobodys_at_a_shell(place: Site, kind: ChangeKind) -> None:
+    with pytest.raises(NotPermitted, match=f"^{kind} is for somebody who is signed in: .") as refused:
+        authorise(place, Containment(), change(0, "root", kind), OWNER)
+    assert refused.value.rule == "operator:root"
+
+
 HOUR = 3600 * 1_000_000_000
 
 
@@ -86,12 +93,15 @@ def test_an_operator_applies_alone_while_nobody_could_approve_and_else_by_two(
 @pytest.mark.parametrize("kind", list(ChangeKind))
 def test_a_read_only_site_contains_and_renews_but_gives_nothing(place: Site, kind: ChangeKind) -> None:
     calm, ransomed = Containment(), Containment(read_only="ransomware")
-    assert authorise(place, calm, change(0, "root", kind), OWNER)
-    if kind in WHILE_READ_ONLY:
-        assert authorise(place, ransomed, change(0, "root", kind), OWNER)
-    else:
-        with pytest.raises(Contained, match="read-only"):
-            authorise(place, ransomed, change(0, "root", kind), OWNER)
+    for state in (calm, ransomed):
+        if state.read_only and kind not in WHILE_READ_ONLY:
+            with pytest.raises(Contained, match="read-only"):
+                authorise(place, state, change(0, "root", kind), OWNER)
+        elif kind in AT_THE_CONSOLE:
+            with pytest.raises(NotPermitted, match="for somebody who is signed in"):
+                authorise(place, state, change(0, "root", kind), OWNER)
+        else:
+            assert authorise(place, state, change(0, "root", kind), OWNER)
 
 
 def test_what_gives_rights_or_takes_images_away_is_not_among_them() -> None:

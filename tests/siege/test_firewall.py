@@ -306,33 +306,29 @@ def test_quarantine_ends_an_association_in_mid_transfer_and_every_connection_of_
     there: Place, firewall: subprocess.Popen[str]
 ) -> None:
     with there.listening("CT01", SSH):
-        _quarantine_of_a_device(there)
-
-
-def _quarantine_of_a_device(there: Place) -> None:
-    stick = str(there.site.bundles["CT01"].directory)
-    kept = there.rows("status")[0]["instances"]
-    storing = there.says("CT01", programs.STORE, there.address("CT01"), ADDRESSES[4], stick)
-    passing = there.says("jump", programs.TALK, there.address("CT01"), str(SSH))
-    reading = there.says(
-        "WS01", programs.FIND, there.address("WS01"), ADDRESSES[4], str(there.site.bundles["WS01"].directory)
-    )
-    ended = len(there.events("association:ended"))
-    there.commands("contain", "device", "CT01", "--reason", "it behaves oddly")
-    try:
-        at = there.changed("device-disable")
-        assert measured("association in mid-transfer", there.last_heard(storing) - at) < WITHIN_SECONDS
-        assert measured("connection that passes by", there.last_heard(passing) - at) < WITHIN_SECONDS
-        rows = there.events("association:ended")[ended:]
-        assert [row["actor"] for row in rows] == ["CT01"]
-        assert measured("association at the door", seconds_of(rows[0]) - at) < AT_DOORS_SECONDS
-        assert there.tries("CT01", archive(DICOM), (there.address("directory"), 53)) == ["dropped"] * 2
-        assert reading.goes_on(), "the treating team keeps reading"
-        assert there.rows("status")[0]["instances"] == kept, "half an instance is none"
-    finally:
-        there.silence(reading)
-        there.commands("contain", "device", "CT01", "--undo")
-    until(lambda: there.tries("CT01", archive(DICOM)) == ["open"], WITHIN_SECONDS + 3)
+        stick = str(there.site.bundles["CT01"].directory)
+        kept = there.rows("status")[0]["instances"]
+        storing = there.says("CT01", programs.STORE, there.address("CT01"), ADDRESSES[4], stick)
+        passing = there.says("jump", programs.TALK, there.address("CT01"), str(SSH))
+        reading = there.says(
+            "WS01", programs.FIND, there.address("WS01"), ADDRESSES[4], str(there.site.bundles["WS01"].directory)
+        )
+        ended = len(there.events("association:ended"))
+        there.commands("contain", "device", "CT01", "--reason", "it behaves oddly")
+        try:
+            at = there.changed("device-disable")
+            assert measured("association in mid-transfer", there.last_heard(storing) - at) < WITHIN_SECONDS
+            assert measured("connection that passes by", there.last_heard(passing) - at) < WITHIN_SECONDS
+            rows = there.events("association:ended")[ended:]
+            assert [row["actor"] for row in rows] == ["CT01"]
+            assert measured("association at the door", seconds_of(rows[0]) - at) < AT_DOORS_SECONDS
+            assert there.tries("CT01", archive(DICOM), (there.address("directory"), 53)) == ["dropped"] * 2
+            assert reading.goes_on(), "the treating team keeps reading"
+            assert there.rows("status")[0]["instances"] == kept, "half an instance is none"
+        finally:
+            there.silence(reading)
+            there.commands("contain", "device", "CT01", "--undo")
+        until(lambda: there.tries("CT01", archive(DICOM)) == ["open"], WITHIN_SECONDS + 3)
 
 
 def test_quarantine_ends_the_browsers_of_a_zone_and_of_a_person_and_the_others_go_on(

@@ -68,6 +68,27 @@ WHILE_READ_ONLY = frozenset(
     }
 )
 
+_OWN_RIGHT = "such a right is a person's own, and an operator at a shell is nobody's second person"
+_ENROL_AT_A_SHELL = "at a shell there is `leadglass device enroll`"
+_KITS_AT_A_SHELL = "whoever is at a shell has the keys' files"
+# What nobody does at a shell, and why, or what there is instead.
+AT_THE_CONSOLE = {
+    ChangeKind.ACCESS_APPROVE: _OWN_RIGHT,
+    ChangeKind.ACCESS_CANCEL: _OWN_RIGHT,
+    ChangeKind.ACCESS_REQUEST: _OWN_RIGHT,
+    ChangeKind.DEVICE_ASK: _ENROL_AT_A_SHELL,
+    ChangeKind.DEVICE_COLLECT: _ENROL_AT_A_SHELL,
+    ChangeKind.DEVICE_WITHDRAW: _ENROL_AT_A_SHELL,
+    ChangeKind.GLASS_BREAK: _OWN_RIGHT,
+    ChangeKind.GLASS_REVIEW: _OWN_RIGHT,
+    ChangeKind.KIT_COLLECT: _KITS_AT_A_SHELL,
+    ChangeKind.KIT_MAKE: _KITS_AT_A_SHELL,
+    ChangeKind.LEASE_END: _OWN_RIGHT,
+    ChangeKind.LEASE_OPEN: _OWN_RIGHT,
+    ChangeKind.STUDY_ERASE: "nobody at a shell erases anything: it takes two people",
+    ChangeKind.TOKEN_MINT: _OWN_RIGHT,
+}
+
 NOBODY = Second(0)  # could approve anything
 
 # What says who sits at a device (`about`): only from there.
@@ -112,6 +133,8 @@ def authorise(
             collection(operator, change, asked)
     if containment.read_only and change.kind not in WHILE_READ_ONLY:
         raise Contained(f"the site is read-only ({containment.read_only}): no {change.kind} until that ends", rule=rule)
+    if isinstance(operator, Operator) and (why := AT_THE_CONSOLE.get(change.kind)):
+        raise NotPermitted(f"{change.kind} is for somebody who is signed in: {why}", rule=rule)
     return ChangePermit(change.operator, rule, containment.generation)
 
 

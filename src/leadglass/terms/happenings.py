@@ -173,6 +173,13 @@ class Change:
     arguments: Mapping[str, object]
 
     @property
+    def caller(self) -> Caller:
+        """Who is signed in and orders it. Raises TypeError for an operator: policy lets none come to where this is asked."""
+        if isinstance(self.operator, Caller):
+            return self.operator
+        raise TypeError(f"{self.kind} was ordered at a shell")
+
+    @property
     def digest(self) -> str:
         """SHA-256, hex, over kind, subject and arguments in canonical JSON."""
         exact = json.dumps(

@@ -189,6 +189,9 @@ def test_nothing_is_ordered_without_somebody_elses_word_on_exactly_that(
         people.do("keeper", ChangeKind.ACCESS_CANCEL, request.id, **{**own, "act": "study-erase"})
     with pytest.raises(NotPermitted, match="nobody at a shell erases"):
         people.order("x" * 32, ChangeKind.STUDY_ERASE, issuer="", patient_id=GONE, studies=uids_of(studies, GONE))
+    kinds = (EventKind.CHANGE_REFUSED, EventKind.CHANGE_INTENDED, EventKind.CHANGE_ABANDONED)
+    told = [each for kind in kinds for each in people.events(kind, "uid:0") if each.action == ChangeKind.STUDY_ERASE]
+    assert [each.kind for each in told] == [EventKind.CHANGE_REFUSED], "decided before it began"
     assert people.house.erasures.latest(10) == []
 
 

@@ -180,7 +180,7 @@ def test_whom_a_provider_vouched_for_is_asked_about_again(place: Place) -> None:
     token, _ = place.desk.open_session(vouched, "browser")
     for _ in range(SessionLimits().provider_hours * 12 - 1):
         place.clock.wait(300)
-        place.desk.caller(token, peer(), "browser")
+        assert place.desk.caller(token, peer(), "browser").person.id == person.id
     place.clock.wait(300)
     over(place, token, "ended after 8 h")
 

@@ -35,7 +35,6 @@ from leadglass.terms import (
     Change,
     ChangeKind,
     NotChanged,
-    NotPermitted,
     PatientIdentity,
     Related,
     Relation,
@@ -55,7 +54,7 @@ def _break_glass(parts: PeopleParts, change: Change, arguments: Arguments) -> Re
 
     `situation`: why; `reason`: in words, which `other` needs and any other situation may have. Nobody in an emergency is made to type.
     """
-    caller, now_ns = _caller(change), parts.clock()
+    caller, now_ns = change.caller, parts.clock()
     patient = PatientIdentity(_text(arguments, "patient_id"), _text(arguments, "issuer"))
     if not patient.patient_id:
         raise NotChanged("the glass is broken for one patient: name them")
@@ -72,7 +71,7 @@ def _break_glass(parts: PeopleParts, change: Change, arguments: Arguments) -> Re
 
 
 def _review_glass(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
-    caller = _caller(change)
+    caller = change.caller
     glass = next((each for each in parts.people.access.glass() if each.id == change.about), None)
     if glass is None:
         raise NotChanged("no glass was broken under that id")
@@ -93,7 +92,7 @@ def _request(parts: PeopleParts, change: Change, arguments: Arguments) -> Result
 
     `about` of the change is the act; what somebody writes, `matter` and `reason`, may name a patient and stands in the register alone.
     """
-    caller, now_ns = _caller(change), parts.clock()
+    caller, now_ns = change.caller, parts.clock()
     act, matter = _act(change.about), _text(arguments, "matter")[:REASON_CHARACTERS_MAX]
     seconds, from_ns = int(arguments.get("seconds", 0)), max(now_ns, int(arguments.get("from_ns", 0)))
     if not 0 < seconds <= window_max_seconds(act):
@@ -156,7 +155,7 @@ def _of_erasure(change: Change, caller: Caller, facts: Mapping[str, Any]) -> str
 
 def _approve(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
     """`about`: the request; `digest`: of exactly what the approver saw; `approve`: False denies."""
-    caller, now_ns = _caller(change), parts.clock()
+    caller, now_ns = change.caller, parts.clock()
     request = _waiting(parts, change.about)
     _as_told(parts, arguments, request.person, request.approver)
     must_be_another(caller, request.person, "decide a request")
@@ -179,7 +178,6 @@ def _approve(parts: PeopleParts, change: Change, arguments: Arguments) -> Result
 
 def _cancel(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
     """Whoever asked, or whoever may approve, at any time: an open window is shut."""
-    _caller(change)
     request = parts.people.access.request(change.about)
     if request is None or request.state not in ("requested", "approved"):
         raise NotChanged("that request is not open")
@@ -191,7 +189,7 @@ def _cancel(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
 
 def _open_lease(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
     """`about`: the device. Who opens it sits there, with a passkey just now, until it ends or somebody else sits down."""
-    caller, now_ns = _caller(change), parts.clock()
+    caller, now_ns = change.caller, parts.clock()
     seconds = int(arguments.get("seconds", LEASE_SECONDS_MAX))
     if not 0 < seconds <= LEASE_SECONDS_MAX:
         raise NotChanged(f"a lease is at most {LEASE_SECONDS_MAX // 3600} h long")
@@ -203,7 +201,7 @@ def _open_lease(parts: PeopleParts, change: Change, arguments: Arguments) -> Res
 
 def _end_lease(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
     """`about`: the device. Whoever sits there, or who may end sessions of others."""
-    caller, now_ns = _caller(change), parts.clock()
+    caller, now_ns = change.caller, parts.clock()
     lease = parts.people.access.lease_of(change.about, now_ns)
     if lease is None:
         raise NotChanged(f"nobody sits at {change.about[:64]!r}")
@@ -216,7 +214,7 @@ def _end_lease(parts: PeopleParts, change: Change, arguments: Arguments) -> Resu
 
 def _mint_token(parts: PeopleParts, change: Change, arguments: Arguments) -> Result:
     """`about`: the device, `certificate`: which of its certificates (`sha256:<hex>`), where it has several. The token stands in the answer alone."""
-    caller, device = _caller(change), change.about
+    caller, device = change.caller, change.about
     known = parts.people.access.certificates_of(device)
     wanted = str(arguments.get("certificate") or (caller.fingerprint if caller.fingerprint in known else ""))
     if not wanted and len(known) == 1:
@@ -246,15 +244,6 @@ def _related(parts: PeopleParts, rows: Iterable[Arguments], source: str) -> Iter
             person_id, Relation(str(row["relation"])), patient, str(row.get("study", "")), int(row.get("from_ns", 0)),
             int(row.get("until_ns", 0)), source,
         )  # fmt: skip
-
-
-def _caller(change: Change) -> Caller:
-    """Such a right is a person's own: nobody at a shell takes it for them."""
-    if isinstance(change.operator, Caller):
-        return change.operator
-    raise NotPermitted(
-        f"{change.kind} is for somebody who is signed in: an operator at a shell is nobody's second person"
-    )
 
 
 def _waiting(parts: PeopleParts, request_id: str) -> AccessRequest:

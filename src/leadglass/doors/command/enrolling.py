@@ -22,7 +22,7 @@ from leadglass.site.document import SiteInvalid
 from leadglass.site.enrolments import Enrolment, Enrolments
 from leadglass.site.model import Site
 from leadglass.site.write import device_file
-from leadglass.terms import Caller, Change, ChangeKind, NotChanged, NotPermitted, Refused, Unenrollable
+from leadglass.terms import Change, ChangeKind, NotChanged, Refused, Unenrollable
 
 Result = Mapping[str, object]
 Arguments = Mapping[str, Any]
@@ -66,7 +66,7 @@ def problems(site: Site, site_dir: Path, facts: Facts, csr: str) -> tuple[dict[s
 
 def _ask(parts: EnrolmentParts, change: Change, arguments: Arguments) -> Result:
     """`about`: the device's name; `facts` and `csr` as in `Enrolment`, or `renewal`: of one that is enrolled, with `csr` where it made its own key."""
-    caller = _caller(change)
+    caller = change.caller
     site, csr = parts.site(), str(arguments.get("csr", ""))
     if not site.enroller:
         raise NotChanged(NO_ENROLLER)
@@ -97,7 +97,7 @@ def _ask_renewal(parts: EnrolmentParts, change: Change, csr: str) -> Result:
         "network": ", ".join(str(each) for each in device.networks),
         "may": [AS_BEFORE],
     }
-    parts.enrolments.ask(Enrolment(change.id, device.name, _caller(change).person.id, parts.clock(), facts, csr))
+    parts.enrolments.ask(Enrolment(change.id, device.name, change.caller.person.id, parts.clock(), facts, csr))
     return {"enrolment": change.id, "state": "asked"}
 
 
@@ -114,20 +114,13 @@ def csr_problem(csr: str) -> str:
 
 def _withdraw(parts: EnrolmentParts, change: Change, arguments: Arguments) -> Result:
     """`enrolment`: its id."""
-    parts.enrolments.withdraw(str(arguments.get("enrolment")), _caller(change).name, parts.clock())
+    parts.enrolments.withdraw(str(arguments.get("enrolment")), change.caller.name, parts.clock())
     return {"device": change.about, "state": "withdrawn"}
 
 
 def _collect(parts: EnrolmentParts, change: Change, arguments: Arguments) -> Result:
     """`enrolment`: its id. The bundle stands in the answer alone."""
-    _caller(change)
     return {"device": change.about, "bundle": parts.enrolments.collect(str(arguments.get("enrolment")), parts.clock())}
-
-
-def _caller(change: Change) -> Caller:
-    if isinstance(change.operator, Caller):
-        return change.operator
-    raise NotPermitted(f"{change.kind} is for somebody who is signed in: at a shell there is `leadglass device enroll`")
 
 
 # ---- what is done about it
