@@ -33,6 +33,8 @@ from leadglass.terms import (
     Peer,
     Permit,
     Refused,
+    SecondPersonNeeded,
+    StepUpNeeded,
     fingerprint_of,
 )
 
@@ -163,13 +165,20 @@ class Visit:
     def may(self, act: Act) -> bool:
         """Whether to show somebody a way to it at all: perhaps they must step up first, or ask a second person."""
         try:
+            self.must(act)
+        except NotPermitted:
+            return False
+        return True
+
+    def must(self, act: Act) -> None:
+        """Raises NotPermitted, in policy's words, where no step-up and no second person would change that."""
+        try:
             if act in STUDY_ACTS:
                 visible(self.who, act, self.now_ns)
             else:
                 may(self.who, act, self.now_ns)
-        except NotPermitted as refusal:
-            return type(refusal) is not NotPermitted
-        return True
+        except (StepUpNeeded, SecondPersonNeeded):
+            return
 
     # ---- tokens
 

@@ -14,7 +14,7 @@ from leadglass.policy.keys import CUSTODIANS_MAX, FETCHED_WITHIN_SECONDS
 from leadglass.policy.separation import window_max_seconds
 from leadglass.site.kit import KIT_FILE, SHEET_FILE
 from leadglass.site.layout import CA_DIRECTORY
-from leadglass.terms import Act, ChangeKind, NotChanged, NotPermitted
+from leadglass.terms import Act, ChangeKind, NotChanged
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -25,8 +25,7 @@ _BETWEEN_NAMES = re.compile(r"[\s,;]+")
 
 def keys(visit: Visit, said: str = "", status: int = 200) -> Response:
     """For whoever may have a kit made, once another approved it."""
-    if not visit.may(Act.KEY_USE):
-        raise NotPermitted(f"{visit.who.name} uses no keys of the site")
+    visit.must(Act.KEY_USE)
     visit.look(Act.ACCESS_REQUEST, "keys")
     house = visit.house
     mine = [each for each in house.people.access.requests() if each.person == visit.who.person.id]
@@ -55,8 +54,7 @@ def _authorities(visit: Visit) -> list[tuple[str, str]]:
 
 
 def ask(visit: Visit) -> Response:
-    if not visit.may(Act.KEY_USE):
-        raise NotPermitted(f"{visit.who.name} uses no keys of the site")
+    visit.must(Act.KEY_USE)
     arguments = {
         "reason": visit.field("reason"),
         "seconds": window_max_seconds(Act.KEY_USE),
