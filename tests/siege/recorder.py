@@ -30,6 +30,9 @@ _END = re.compile(r"\) += (-?\d+|0x[0-9a-f]+|\?)([^=]*?)(?: <(\d+)\.(\d{6})>)?\n
 _UNFINISHED = " <unfinished ...>"
 _DESCRIPTOR = re.compile(r"(?:\d+|AT_FDCWD)<((?:\\x[0-9a-f]{2})*)>(\(deleted\))?")
 _TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
+# An address where a text or bytes belong: the process died while strace held it before the call, so its memory was gone
+# when strace came to read it. Such a call is skipped by the kernel (a fatal signal pending after PTRACE_EVENT_SECCOMP).
+_UNREAD = re.compile(r"(?:^|, )0x[0-9a-f]+(?:, |$)")
 
 
 class NotUnderstood(Exception):
@@ -79,13 +82,7 @@ class Recorder:
 
     def operations(self) -> list[Operation]:
         """In the order in which they began."""
-        reading = _Reading(self.site.directory)
-        found = [
-            (made, call.killed)
-            for trace in self.traces
-            for call in _calls(trace, reading.marks)
-            for made in reading.operations(call)
-        ]
+        found = list(operations_of(self.site.directory, self.traces))
         found.sort(key=lambda each: each[0].entry)
         return [made for at, (made, killed) in enumerate(found) if not killed or self._happened(made, found[at + 1 :])]
 
@@ -109,6 +106,15 @@ def _tracer_of(pid: int) -> int:
     found = re.search(r"^TracerPid:\s+([1-9]\d*)$", status, re.MULTILINE)
     assert found, "the site runs without its tracer"
     return int(found[1])
+
+
+def operations_of(site: Path, traces: Sequence[Path]) -> Iterator[tuple[Operation, bool]]:
+    """What was done below the site, as traced; whether the process was killed in it. Raises NotUnderstood."""
+    reading = _Reading(site)
+    for trace in traces:
+        for call in _calls(trace, reading.marks):
+            for made in reading.operations(call):
+                yield made, call.killed
 
 
 def _calls(trace: Path, marks: tuple[str, ...]) -> Iterator[_Call]:
@@ -169,6 +175,8 @@ class _Reading:
     def operations(self, call: _Call) -> Iterator[Operation]:
         if call.result < 0 or call.injected:  # it changed nothing; a sync that strace answered made nothing durable
             return
+        if call.killed and _UNREAD.search(call.arguments):  # it never began
+            return
         match call.name:
             case "open" | "openat":
                 yield from self._opened(call)
@@ -221,7 +229,8 @@ class _Reading:
         kind, offset, data = Kind.SYNC, 0, b""
         if call.name == "pwrite64":
             text = _TEXT.match(rest)
-            assert text is not None
+            if text is None:
+                raise NotUnderstood(f"pwrite64({call.arguments[:400]}")
             data = _bytes(text[1])
             length, offset = (int(each) for each in rest[text.end() + 2 :].split(", "))
             if len(data) != length:
@@ -239,10 +248,10 @@ class _Reading:
         elif call.name == "ftruncate":
             kind, offset = Kind.TRUNCATE, int(rest)
         elif call.name == "fallocate":
-            how, start, length = rest.split(", ")
+            how, start, more = rest.split(", ")
             if how != "0":
                 raise NotUnderstood(f"fallocate({rest}")
-            kind, offset = Kind.ALLOCATE, int(start) + int(length)
+            kind, offset = Kind.ALLOCATE, int(start) + int(more)
         yield Operation(kind, call.entry, call.exit, path, offset=offset, data=data)
 
     def _by_name(self, call: _Call) -> Iterator[Operation]:
