@@ -186,7 +186,7 @@ def _mark(uid: str) -> bytes:
     return hashlib.blake2b(uid.encode(), digest_size=_FIELD_BYTES).digest()
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _study_marks(study: str, patient: PatientIdentity) -> tuple[bytes, bytes]:
     """Of a study, and of it as that patient's."""
     return _mark(study), _mark(f"{study}\\{len(patient.patient_id)}\\{patient.patient_id}{patient.issuer}")

@@ -253,6 +253,6 @@ def _token(keyring: Keyring, what: bytes, value: str) -> bytes:
     return _tokenised(keyring.site_key.derive("search-token"), what, value)
 
 
-@lru_cache(maxsize=4096)  # a study's events come together
+@lru_cache(maxsize=512)  # a study's events come together
 def _tokenised(key: bytes, what: bytes, value: str) -> bytes:
     return hmac.digest(key, what + b"\0" + value.encode(), hashlib.sha256)[:TOKEN_LENGTH_BYTES]
