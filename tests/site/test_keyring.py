@@ -258,10 +258,12 @@ def test_two_threads_make_one_key_for_one_study(tmp_path: Path, site_key: SiteKe
 def test_memory_is_bounded_and_every_key_still_opens(
     tmp_path: Path, site_key: SiteKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "KEYS_AT_HAND_MAX", 3)
+    monkeypatch.setattr(module, "KEYS_MINE_MAX", 3)
+    monkeypatch.setattr(module, "KEYS_OPENED_MAX", 2)
     keyring = Keyring.open(tmp_path, site_key, Writer.create(tmp_path))
     made = [keyring.study_key(f"1.2.{number}") for number in range(5)]
     assert [keyring.key(key.id) for key in made] == made
+    assert (len(keyring._mine), len(keyring._at_hand)) == (3, 2)
     assert keyring.study_key("1.2.0") != made[0], "one more key of that study"
     with pytest.raises(KeyFault, match="length"):
         keyring.study_key("1" * 600)

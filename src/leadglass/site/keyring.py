@@ -38,7 +38,8 @@ __all__ = ["Keyring", "SiteKey", "StudyKey"]
 MAGIC = b"\x89LGKEY\r\n"
 ENTRY_LENGTH_MAX_BYTES = 1024
 UID_LENGTH_MAX_BYTES = 512  # the Standard says 64 (PS3.5 9.1)
-KEYS_AT_HAND_MAX = 1_024  # of this writer, and of all; a study beyond its own gets one more key when it comes again
+KEYS_MINE_MAX = 1_024  # of this writer's own; a study that comes again after so many others gets one more key
+KEYS_OPENED_MAX = 256  # of anybody's, as they were read last; another is read and opened anew
 _FILE = "keyring"
 _Name = TypeVar("_Name", str, bytes)
 _VERSION, _STUDY_KEY, _DESTROYED = 1, 1, 2
@@ -128,7 +129,7 @@ class Keyring:
             raise KeyFault(f"no keyring has the key {key_id.hex()}", hint="restore writers/*/keyring from a backup")
         found = self._opened(place)[0]
         with self._reading:
-            _remember(self._at_hand, key_id, found)
+            _remember(self._at_hand, key_id, found, KEYS_OPENED_MAX)
         return found
 
     def studies(self) -> int:
@@ -245,7 +246,7 @@ class Keyring:
                     os.ftruncate(self._file, self._offset)
                 raise StoreFault(f"{path}: {error.strerror}", hint="free space; storing goes on by itself") from error
             self._places.add(made.id, Place(self._writer.id, path, self._entries, self._offset))
-            _remember(self._mine, study_instance_uid, made)
+            _remember(self._mine, study_instance_uid, made, KEYS_MINE_MAX)
             self._offset += len(entry)
             self._entries += 1
             return made
@@ -375,8 +376,8 @@ class Keyring:
             os.close(old)
 
 
-def _remember(keys: dict[_Name, StudyKey], name: _Name, key: StudyKey) -> None:
-    if len(keys) >= KEYS_AT_HAND_MAX:
+def _remember(keys: dict[_Name, StudyKey], name: _Name, key: StudyKey, keys_max: int) -> None:
+    if len(keys) >= keys_max:
         del keys[next(iter(keys))]
     keys[name] = key
 

@@ -17,6 +17,7 @@ from leadglass.doors.dimse.conversation import Conversation, Hall
 from leadglass.doors.dimse.reception import Reception
 from leadglass.doors.processes.caps import SharedCaps
 from leadglass.doors.processes.handover import Handover
+from leadglass.doors.processes.memory import FreeMemory
 from leadglass.terms import Fault, OpenFlow, Overloaded, Peer, Refused, Request, Subject, UnknownDestination
 
 THREADS_PER_ZONE_MAX = 96  # of them: a zone whose devices all send at once leaves room for the others
@@ -89,13 +90,14 @@ def _watch(
     stop: threading.Event,
     fatal: threading.Event,
 ) -> None:
-    seen = guard.generation()
+    seen, free = guard.generation(), FreeMemory()
     caps.serves(seen)
     while not stop.wait(WATCH_EVERY_SECONDS):
         if fatal.is_set():
             stop.set()
             return
         upkeep()
+        free.give_back()
         now = guard.generation()
         try:
             guard.show_out(reception, now)

@@ -10,11 +10,10 @@ import socket
 import threading
 from dataclasses import asdict, dataclass
 
+from leadglass.doors.processes.memory import TWO_HEAPS
+
 VARIABLE = "LEADGLASS_HANDOVER"
 _PR_SET_PDEATHSIG = 1
-# Of the C library: with a heap for each thread, what they free lies in pieces that none of the others uses, and a process grows for hours. With one, four
-# associations take a tenth less.
-TWO_HEAPS = {"MALLOC_ARENA_MAX": "2"}
 
 
 @dataclass(frozen=True, slots=True)

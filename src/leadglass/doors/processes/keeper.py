@@ -24,6 +24,7 @@ from leadglass.doors.dimse.services.commitment import SUCCESS, report_there
 from leadglass.doors.dimse.services.move import Dial
 from leadglass.doors.house import House, Question, Serving, Worker
 from leadglass.doors.processes.erasing import Erasing
+from leadglass.doors.processes.memory import FreeMemory
 from leadglass.doors.processes.metrics import serve_metrics
 from leadglass.doors.processes.network import Network
 from leadglass.doors.processes.sweeps import Sweeps
@@ -86,10 +87,11 @@ def serve(
     reports, erasing = Reports(house, dial), Erasing(house, workers, partial(_change, house))
     expiry, steps, containment, glass = ExpiryWatch(), StepWatch(), ReadableWatch(), GlassWatch()
     ready()
-    watched = 0.0
+    watched, free = 0.0, FreeMemory()
     while not stop.wait(TICK_SECONDS) and not house.fatal.is_set():
         house.index.checkpoint()
         house.upkeep()
+        free.give_back()
         erasing.look()
         reports.send_due()
         house.containment()

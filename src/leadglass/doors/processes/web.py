@@ -18,6 +18,7 @@ from leadglass.doors.blocking import run
 from leadglass.doors.house import House
 from leadglass.doors.processes.caps import SharedCaps
 from leadglass.doors.processes.handover import Handover
+from leadglass.doors.processes.memory import FreeMemory
 from leadglass.doors.web.address import console_address, https_address
 from leadglass.doors.web.application import application
 from leadglass.doors.web.coming import Coming
@@ -115,11 +116,12 @@ def turn_away(house: House, peer: Peer, refusal: Refused) -> None:
 def _watch(server: WebServer, house: House, coming: Coming, caps: SharedCaps, stop: threading.Event) -> None:
     """Each request asks for itself what holds at its moment; whoever is contained, or comes by no flow any more, is cut off between two of them, and in
     the middle of one."""
-    known = -1
+    known, free = -1, FreeMemory()
     while not stop.wait(LOOK_EVERY_SECONDS):
         if house.fatal.is_set():
             break
         house.upkeep()
+        free.give_back()
         containment = house.containment()
         try:
             if coming.look() or containment.generation != known:
