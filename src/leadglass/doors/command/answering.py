@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
 import threading
@@ -62,17 +63,23 @@ def _one(
 
 
 def _until_it_acts(house: House) -> None:
-    """Until every worker serves by what was changed last, or one is too late to wait for."""
+    """Until every worker, and whoever performs the next command here, acts by what was changed last, or one is too late to wait for."""
     if house.serving is None:
         return
+    workers = house.serving.workers
     try:
         wanted = containment.read(house.site_dir).generation
     except Fault:
         return  # status and the alarm say so
     end = time.monotonic() + ACTS_WITHIN_SECONDS
-    while late := [each.pid for each in house.serving.workers() if each.pid and each.generation < wanted]:
+
+    def behind() -> list[int]:
+        late = [each.pid for each in workers() if each.pid and each.generation < wanted]
+        return late + ([os.getpid()] if house.containment().generation < wanted else [])
+
+    while late := behind():
         if time.monotonic() > end:
-            log.warning("workers do not serve by the last change yet", pids=late)
+            log.warning("processes do not act by the last change yet", pids=late)
             return
         time.sleep(0.01)
 

@@ -70,7 +70,7 @@ class RemoteDesk:
         return rows[-1] if rows else {}
 
     def close(self) -> None:
-        """Whoever changed something leaves when every worker serves by it."""
+        """Whoever changed something leaves when every process acts by it."""
         if self._changed:
             self._changed = False
             with contextlib.suppress(Stopped):  # the change is done all the same
