@@ -115,6 +115,14 @@ def test_the_watch_sees_a_change_and_keeps_the_last_known_state(tmp_path: Path) 
     assert watch.current().generation == 1 and watch.unreadable
 
 
+def test_what_is_decided_seldom_does_not_wait_for_the_next_look(tmp_path: Path) -> None:
+    watch = containment.Watch(tmp_path, lambda: 0.0)
+    assert watch.current().read_only == ""
+    containment.replace(tmp_path, lambda state: containment.read_only(state, "ransomware suspected"))
+    assert watch.current().read_only == "", "a look every 0.2 s"
+    assert watch.at_once().read_only == watch.current().read_only == "ransomware suspected"
+
+
 def test_a_process_that_starts_on_a_damaged_state_knows_the_last_one(tmp_path: Path) -> None:
     containment.replace(tmp_path, lambda state: containment.revoke(state, ["sha256:a"], "stolen"))
     for damage in ("{", None):

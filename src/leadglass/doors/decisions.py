@@ -84,8 +84,8 @@ class Decisions:
 
     def authorise(self, change: Change) -> ChangePermit:
         present = self._present
-        site, containment = present.site(), present.containment()
-        now_ns = time.time_ns()
+        containment, now_ns = present.containment_at_once(), time.time_ns()
+        site = present.site()
         applies = change.kind is ChangeKind.SITE_APPLY
         second = second_of(self._people, present.site_dir, change, now_ns) if applies else NOBODY
         permit = authorise(site, containment, change, present.owner_uid, now_ns, self._asked(change), second)

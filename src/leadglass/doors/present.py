@@ -40,6 +40,10 @@ class Present:
     def containment(self) -> Containment:
         return self._watch.current()
 
+    def containment_at_once(self) -> Containment:
+        """For a change: what another process changed a moment ago holds for it."""
+        return self._watch.at_once()
+
     def unreadable(self) -> bool:
         return self._watch.unreadable
 

@@ -248,7 +248,12 @@ class Watch:
         with self._lock:
             if self._clock() >= self._due:
                 self._look()
-                self._due = self._clock() + LOOK_EVERY_SECONDS
+        return self._state
+
+    def at_once(self) -> Containment:
+        """What holds now, whenever it was looked at last: for what is decided seldom. Never raises."""
+        with self._lock:
+            self._look()
         return self._state
 
     def _look(self) -> None:
@@ -265,6 +270,7 @@ class Watch:
             self.unreadable = True
         if self.unreadable and self._seen is None:
             self._take_copy()
+        self._due = self._clock() + LOOK_EVERY_SECONDS
 
     def _take_copy(self) -> None:
         with contextlib.suppress(Fault, OSError):
