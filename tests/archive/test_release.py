@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pytest
+
+from leadglass.archive import read
 from leadglass.archive.release import (
     CLASS_INSTANCE_CONFLICT,
     NO_SUCH_OBJECT_INSTANCE,
@@ -86,6 +89,25 @@ def test_held_versions_are_not_retrieved(place: Place) -> None:
     found = opened(process, Retrieval(subject(), Root.STUDY, Level.STUDY, {STUDY: "1.2.3"}))
     assert list(found.instances()) == [first]
     assert b"".join(found.read(first)) == b"first"
+
+
+@pytest.mark.parametrize(
+    ("most", "most_bytes", "ahead"), [(64, 1 << 30, 9), (3, 1 << 30, 3), (64, 9_000, 2), (64, 10, 1)]
+)
+def test_what_comes_next_is_on_its_way_before_its_turn(
+    place: Place, monkeypatch: pytest.MonkeyPatch, most: int, most_bytes: int, ahead: int
+) -> None:
+    monkeypatch.setattr(read, "EXPECTED_MAX", most)
+    monkeypatch.setattr(read, "EXPECTED_MAX_BYTES", most_bytes)
+    process, expected = place.process(), list[tuple[str, int, int]]()
+    kept = [process.store(f"1.2.{number}", bytes(3_000)) for number in range(1, 10)]
+    monkeypatch.setattr(place.store, "expect", lambda *what: expected.append(what))
+    found = opened(process, Retrieval(subject(), Root.STUDY, Level.STUDY, {STUDY: "1.2.3"})).instances()
+    seen = [next(found)]
+    assert len(expected) == ahead
+    assert [*seen, *found] == kept
+    length = kept[0].location.length
+    assert expected == [(each.location.segment, each.location.offset, min(length, most_bytes)) for each in kept]
 
 
 def test_an_answer_holds_only_what_was_asked(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from leadglass.archive.buffers import Buffer
 from leadglass.archive.objects import ObjectStore
 from leadglass.archive.records import BLOCK_LENGTH_BYTES, segment_name
 from leadglass.terms import StoreFault
+from tests.running import until
 
 WRITER = bytes(range(16))
 NAME = segment_name(WRITER, 1)
@@ -45,6 +47,40 @@ def test_what_was_written_is_read(store: ObjectStore, block: Buffer) -> None:
     assert store.read(NAME, 3 * BLOCK_LENGTH_BYTES - 2, 10) == b"\xfe\xff"
     assert store.read(NAME, 1 << 30, 10) == b""
     file.close()
+
+
+def test_what_is_expected_is_read_as_it_is_and_nothing_is_no_error(store: ObjectStore, block: Buffer) -> None:
+    file = store.create(NAME)
+    file.write(0, block.view)
+    file.close()
+    for offset, length in ((0, 100), (5, 1 << 30), (1 << 30, 10)):
+        store.expect(NAME, offset, length)
+    store.expect(segment_name(WRITER, 2), 0, 10)
+    store.expect("../../etc/passwd", 0, 10)
+    assert store.read(NAME, 0, 2 * BLOCK_LENGTH_BYTES) == bytes(block.view)
+
+
+def test_what_is_expected_comes_into_memory_before_it_is_read(tmp_path: Path) -> None:
+    place, length = tmp_path / "objects", 1 << 20
+    store = open_objects("file:objects", tmp_path)
+    (place / NAME).write_bytes(bytes(length))
+    with (place / NAME).open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if _at_hand(file.fileno(), length) is not False:
+            return  # a file system that forgets nothing, or does not tell
+        store.expect(NAME, 0, length)
+        assert until(lambda: _at_hand(file.fileno(), length))
+
+
+def _at_hand(descriptor: int, length: int) -> bool | None:
+    """Whether all of it can be read without a disk; None where the file system does not say."""
+    try:
+        return os.preadv(descriptor, [bytearray(length)], 0, os.RWF_NOWAIT) == length
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
 
 
 def test_a_name_is_created_once(store: ObjectStore) -> None:

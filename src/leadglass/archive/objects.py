@@ -61,6 +61,10 @@ class ObjectStore(Readable, Protocol):
         """How many bytes were read: fewer at the end of the segment only. Raises FileNotFoundError, OSError."""
         ...
 
+    def expect(self, name: str, offset: int, length: int) -> None:
+        """That much will be read soon: a place that is slow to answer may begin now. Advice; raises nothing, and changes no answer."""
+        ...
+
     def size(self, name: str) -> int:
         """Bytes. Raises FileNotFoundError."""
         ...

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from leadglass.archive.objects import ObjectStore, Readable
@@ -37,6 +38,7 @@ from leadglass.site.keyring import Keyring
 from leadglass.terms import Location, Settled, StoreFault
 
 PIECE_CHUNKS = 16  # 1 MiB of plaintext at a time
+EXPECTED_MAX, EXPECTED_MAX_BYTES = 64, 8 << 20  # of what is selected, on its way before its turn
 
 
 class Corrupted(StoreFault):
@@ -91,6 +93,20 @@ class Reader:
     def read(self, settled: Settled) -> SealedBody:
         """The data set, as received. Iterating raises Corrupted, StoreFault, KeyFault."""
         return SealedBody(self, settled)
+
+    def expecting(self, chosen: Iterable[Settled]) -> Iterator[Settled]:
+        """The same in the same order, while what comes next is on its way from the disk: up to EXPECTED_MAX of them, of EXPECTED_MAX_BYTES in all."""
+        waiting: deque[Settled] = deque()
+        waiting_bytes = 0
+        for settled in chosen:
+            place = settled.location
+            while waiting and (len(waiting) >= EXPECTED_MAX or waiting_bytes + place.length > EXPECTED_MAX_BYTES):
+                waiting_bytes -= waiting[0].location.length
+                yield waiting.popleft()
+            self._store.expect(place.segment, place.offset, min(place.length, EXPECTED_MAX_BYTES))
+            waiting.append(settled)
+            waiting_bytes += place.length
+        yield from waiting
 
     def header(self, settled: Settled) -> bytes:
         """The data set up to its pixel data: only the chunks that hold it are read. Raises Corrupted, StoreFault, KeyFault."""

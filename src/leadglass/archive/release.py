@@ -54,7 +54,7 @@ class Answer:
     def instances(self) -> Iterator[Settled]:
         """What a retrieval selects; empty for anything else."""
         if (selected := selection_of(self.request)) is not None:
-            yield from self.index.select(selected, self.visible)
+            yield from self.reader.expecting(self.index.select(selected, self.visible))
 
     def still(self) -> None:
         """Raises NotPermitted where the study of an export may not leave any more."""
