@@ -25,6 +25,7 @@ from leadglass.policy.people import DECIDE_AGAIN_SECONDS
 from leadglass.terms import Act, ChangeKind, Role
 from leadglass.wire import tags
 from leadglass.wire.dimse import Status
+from tests.lasting import answers, lasts
 from tests.programs import require
 from tests.running import RunningSite, running, until
 from tests.staff import Staff, staff
@@ -301,8 +302,9 @@ def test_t22_a_flow_on_demand_grants_what_it_says_from_its_approval_on(
         assert session.find("STUDY", {tags.PATIENT_ID: OWN})[1]
         people.withdraw("engineer", request)
         withdrawn = time.time()
-        while session.find("STUDY", {tags.PATIENT_ID: OWN})[0].status == Status.SUCCESS:
+        while answers(session, OWN):
             answered = time.time()
+        assert until(lambda: not lasts(session), WITHIN_SECONDS + 1)
     assert answered - withdrawn < WITHIN_SECONDS
     assert dcmtk(site, "FIELD1", "echoscu").returncode != 0
     head, rows = transcript(people, request)

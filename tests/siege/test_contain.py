@@ -12,14 +12,13 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from leadglass.doors.dimse.connection import ConnectionLost
-from leadglass.lab.peers import Archive, Identity, Session, TurnedAway, associated, echoing, querying, storing
+from leadglass.lab.peers import Archive, Identity, TurnedAway, associated, echoing, querying, storing
 from leadglass.lab.reader import Reader
 from leadglass.site.write import load_proven
 from leadglass.terms import Act, Role
-from leadglass.wire import tags
 from leadglass.wire.dimse import Status
 from tests.interop.test_people import command
+from tests.lasting import answers, lasts
 from tests.running import RunningSite, free_port, running, until
 from tests.staff import Staff, staff
 from tests.synthetic import image, uid
@@ -90,18 +89,11 @@ def stores(site: RunningSite, name: str, seed: int, pixels: int = 512) -> int:
         return session.store(one).status
 
 
-def asked(session: Session) -> bool:
-    try:
-        return session.find("STUDY", {tags.STUDY_INSTANCE_UID: ""})[0].status == Status.SUCCESS
-    except (OSError, ConnectionLost, TurnedAway):
-        return False
-
-
 def test_a_zone_goes_and_the_others_go_on(site: RunningSite) -> None:
     with pytest.raises(TurnedAway), associated(who(site, "CT9"), archive(site), querying()) as session:
-        assert asked(session)
+        assert answers(session)
         site.command("contain", "zone", ZONE, "--reason", "odd traffic")
-        assert until(lambda: not asked(session), WITHIN_SECONDS), "what was open ends"
+        assert until(lambda: not lasts(session), WITHIN_SECONDS), "what was open ends"
     assert not let_in(site, "CT9") and let_in(site, "CT1")
     assert stores(site, "CT1", 5) == Status.SUCCESS
     refused = site.events("association:refused")[-1]["reason"]
@@ -160,7 +152,7 @@ def test_a_read_only_site_takes_new_images_and_changes_nothing(site: RunningSite
         assert until(lambda: site.rows("status")[0]["read_only"] == "ransomware suspected", WITHIN_SECONDS)
         assert stores(site, "CT1", 8) == Status.SUCCESS, "care goes on"
         with associated(who(site, "CT1"), archive(site), querying()) as session:
-            assert asked(session), "whoever treats goes on reading"
+            assert answers(session), "whoever treats goes on reading"
         assert stores(site, "CT1", 8) == Status.SUCCESS, "the same again is no change"
         assert stores(site, "CT1", 8, pixels=600) not in (Status.SUCCESS, Status.PENDING), "nothing is overwritten"
         (held,) = site.rows("conflicts", "list")

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 import httpx2
 import pytest
 
-from leadglass.doors.dimse.connection import ConnectionLost
 from leadglass.doors.web.pages import PAGES as EVERY_PAGE
 from leadglass.lab.corpus import Image
 from leadglass.lab.peers import Received, Session, TurnedAway, associated, committing, getting, querying, storing
@@ -26,6 +25,7 @@ from leadglass.terms import Act, ChangeKind, EventKind, NotChanged, NotPermitted
 from leadglass.wire import tags
 from leadglass.wire.dimse import Status
 from leadglass.wire.elements import DataSet
+from tests.lasting import answers
 from tests.policy.test_matrix import WRITTEN
 from tests.running import RunningSite, free_port, running, until
 from tests.staff import REASON, Staff, staff
@@ -398,17 +398,10 @@ def test_t04_a_machine_stays_confined_when_its_certificate_is_renewed_and_is_out
     with contextlib.suppress(TurnedAway), associated(people.at(device), people.archive, querying()) as session:
         assert session.find("STUDY", {tags.PATIENT_ID: OWN})[1] == []
         people.order(machine, ChangeKind.PERSON_DISABLE, why="misbehaves")
-        ended = until(lambda: not alive(session), 2)  # who is cut off cannot say goodbye
+        ended = until(lambda: not answers(session, OWN), 2)  # who is cut off cannot say goodbye
     assert ended, "in the middle of an association"
     with pytest.raises(TurnedAway):
         given_to(people, machine, own, sink)
-
-
-def alive(session: Session) -> bool:
-    try:
-        return session.find("STUDY", {tags.PATIENT_ID: OWN})[0].status == Status.SUCCESS
-    except (TurnedAway, ConnectionLost):  # refused, or cut off already
-        return False
 
 
 PAGES = {
