@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import mmap
 import threading
+from collections.abc import Iterator
 
+SPARE_MAX = 4  # kept of each `Spares`; more are made where more are in use at once
 SIZES_BYTES = (128 << 10, 1 << 20, 4 << 20, 8 << 20)  # what an arrival holds; it moves up while it grows
 
 
@@ -70,3 +72,26 @@ class BufferPool:
             while self._idle[size] and self._held_bytes + wanted > self.budget_bytes:
                 self._idle[size].pop().close()
                 self._held_bytes -= size
+
+
+class Spares:
+    """Buffers of one size, each lent for the time of a block: memory follows how many are in use at once, not how many threads there ever were."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._idle: list[Buffer] = []
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[memoryview]:
+        """Its content is what the last one left. Nothing in it outlives the block."""
+        try:
+            buffer = self._idle.pop()  # the one used last: it is in a core's cache
+        except IndexError:
+            buffer = Buffer(self._size, budgeted=False)
+        try:
+            yield buffer.view
+        finally:
+            if len(self._idle) < SPARE_MAX:
+                self._idle.append(buffer)
+            else:
+                buffer.close()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from leadglass.archive.buffers import Spares
 from leadglass.archive.objects import ObjectStore, Readable
 from leadglass.archive.records import (
     FOOTER_LENGTH_BYTES,
@@ -88,7 +88,7 @@ class Reader:
         self, store: ObjectStore, keyring: Keyring, on_corrupted: Callable[[Corrupted], None] = lambda corrupted: None
     ) -> None:
         self._store, self._keyring, self._on_corrupted = store, keyring, on_corrupted
-        self._local = threading.local()
+        self._sealed = Spares(PIECE_CHUNKS * FRAME_LENGTH_MAX_BYTES)
 
     def read(self, settled: Settled) -> SealedBody:
         """The data set, as received. Iterating raises Corrupted, StoreFault, KeyFault."""
@@ -124,11 +124,12 @@ class Reader:
             yield piece
 
     def _verified(self, settled: Settled, piece_chunks: int) -> Iterator[tuple[memoryview, bool]]:
-        space = self._sealed_buffer(piece_chunks * FRAME_LENGTH_MAX_BYTES)
         try:
-            place = AtOnce if settled.location.length <= len(space) else InParts
-            sealed = place(self._store, settled.location, space)
-            yield from _opened(self._record(settled, sealed), sealed, piece_chunks)
+            with self._sealed.one() as whole:
+                space = whole[: piece_chunks * FRAME_LENGTH_MAX_BYTES]
+                place = AtOnce if settled.location.length <= len(space) else InParts
+                sealed = place(self._store, settled.location, space)
+                yield from _opened(self._record(settled, sealed), sealed, piece_chunks)
         except (FormatBroken, SealBroken) as error:
             raise self._corrupted(settled, str(error)) from error
         except FileNotFoundError as error:
@@ -150,13 +151,6 @@ class Reader:
         corrupted = Corrupted(settled, what)
         self._on_corrupted(corrupted)
         return corrupted
-
-    def _sealed_buffer(self, length: int) -> memoryview:
-        """Reused by this thread; nothing in it outlives one piece."""
-        buffer: bytearray = getattr(self._local, "buffer", bytearray())
-        if len(buffer) < length:
-            buffer = self._local.buffer = bytearray(length)
-        return memoryview(buffer)[:length]
 
 
 class InParts:
