@@ -27,7 +27,7 @@ kept = held[::50]
 del held
 left = resident()
 early = free.give_back()
-now[0] = 61.0
+now[0] = 11.0
 late = free.give_back()
 print(json.dumps([full, left, resident(), early, late]))
 assert all(int(each) == 50 * number for number, each in enumerate(kept))
