@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import random
+import socket
+import ssl
 from collections.abc import Iterator
 
 import pytest
@@ -43,6 +47,22 @@ def test_extended_negotiation_is_answered(site: RunningSite) -> None:
     store = [asking(CTImageStorage, b"\3\0\0\0\2\0"), asking(Verification, b"\1")]
     with Client(site, "CT1", CTImageStorage, Verification, ext_neg=store) as client:
         assert client.association.acceptor.sop_class_extended == {CTImageStorage: b"\2\0\3\0\0\0"}
+
+
+@pytest.mark.parametrize("door", ["dimse", "web"])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_no_session_is_resumed(site: RunningSite, door: str, version: ssl.TLSVersion) -> None:
+    """Whoever comes again is verified again; a client that offers its last session gets a new one."""
+    port = json.loads((site.directory / "state" / "ports.json").read_text())["web"] if door == "web" else site.port
+    context, session = site.bundles["WS1"].client_context(), None
+    context.minimum_version = context.maximum_version = version
+    for _ in range(12):  # more than there are workers
+        with socket.create_connection(("127.0.0.1", port), 10) as sock:
+            with context.wrap_socket(sock, server_hostname="localhost", session=session) as tls:
+                assert tls.version() and not tls.session_reused
+                session = tls.session
+                with contextlib.suppress(OSError):
+                    tls.unwrap()  # a session that was not ended well is not offered again
 
 
 def test_an_unreadable_containment_state_lets_in_what_stores_and_nothing_else(site: RunningSite) -> None:

@@ -30,7 +30,7 @@ from leadglass.doors.processes.caps import SharedCaps
 from leadglass.doors.processes.handover import Handover
 from leadglass.doors.processes.supervisor import BACKLOG, Supervisor
 from leadglass.gateway import keep_watch
-from leadglass.identity.certificates import client_context, server_context
+from leadglass.identity.certificates import client_context, server_context, spent
 from leadglass.identity.doors import renew_doors
 from leadglass.site.layout import DIMSE_DOOR, DOORS_DIRECTORY
 from leadglass.site.model import Site
@@ -214,7 +214,7 @@ def _handover() -> tuple[Handover, bool]:
 
 
 class Contexts:
-    """TLS contexts that follow the site: made again when the generation rises, for the next handshake."""
+    """TLS contexts that follow the site: made again when the generation rises, for the next handshake, and where somebody could resume a session."""
 
     def __init__(self, house: House) -> None:
         self._house = house
@@ -224,7 +224,7 @@ class Contexts:
     def server(self) -> ssl.SSLContext:
         generation = self._house.containment().generation
         with self._lock:
-            if self._made is None or self._made[0] != generation:
+            if self._made is None or self._made[0] != generation or spent(self._made[1]):
                 door = self._house.site().doors.dimse
                 context = server_context(credentials(self._house), self._house.anchors(), tls_minimum=door.tls_minimum)
                 self._made = (generation, context)

@@ -24,7 +24,7 @@ from leadglass.doors.web.application import application
 from leadglass.doors.web.coming import Coming
 from leadglass.doors.web.connection import Listener, WebServer
 from leadglass.doors.web.threads import Threads
-from leadglass.identity.certificates import web_context
+from leadglass.identity.certificates import spent, web_context
 from leadglass.identity.doors import web_credentials
 from leadglass.policy.decide import kept_out
 from leadglass.site.model import Limits, Site
@@ -48,7 +48,7 @@ class WebContexts:
         try:
             credentials = web_credentials(self._house.site())
             state = (self._house.containment().generation, credentials, _when(credentials))
-            if self._made is None or self._made[0] != state:
+            if self._made is None or self._made[0] != state or spent(self._made[1]):
                 self._made = (state, _context(credentials, self._house.anchors()))
         except (Fault, OSError) as fault:
             if self._made is None:
