@@ -87,10 +87,7 @@ def client(
         "127.0.0.1",
         site.port,
         ae_title="LEADGLASS",
-        bind_address=(
-            f"127.66.0.{next(DESKS)}",
-            0,
-        ),  # each from an address of its own: refusals of one are counted, not told
+        bind_address=(f"127.66.0.{next(DESKS)}", 0),  # its own: refusals of one address are counted, not told
         tls_args=(site.bundles[device].client_context(), "localhost"),
         ext_neg=[identity] if kind else [],
     )
@@ -100,6 +97,9 @@ def client(
         if association.is_established:
             association.release()
         ae.shutdown()
+        left = association.dul.socket
+        if left is not None and left.socket is not None:
+            left.socket.close()  # pynetdicom leaves it open where the peer ended the connection
 
 
 def patients(association: Association) -> set[str]:
