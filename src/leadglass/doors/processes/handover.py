@@ -10,7 +10,7 @@ import socket
 import threading
 from dataclasses import asdict, dataclass
 
-from leadglass.doors.processes.memory import TWO_HEAPS
+from leadglass.doors.processes.memory import HEAPS
 
 VARIABLE = "LEADGLASS_HANDOVER"
 _PR_SET_PDEATHSIG = 1
@@ -29,7 +29,7 @@ class Handover:
     further: int = -1
 
     def environment(self) -> dict[str, str]:
-        return {**TWO_HEAPS, **os.environ, VARIABLE: json.dumps(asdict(self))}
+        return {**HEAPS, **os.environ, VARIABLE: json.dumps(asdict(self))}
 
     def descriptors(self) -> tuple[int, ...]:
         return tuple(fd for fd in (self.report, self.parent, self.listener, self.caps, self.further) if fd >= 0)
