@@ -17,7 +17,7 @@ from leadglass.lab.reader import Reader
 from leadglass.site.write import load_proven
 from leadglass.terms import Act, Role
 from leadglass.wire.dimse import Status
-from tests.interop.test_people import command
+from tests.interop.test_people import command, rows
 from tests.lasting import answers, lasts
 from tests.running import RunningSite, free_port, running, until
 from tests.staff import Staff, staff
@@ -141,9 +141,13 @@ def test_what_a_command_changed_holds_for_the_next_one(site: RunningSite) -> Non
     """One after the other in the same process, so that nothing passes between them."""
     for _ in range(5):
         command(site, "contain", "site", "--reason", "an exercise")
-        command(site, "apply", code=1)
-        command(site, "contain", "site", "--undo")
-        command(site, "apply")
+        try:
+            assert "the site is read-only (an exercise)" in command(site, "apply", code=1)[1]
+            assert rows(site, "status")[0]["read_only"] == "an exercise"
+        finally:
+            command(site, "contain", "site", "--undo")
+        assert "applied" in command(site, "apply")[0]
+        assert rows(site, "status")[0]["read_only"] == ""
 
 
 def test_a_read_only_site_takes_new_images_and_changes_nothing(site: RunningSite) -> None:

@@ -59,7 +59,7 @@ def test_names_say_something() -> None:
 
 @relative
 def test_every_module_imports(path: Path) -> None:
-    importlib.import_module(module_name(path))
+    assert importlib.import_module(module_name(path)).__name__ == module_name(path)
 
 
 def imports_of(path: Path) -> Iterator[str]:
