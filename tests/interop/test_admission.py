@@ -7,6 +7,7 @@ import json
 import random
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +20,9 @@ from leadglass.policy import containment
 from tests.interop.test_pacs import Client
 from tests.running import RunningSite, running, until
 from tests.synthetic import image
+
+FIRST_BYTE_OF_TLS = b"\x16"
+CLOSING = (b"", b"\x15")  # the end of the stream, or an alert
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +67,44 @@ def test_no_session_is_resumed(site: RunningSite, door: str, version: ssl.TLSVer
                 session = tls.session
                 with contextlib.suppress(OSError):
                     tls.unwrap()  # a session that was not ended well is not offered again
+
+
+@pytest.mark.parametrize("door", ["dimse", "web"])
+def test_a_session_begun_meanwhile_is_not_resumed_either(site: RunningSite, door: str) -> None:
+    """Who says the first byte of a handshake, waits for somebody else's to end and then offers that session: turned away, with an event."""
+    port = json.loads((site.directory / "state" / "ports.json").read_text())["web"] if door == "web" else site.port
+    context = site.bundles["WS1"].client_context()
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with contextlib.ExitStack() as stack:
+        early = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(6)]
+        for each in early:  # with every worker there is one
+            each.sendall(FIRST_BYTE_OF_TLS)
+        time.sleep(0.5)  # for the door to give each its context
+        with socket.create_connection(("127.0.0.1", port), 10) as sock:
+            with context.wrap_socket(sock, server_hostname="localhost") as tls:
+                taken_up = [each for each in early if resumes(each, context, tls.session)]
+                assert taken_up, "no two met in one worker"
+        for each in taken_up:
+            assert each.recv(1 << 14)[:1] in CLOSING, "nothing is said to it"
+    kind = "person:refused" if door == "web" else "association:refused"
+    assert until(lambda: any("resumed a TLS session" in each["reason"] for each in site.events(kind)))
+
+
+def resumes(sock: socket.socket, context: ssl.SSLContext, session: ssl.SSLSession | None) -> bool:
+    """Ends the handshake that its first byte began; whether the session was taken up."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost", session=session)
+    said = 0
+    while True:
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            sock.sendall(outgoing.read()[0 if said else len(FIRST_BYTE_OF_TLS) :])
+            said += 1
+            incoming.write(sock.recv(1 << 14))
+        else:
+            sock.sendall(outgoing.read())
+            return bool(tls.session_reused)
 
 
 def test_an_unreadable_containment_state_lets_in_what_stores_and_nothing_else(site: RunningSite) -> None:

@@ -141,11 +141,14 @@ def server_context(credentials: Path, anchors: Iterable[str], *, tls_minimum: st
     """For a door: mutual, TLS 1.2 or 1.3. `anchors`: PEM certificates.
 
     No session is resumed (that would skip the chain's verification): in TLS 1.3 none can be, in TLS 1.2 none as long as whoever accepts makes another
-    context where this one is `spent`.
+    context where this one is `spent`, and turns away whoever resumed one that was begun in it meanwhile (`RESUMED`).
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.num_tickets = 0
     return _finish(context, credentials, anchors, tls_minimum)
+
+
+RESUMED = "it resumed a TLS session, which verifies no certificate: its next connection shakes hands in full"
 
 
 def spent(context: ssl.SSLContext) -> bool:

@@ -72,6 +72,11 @@ class Connection:
         """DER of the peer's leaf."""
         return self._tls.getpeercert(binary_form=True)
 
+    @property
+    def resumed(self) -> bool:
+        """Whether the handshake took up an earlier session."""
+        return bool(self._tls.session_reused)
+
     def version(self) -> str:
         cipher = self._tls.cipher()
         return f"{self._tls.version() or ''} {cipher[0] if cipher else ''}".strip()

@@ -23,6 +23,7 @@ from leadglass.doors.dimse.reception import Next
 from leadglass.doors.dimse.requestor import Requestor
 from leadglass.doors.dimse.supported import extended
 from leadglass.doors.replies import reply_to
+from leadglass.identity.certificates import RESUMED
 from leadglass.site.model import Limits
 from leadglass.terms import Fault, Malformed, NotIdentified, OpenFlow, Peer, Refused, Request, Subject, Unsupported
 from leadglass.wire.association import (
@@ -182,6 +183,9 @@ class Conversation:
         except ssl.SSLError as error:
             self._turn_away(f"the TLS handshake failed: {error.reason or error}")
             raise ConnectionLost("no TLS") from error
+        if self._connection.resumed:
+            self._turn_away(RESUMED)
+            raise ConnectionLost("a resumed TLS session")
         limits = AssociationLimits(
             pdu_length_max_bytes=self.hall.limits.pdu_length_max_bytes, artim_seconds=self.hall.limits.artim_seconds
         )

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from leadglass.doors.processes.caps import SharedCaps
 from leadglass.doors.web.address import Address
+from leadglass.identity.certificates import RESUMED
 from leadglass.terms import NotIdentified, Overloaded, Peer, Refused
 
 HEAD_LENGTH_MAX_BYTES = 32 << 10
@@ -49,6 +50,7 @@ class HttpConnection(HttpToolsProtocol):
         self._head_length = 0
         self._in_head = False
         self._deadline: asyncio.TimerHandle | None = None
+        self.resumed = False  # its handshake took up an earlier session
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -65,6 +67,9 @@ class HttpConnection(HttpToolsProtocol):
         self.peer = peer
         self.app_state = {**self.app_state, "peer": peer, "address": self._address, "abort": transport.abort}
         self._begin_head()
+        if tls and tls.session_reused:
+            self.resumed = True
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if not self._in_head and self._idle():
@@ -208,8 +213,10 @@ class WebServer(uvicorn.Server):
             sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
             tls = listener.tls() if listener.tls else None
             times = {"ssl_handshake_timeout": self._handshake_seconds} if tls else {}
-            await asyncio.get_running_loop().connect_accepted_socket(protocol, sock, ssl=tls, **times)
+            _, connection = await asyncio.get_running_loop().connect_accepted_socket(protocol, sock, ssl=tls, **times)
             made = True
+            if connection.resumed:
+                self._turned_away(peer, NotIdentified(RESUMED))
         except ssl.SSLError as error:
             self._turned_away(peer, NotIdentified(f"no TLS with it: {error.reason or error}"))
         except (OSError, TimeoutError) as error:
