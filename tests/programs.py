@@ -24,6 +24,7 @@ PACKAGES = {
     "tshark": "tshark",
     "exim4": "exim4-daemon-light",
     "patch": "patch",
+    "openssl": "openssl",
 }
 
 

@@ -12,7 +12,7 @@ from leadglass.wire.dimse import Command, CommandField, CommandRefused, encode_c
 from leadglass.wire.errors import RemoteProtocolError
 from leadglass.wire.indications import DataFragment
 from leadglass.wire.limits import AssociationLimits
-from leadglass.wire.messages import CommandReceived, DataSetEnd, DataSetFragment, Message, MessageReader
+from leadglass.wire.messages import CommandReceived, DataSetEnd, DataSetFragment, Message, MessageReader, with_last
 
 LIMITS = AssociationLimits(command_set_length_max_bytes=500, command_fragments_max=200)
 STORE = Command.c_store_rq(1, "1.2.840.10008.5.1.4.1.1.2", "1.2.3")
@@ -123,3 +123,10 @@ def test_a_refused_command_costs_its_data_set_and_nothing_more() -> None:
 def test_cancel_between_messages() -> None:
     cancel = Command(CommandField.C_CANCEL_RQ, message_id_responded_to=9)
     assert reading(command(encode_command(cancel)))[1] == [CommandReceived(1, cancel)]
+
+
+def test_the_last_piece_is_known_before_it_is_sent() -> None:
+    assert list(with_last(None)) == []
+    assert list(with_last([])) == [(b"", True)], "a data set without bytes has an end all the same"
+    assert list(with_last([b"ab"])) == [(b"ab", True)]
+    assert list(with_last(iter([b"ab", b"cd", b"e"]))) == [(b"ab", False), (b"cd", False), (b"e", True)]

@@ -204,9 +204,7 @@ class Session:
             rows.append(_texts(message.data, context.transfer_syntax))
             take(rows[-1])
             if len(rows) == enough:
-                self.cancelled_at = time.monotonic()
-                cancel = Command(CommandField.C_CANCEL_RQ, message_id_responded_to=self._message_id)
-                self._messages.send(context, cancel)
+                self.cancel(uids.STUDY_ROOT_FIND)
 
     def get(self, level: str, keys: Mapping[int, str], take: Callable[[Received], int]) -> Answer:
         """C-GET in the study root; `take` answers each instance that comes with a status."""
@@ -218,6 +216,12 @@ class Session:
                 self._messages.send(message.context, message.command.response(take(received(message))))
             elif message.command.status != Status.PENDING:
                 return _answer(message)
+
+    def cancel(self, abstract_syntax: str) -> None:
+        """C-CANCEL of what was asked last in that context. It has no answer of its own."""
+        self.cancelled_at = time.monotonic()
+        cancel = Command(CommandField.C_CANCEL_RQ, message_id_responded_to=self._message_id)
+        self._messages.send(self._context(abstract_syntax), cancel)
 
     def move(self, level: str, keys: Mapping[int, str], destination: str) -> Answer:
         context = self._context(uids.STUDY_ROOT_MOVE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -114,3 +114,15 @@ class MessageReader:
         if command.has_data_set:
             self._data_set_context = self._passing = context_id
         return (CommandReceived(context_id, command),)
+
+
+def with_last(pieces: Iterable[memoryview | bytes] | None) -> Iterator[tuple[memoryview | bytes, bool]]:
+    """Each piece of a data set, and whether it is the last, which carries the last-fragment bit: so one stays behind. Nothing for None."""
+    if pieces is None:
+        return
+    held: memoryview | bytes | None = None
+    for piece in pieces:
+        if held is not None:
+            yield held, False
+        held = piece
+    yield held or b"", True

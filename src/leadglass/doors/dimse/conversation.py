@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from leadglass import gateway
 from leadglass.doors.blocking import Entered, run
 from leadglass.doors.dimse.connection import Connection, ConnectionLost
@@ -38,9 +40,9 @@ from leadglass.wire.association import (
     TransportClosed,
 )
 from leadglass.wire.dimse import Command, CommandField, CommandRefused, encode_command
-from leadglass.wire.errors import RemoteProtocolError
+from leadglass.wire.errors import AbortHint, RemoteProtocolError
 from leadglass.wire.limits import AssociationLimits
-from leadglass.wire.messages import CommandReceived, DataSetEnd, DataSetFragment, MessageReader
+from leadglass.wire.messages import CommandReceived, DataSetEnd, DataSetFragment, MessageReader, with_last
 from leadglass.wire.negotiation import Supported, accept
 from leadglass.wire.pdu import Abort, AssociateRJ, AssociateRQ, ReleaseRP
 
@@ -49,6 +51,9 @@ IDENTIFIER_LENGTH_MAX_BYTES = 1 << 20  # of a C-FIND, C-GET or C-MOVE identifier
 PIECE_LENGTH_BYTES = 16 << 10  # of such a one, and of what nobody wants, read at once
 TOGETHER_BYTES = 16 << 10  # of answers that wait for each other; a TLS record's worth
 FIRST_BYTE_OF_TLS = 0x16  # a handshake record (RFC 8446 5.1)
+UNEXPECTED = AbortHint(2, 2)  # service-provider, unexpected PDU (PS3.8 9.3.8)
+
+log = structlog.get_logger()
 
 
 Service = Callable[["Conversation", AcceptedContext, Command], None]
@@ -80,22 +85,21 @@ class Conversation:
         self._items: deque[object] = deque()
         self._admission: Entered[gateway.Admission] | None = None
         self.subject: Subject | None = None
-        self.known: tuple[int, tuple[OpenFlow, ...]] = (
-            0,
-            (),
-        )  # generation and open flows it was let in under, or looked at last
+        # Generation and open flows that it was let in under, or looked at last.
+        self.known: tuple[int, tuple[OpenFlow, ...]] = (0, ())
         self.request: Request | None = None  # that is being answered
         self._in_data_set = False
         self._rest = memoryview(b"")  # of a piece of the data set, as long as nothing else is read
         self._waiting = 0  # bytes of answers that leave together with what follows them
+        self._cancelled = (
+            False  # the request that is being answered, by a C-CANCEL that came in place of something else
+        )
         self._calling: Requestor | None = None  # the association of a sub-operation, while it lasts
         self._ended = "the peer went away without a release"
         self._released = False
         now = time.monotonic()
-        self._since = self._asked = (
-            now  # `_asked`: when the message that is being heard began; `_heard`: its bytes so far
-        )
-        self._heard = 0
+        self._since = self._asked = now  # `_asked`: when the message that is being heard began
+        self._heard = 0  # its bytes so far
         self._handshake_by = now + hall.limits.handshake_seconds
 
     # ---- Visitor
@@ -121,11 +125,19 @@ class Conversation:
             self._ended = f"the peer broke the protocol: {broken}"
             if self._admission is None:  # nobody else will say so
                 self._turn_away(self._ended)
+            if self._association is not None:
+                self._association.abort_for(broken)
             self._farewell()
         except Refused as refusal:
             self._ended = refusal.reason
         except Fault as fault:
             self._ended = f"we failed: {fault}"
+            self._abort()
+        except (
+            Exception
+        ) as defect:  # ours: it ends this association and no other, and does not pass for the peer's doing
+            log.exception("an association met a defect", address=self._address)
+            self._ended = f"we failed: {type(defect).__name__}"
             self._abort()
         return Next.LEAVE
 
@@ -253,8 +265,10 @@ class Conversation:
             match item:
                 case AssociateIndication(rq):
                     self._associate(rq)
-                case CommandReceived(context_id, command):
+                case CommandReceived(context_id, command) if command.field is not CommandField.C_CANCEL_RQ:
                     self._serve(association.contexts[context_id], command)
+                case CommandReceived():
+                    continue  # our last answer and it met on the way: there is nothing to cancel, and it has no answer (PS3.7 9.3.2.3)
                 case DataSetFragment() | DataSetEnd():
                     continue  # what is left of a data set that was refused
                 case ReleaseIndication():
@@ -300,9 +314,8 @@ class Conversation:
         limits, now = self.hall.limits, time.monotonic()
         if not wait:
             self._asked, self._heard = now, 0
-        elif (
-            taken := now - self._asked
-        ) > limits.stall_seconds and self._heard < taken * limits.slowest_bytes_per_second:
+        taken = now - self._asked
+        if taken > limits.stall_seconds and self._heard < taken * limits.slowest_bytes_per_second:
             raise ConnectionLost(
                 f"the peer sends a message at less than limits.slowest_bytes_per_second = {limits.slowest_bytes_per_second}"
             )
@@ -315,12 +328,11 @@ class Conversation:
             self._record(Malformed(str(refused)))
             self._association.send_data(fragment.context_id, is_command=True, payload=refused.answer, is_last=True)
             self._write()
-        except RemoteProtocolError as broken:
-            self._association.abort_for(broken)
-            raise
 
     def _serve(self, context: AcceptedContext, command: Command) -> None:
-        self._in_data_set = command.has_data_set
+        if command.field.is_response:
+            raise RemoteProtocolError(f"{command.field.name} where we asked for nothing", abort=UNEXPECTED)
+        self._in_data_set, self._cancelled = command.has_data_set, False
         service = self.hall.services.get(command.field)
         try:
             if service is None:
@@ -412,36 +424,38 @@ class Conversation:
         association = self._association
         assert association is not None
         association.send_data(context.id, is_command=True, payload=encode_command(command), is_last=True)
-        if isinstance(data, bytes):
-            association.send_data(context.id, is_command=False, payload=data, is_last=True)
-        elif data is not None:
-            held: memoryview | None = None  # the last piece carries the last-fragment bit, so one stays behind
-            for piece in data:
-                if held is not None:
-                    association.send_data(context.id, is_command=False, payload=held, is_last=False)
-                    self._write()
-                held = piece
-            association.send_data(context.id, is_command=False, payload=held or b"", is_last=True)
+        for piece, is_last in with_last((data,) if isinstance(data, bytes) else data):
+            association.send_data(context.id, is_command=False, payload=piece, is_last=is_last)
+            if not is_last:
+                self._write()
         self._write()
 
     def cancelled(self, message_id: int) -> bool:
         """True once the peer sent C-CANCEL for the message (PS3.7 9.3.2.3). Never waits."""
+        if self._cancelled:
+            return True
         item = self._next(wait=False)
         match item:
             case None:
                 return False
             case CommandReceived(_, command) if command.field is CommandField.C_CANCEL_RQ:
-                return command.message_id_responded_to == message_id
+                self._cancelled = command.message_id_responded_to == message_id
+                return self._cancelled
             case CommandReceived() | DataSetFragment() | DataSetEnd():
-                raise RemoteProtocolError("a new request while one is being answered: the window is 1")
+                raise RemoteProtocolError("a request while another is answered: the window is 1", abort=UNEXPECTED)
             case _:
                 raise ConnectionLost(self._cut_reason() or "the association ended while its request was being answered")
 
-    def reply_from_peer(self) -> Command:
-        """Waits for the peer's response to a sub-operation (C-STORE-RSP of a C-GET, N-EVENT-REPORT-RSP)."""
+    def reply_from_peer(self, message_id: int) -> Command:
+        """Waits for the peer's response to a sub-operation of that message (C-STORE-RSP of a C-GET), or of ours (N-EVENT-REPORT-RSP).
+
+        A C-CANCEL that comes before it is remembered for `cancelled`.
+        """
         while True:
             item = self._next(wait=True)
             match item:
+                case CommandReceived(_, command) if command.field is CommandField.C_CANCEL_RQ:
+                    self._cancelled |= command.message_id_responded_to == message_id
                 case CommandReceived(_, command):
                     return command
                 case _:

@@ -23,7 +23,7 @@ from leadglass.wire.association import (
 from leadglass.wire.dimse import Command, encode_command
 from leadglass.wire.errors import RemoteProtocolError
 from leadglass.wire.limits import AssociationLimits
-from leadglass.wire.messages import CommandReceived, MessageReader
+from leadglass.wire.messages import CommandReceived, MessageReader, with_last
 from leadglass.wire.negotiation import RequestedContext, request
 from leadglass.wire.pdu import Abort, ReleaseRQ
 
@@ -57,14 +57,10 @@ class Requestor:
         """Sends one message."""
         association = self._association
         association.send_data(context.id, is_command=True, payload=encode_command(command), is_last=True)
-        if pieces is not None:
-            held: memoryview | bytes | None = None
-            for piece in pieces:
-                if held is not None:
-                    association.send_data(context.id, is_command=False, payload=held, is_last=False)
-                    self._write()
-                held = piece
-            association.send_data(context.id, is_command=False, payload=held or b"", is_last=True)
+        for piece, is_last in with_last(pieces):
+            association.send_data(context.id, is_command=False, payload=piece, is_last=is_last)
+            if not is_last:
+                self._write()
         self._write()
 
     def response(self) -> Command:

@@ -139,7 +139,7 @@ def _report_here(conversation: Conversation, context: AcceptedContext, found: Fo
     found.progress.failed = failed
     command = Command.n_event_report_rq(1, STORAGE_COMMITMENT_PUSH, STORAGE_COMMITMENT_PUSH_INSTANCE, event_type)
     conversation.send(context, command, information)
-    response = conversation.reply_from_peer()
+    response = conversation.reply_from_peer(command.message_id)
     if response.field is not CommandField.N_EVENT_REPORT_RSP:
         raise Malformed(f"{response.field.name} where an N-EVENT-REPORT-RSP was due")
 

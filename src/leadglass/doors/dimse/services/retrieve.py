@@ -77,7 +77,7 @@ def c_get(conversation: Conversation, context: AcceptedContext, command: Command
                 offer = Command.c_store_rq(number % 0xFFFF or 1, instance.sop_class_uid, instance.sop_instance_uid)
                 conversation.send(ready.way.context, offer, ready.pieces)
                 ahead.look()
-                count_response(tally, ready, conversation.reply_from_peer())
+                count_response(tally, ready, conversation.reply_from_peer(command.message_id))
             conversation.respond(context, command, PENDING, fields=tally.counts(final=False), more=True)
         conclude(conversation, context, command, tally, final_status(tally))
 
