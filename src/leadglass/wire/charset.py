@@ -90,7 +90,7 @@ _NUMBERS: dict[str, tuple[str, int, Callable[[float], str]]] = {
     "FL": ("<f", 4, repr),
     "FD": ("<d", 8, repr),
 }
-_UNTOLD = frozenset(("OB", "OW", "OD", "OF", "OL", "OV", "UN", "SQ", "AT"))
+UNTOLD_VRS = frozenset(("OB", "OW", "OD", "OF", "OL", "OV", "UN", "SQ", "AT"))
 _UNSPLIT = frozenset(("UT", "ST", "LT"))
 _WITHOUT_EXTENSIONS = frozenset(("utf-8", "gb18030", "gbk"))  # escapes have no meaning beside these (PS3.3 C.12.1.1.2)
 _CODECS = {"katakana": "shift_jis"}
@@ -106,7 +106,7 @@ def decode_value(value: bytes, vr: str, character_set: bytes = b"") -> str:
         form, size, tell = _NUMBERS[vr]
         count = min(len(value) // size, _NUMBERS_MAX)
         return "\\".join(tell(struct.unpack_from(form, value, index * size)[0]) for index in range(count))
-    if vr in _UNTOLD:
+    if vr in UNTOLD_VRS:
         return ""
     text = decode_text(value, vr, character_set) if vr in TEXT_VRS else value.decode("ascii", "replace")
     if vr in _UNSPLIT:

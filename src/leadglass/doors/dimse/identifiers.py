@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from leadglass.terms import Level, Malformed, Query, Root, Unsupported
 from leadglass.wire import tags
-from leadglass.wire.charset import decode_value
+from leadglass.wire.charset import UNTOLD_VRS, decode_value
 from leadglass.wire.dictionary import vr_of
 from leadglass.wire.elements import DataSet, Element, encode, parse
 from leadglass.wire.errors import RemoteProtocolError
@@ -23,7 +23,7 @@ _NOT_KEYS = frozenset({tags.SPECIFIC_CHARACTER_SET, tags.QUERY_RETRIEVE_LEVEL, t
 def keys_of(identifier: bytes, transfer_syntax_uid: str) -> dict[int, str]:
     """Tag -> decoded value, multi-valued ones joined by a backslash, "" for universal matching. Sequences count as universal keys.
 
-    Raises Malformed.
+    Raises Malformed, also where a key's VR leaves open what it asks for: such a key is not taken for a universal one.
     """
     try:
         data_set = parse(identifier, transfer_syntax_uid)
@@ -35,8 +35,22 @@ def keys_of(identifier: bytes, transfer_syntax_uid: str) -> dict[int, str]:
     for element in data_set:
         if element.tag & 0xFFFF == 0:
             continue  # group lengths, retired
-        keys[element.tag] = decode_value(element.value, element.vr, terms) if isinstance(element.value, bytes) else ""
+        keys[element.tag] = _key(element, terms)
     return keys
+
+
+def _key(element: Element, terms: bytes) -> str:
+    due = vr_of(element.tag)
+    if not isinstance(element.value, bytes):
+        if due not in ("SQ", "UN"):
+            raise Malformed(f"the identifier: items in the key {element.tag:08X}, where {due} is due")
+        return ""
+    vr = (
+        due if element.vr == "UN" else element.vr
+    )  # a list too long for its VR in explicit VR comes as UN (PS3.5 6.2.2)
+    if element.value and vr in UNTOLD_VRS and due not in UNTOLD_VRS:
+        raise Malformed(f"the identifier: the key {element.tag:08X} has VR {vr}, where {due} is due")
+    return decode_value(element.value, vr, terms)
 
 
 def level_of(keys: Mapping[int, str], root: Root) -> Level:
