@@ -64,7 +64,7 @@ def table(found: Sequence[Run]) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class Paced:
-    """Seconds until the last of `PACED_IMAGES` was acknowledged, the answers' mean and 99th percentile in milliseconds, and how long a workstation
+    """Seconds until the last image was acknowledged, the answers' mean and 99th percentile in milliseconds, and how long a workstation
     waits for the study after that: the median of `READS` C-GETs, seconds."""
 
     without: str
@@ -74,8 +74,8 @@ class Paced:
     get_seconds: float
 
 
-def paced(scratch: Path) -> Iterator[Paced]:
-    """A modality that makes 20 images a second and waits for each answer."""
+def paced(scratch: Path, count: int = PACED_IMAGES) -> Iterator[Paced]:
+    """A modality that makes 20 images a second, so many in all, and waits for each answer."""
     place = scratch / "paced"
     write_corpus(place, count=100, side=512, seed=5, per_study=100)
     images = [_image(path) for path in sorted(place.iterdir())]
@@ -83,29 +83,30 @@ def paced(scratch: Path) -> Iterator[Paced]:
         place = scratch / f"paced-{number}"  # a comma in a path means something to the relay
         place.mkdir()
         with peers.leadglass(place, without=without) as peer:
-            yield _send_paced(peer, place, images, without)
+            yield _send_paced(peer, place, images, without, count)
         subprocess.run(["rm", "-rf", str(place)], check=True)
 
 
-def _send_paced(peer: peers.Peer, place: Path, images: list[Image], without: str) -> Paced:
+def _send_paced(peer: peers.Peer, place: Path, images: list[Image], without: str, count: int) -> Paced:
     identity, answers = Identity("BENCH", "127.0.0.1", place / "stick"), []
     with associated(identity, Archive("127.0.0.1", peer.port), storing(images[:1])) as session:
         begun = time.perf_counter()
-        for number in range(PACED_IMAGES):
+        for number in range(count):
             due = begun + number * PACE_SECONDS
             time.sleep(max(0.0, due - time.perf_counter()))
             sent = time.perf_counter()
-            session.store(_renamed(images[number % len(images)], number))
+            if (answer := session.store(_renamed(images[number % len(images)], number))).status:
+                raise RuntimeError(f"{peer.name} answered {answer}")
             answers.append(1000 * (time.perf_counter() - sent))
         seconds = time.perf_counter() - begun
     with peers.relayed(peer, place) as port:
-        reads = [read(peer, port, READ_PDU_BYTES, number, PACED_IMAGES) for number in range(READS)]
+        reads = [read(peer, port, READ_PDU_BYTES, number, count) for number in range(READS)]
     return Paced(
         without,
         seconds,
         statistics.mean(answers),
         statistics.quantiles(answers, n=100)[98],
-        statistics.median(PACED_IMAGES / each.per_second for each in reads),
+        statistics.median(count / each.per_second for each in reads),
     )
 
 

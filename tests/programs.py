@@ -25,6 +25,7 @@ PACKAGES = {
     "exim4": "exim4-daemon-light",
     "patch": "patch",
     "openssl": "openssl",
+    "socat": "socat",
 }
 
 

@@ -159,7 +159,9 @@ def runs(tmp_path: Path, persisted: bool, limits: dict[str, int], error: Callabl
 @pytest.mark.parametrize("limits", [{}, {"arrival_memory_max_bytes": 0}], ids=["memory", "streaming"])
 @pytest.mark.parametrize("power", [False, True], ids=["kill", "power-cut"])
 @pytest.mark.parametrize("persisted", [False, True], ids=["failed", "failed-but-persisted"])
-def test_the_process_dies_at_a_write(tmp_path: Path, persisted: bool, power: bool, limits: dict[str, int]) -> None:
+def test_attack_61_the_process_dies_at_a_write(
+    tmp_path: Path, persisted: bool, power: bool, limits: dict[str, int]
+) -> None:
     for place, store, breaker, process in runs(tmp_path, persisted, limits, Killed):
         answered: list[str] = []
         try:
@@ -175,7 +177,7 @@ def test_the_process_dies_at_a_write(tmp_path: Path, persisted: bool, power: boo
 
 @pytest.mark.parametrize("limits", [{}, {"arrival_memory_max_bytes": 0}], ids=["memory", "streaming"])
 @pytest.mark.parametrize("persisted", [False, True], ids=["failed", "failed-but-persisted"])
-def test_a_write_fails_and_the_process_lives(tmp_path: Path, persisted: bool, limits: dict[str, int]) -> None:
+def test_attack_61_a_write_fails_and_the_process_lives(tmp_path: Path, persisted: bool, limits: dict[str, int]) -> None:
     for place, store, breaker, process in runs(tmp_path, persisted, limits, lambda: OSError(errno.EIO, "I/O error")):
         answered: list[str] = []
         for uid, data in (("1.2.1", FIRST), ("1.2.2", SECOND), ("1.2.1", SECOND)):

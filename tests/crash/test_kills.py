@@ -209,7 +209,7 @@ def retrieved(site: RunningSite, studies: list[str]) -> dict[str, str]:
 KILLS, KILLS_AT_CALLS = 12, 8  # a seed
 
 
-def test_kills_at_any_time(site: RunningSite, campaign: Campaign) -> None:
+def test_attack_61_kills_at_any_time(site: RunningSite, campaign: Campaign) -> None:
     for seed in campaign.seeds("kills", quick=1):
         rng = random.Random(20_260 + seed)
         with Senders(site, 20_260 + seed) as senders:
@@ -227,7 +227,7 @@ TRACED_SECONDS_MAX = 3.0
 SYSCALLS = ("fdatasync", "pwrite64", "sendto", "fsync", "ftruncate", "unlink")
 
 
-def test_kills_at_system_calls(site: RunningSite, campaign: Campaign) -> None:
+def test_attack_61_kills_at_system_calls(site: RunningSite, campaign: Campaign) -> None:
     for seed in campaign.seeds("kills-at-calls", quick=1):
         exact, acknowledged = kills_at_calls(site, random.Random(4_711 + seed), 4_711 + seed)
         assert exact >= KILLS_AT_CALLS // 2, f"only {exact} of {KILLS_AT_CALLS} processes died at their system call"
@@ -277,7 +277,7 @@ EQUAL_UIDS = 1000
 ASSOCIATIONS_TRIED_MAX = 40
 
 
-def test_two_senders_of_equal_uids(site: RunningSite) -> None:
+def test_attack_60_two_senders_of_equal_uids(site: RunningSite) -> None:
     rng = random.Random(7)
     study = uid(rng)
     first = [image(rng, study=study, pixels=64) for _ in range(EQUAL_UIDS)]

@@ -15,8 +15,8 @@ from rich.table import Table
 from tests.siege.campaign import LEDGER, Ledger
 
 CAMPAIGNS = {
-    "kills": "tests/crash/test_kills.py::test_kills_at_any_time",
-    "kills-at-calls": "tests/crash/test_kills.py::test_kills_at_system_calls",
+    "kills": "tests/crash/test_kills.py::test_attack_61_kills_at_any_time",
+    "kills-at-calls": "tests/crash/test_kills.py::test_attack_61_kills_at_system_calls",
     "power-cuts": "tests/siege/test_power_cut.py",
     "no-space": "tests/siege/test_disk.py",
     "failed-syncs": "tests/siege/test_disk.py",

@@ -293,7 +293,7 @@ def test_attack_39_what_a_patient_is_called_is_only_a_name(site: RunningSite, wo
     assert not any(row.get("actor") == "forged" for row in site.events())
 
 
-def test_attack_18_to_39_the_index_is_made_again_from_whatever_was_kept(site: RunningSite) -> None:
+def test_attack_18_to_24_the_index_is_made_again_from_whatever_was_kept(site: RunningSite) -> None:
     assert sent(site, renamed(base(), "one at least")) in (KEPT, HELD)
     rows = site.command("index", "rows").stdout
     site.command("index", "rebuild")

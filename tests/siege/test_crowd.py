@@ -123,7 +123,7 @@ def _is_closed(sock: socket.socket) -> bool:
         return True
 
 
-def test_two_hundred_slow_peers_keep_nobody_waiting_and_are_shown_out(site: RunningSite) -> None:
+def test_t26_attack_01_02_two_hundred_slow_peers_keep_nobody_waiting_and_are_shown_out(site: RunningSite) -> None:
     before = resident_bytes(site)
     slow = Slow(site)
     try:
@@ -145,7 +145,7 @@ def test_two_hundred_slow_peers_keep_nobody_waiting_and_are_shown_out(site: Runn
     assert held < HELD_BEFORE_IDENTITY_MAX_BYTES
 
 
-def test_idle_associations_cost_little(site: RunningSite) -> None:
+def test_t26_attack_01_idle_associations_cost_little(site: RunningSite) -> None:
     """Some hundred of them here, in several addresses; a parked association holds no thread."""
     with contextlib.ExitStack() as stack:
         _idle(site, stack, WARM)
@@ -175,7 +175,7 @@ def _cpu_seconds(site: RunningSite) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def test_a_storm_of_strangers_does_not_fill_the_disk(site: RunningSite) -> None:
+def test_t26_attack_09_a_storm_of_strangers_does_not_fill_the_disk(site: RunningSite) -> None:
     """What one address makes us write is counted, not written one by one, and none of it waits for the disk."""
     before = len(site.events("association:refused"))
     for _ in range(300):

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from leadglass.archive.backends.local import LocalObjects
+from leadglass.archive.walk import walk
 from leadglass.lab.corpus import Image
 from leadglass.lab.peers import Archive, TurnedAway, associated, echoing, querying, storing
 from leadglass.wire import tags
@@ -131,7 +133,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 @pytest.mark.parametrize("free_bytes", [RESERVE_BYTES - (1 << 20), 0], ids=["reserve", "nothing-left"])
-def test_a_full_disk_refuses_stores_and_nothing_else(disk: Disk, free_bytes: int) -> None:
+def test_attack_61_a_full_disk_refuses_stores_and_nothing_else(disk: Disk, free_bytes: int) -> None:
     with running(disk.place, SMALL_RESERVE) as site:
         enrolled(site)
         started = processes(site)
@@ -206,7 +208,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
         yield enrolled(site)
 
 
-def test_no_space_at_any_write(faulty: RunningSite, campaign: Campaign) -> None:
+def test_attack_61_no_space_at_any_write(faulty: RunningSite, campaign: Campaign) -> None:
     """One write of each thread, or all from there on; whoever hears success finds what was sent, and the same processes go on."""
     for seed in campaign.seeds("no-space", FAULTY_CALLS):
         rng = random.Random(seed)
@@ -227,7 +229,7 @@ def test_no_space_at_any_write(faulty: RunningSite, campaign: Campaign) -> None:
         print(campaign.done("no-space", seed, faults=1, acknowledged=acknowledged))
 
 
-def test_a_sync_that_fails_ends_the_worker_and_loses_nothing(faulty: RunningSite, campaign: Campaign) -> None:
+def test_attack_61_a_sync_that_fails_ends_the_worker_and_loses_nothing(faulty: RunningSite, campaign: Campaign) -> None:
     for seed in campaign.seeds("failed-syncs", FAULTY_CALLS):
         rng = random.Random(seed)
         with Senders(faulty, 5_000 + seed) as senders:
@@ -305,7 +307,7 @@ LOST_INDEX: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("how", LOST_INDEX)
-def test_an_index_that_is_lost_is_made_again(
+def test_attack_61_an_index_that_is_lost_is_made_again(
     stopped: RunningSite, rested: tuple[RunningSite, Device, str], how: str
 ) -> None:
     """At the start, or by what the refusal to start says, or by the command that a refused question names."""
@@ -327,7 +329,7 @@ def test_an_index_that_is_lost_is_made_again(
     assert fetched(stopped, [device.study]) == {key: digest(each) for key, each in device.sent.items()}
 
 
-def test_a_log_of_the_index_that_is_lost_costs_nothing(
+def test_attack_61_a_log_of_the_index_that_is_lost_costs_nothing(
     stopped: RunningSite, rested: tuple[RunningSite, Device, str]
 ) -> None:
     """After a kill the last transactions are in SQLite's log alone."""
@@ -351,7 +353,7 @@ def largest(stopped: RunningSite, pattern: str) -> Path:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_changed_bit_of_a_segment_is_never_served(
+def test_attack_62_a_changed_bit_of_a_segment_is_never_served(
     stopped: RunningSite, rested: tuple[RunningSite, Device, str], seed: int
 ) -> None:
     _, device, _ = rested
@@ -368,7 +370,68 @@ def test_a_changed_bit_of_a_segment_is_never_served(
     assert corrupted and all(segment.name in str(row) for row in corrupted)
 
 
-def test_a_changed_bit_of_a_journal_is_named(stopped: RunningSite) -> None:
+def test_attack_62_two_images_that_change_places_are_not_served_for_each_other(
+    stopped: RunningSite, rested: tuple[RunningSite, Device, str]
+) -> None:
+    _, device, _ = rested
+    objects, places = LocalObjects(stopped.directory / "objects"), dict[tuple[str, int], list[int]]()
+    for segment_name in objects.names():
+        for each in walk(objects, segment_name).records:
+            places.setdefault((segment_name, each.location.length), []).append(each.location.offset)
+    (name, length), offsets = max(places.items(), key=lambda item: len(item[1]))
+    assert len(offsets) > 1, "no two of equal length"
+    segment = stopped.directory / "objects" / name
+    whole = bytearray(segment.read_bytes())
+    first, second = (slice(offset, offset + length) for offset in offsets[:2])
+    whole[first], whole[second] = whole[second], whole[first]
+    segment.chmod(0o600)
+    segment.write_bytes(whole)
+    stopped.up()
+    came = fetched(stopped, [device.study])
+    assert len(came) == len(device.sent) - 2
+    assert came.items() <= {key: digest(each) for key, each in device.sent.items()}.items()
+    assert len(stopped.events("instance:corrupted")) >= 2
+
+
+@pytest.mark.parametrize("what", ["removed", "halved"])
+def test_attack_62_a_segment_that_is_gone_is_named_for_each_image(
+    stopped: RunningSite, rested: tuple[RunningSite, Device, str], what: str
+) -> None:
+    _, device, _ = rested
+    segment = largest(stopped, "objects/*.lgs")
+    segment.chmod(0o600)
+    if what == "removed":
+        segment.unlink()
+    else:
+        halved(segment)
+    stopped.up()
+    came = fetched(stopped, [device.study])
+    lost = len(device.sent) - len(came)
+    assert lost > 0 and came.items() < {key: digest(each) for key, each in device.sent.items()}.items()
+    corrupted = stopped.events("instance:corrupted")
+    assert len(corrupted) == lost and all(segment.name in str(row) for row in corrupted)
+
+
+def test_attack_62_an_index_of_yesterday_is_brought_up_to_today(
+    stopped: RunningSite, rested: tuple[RunningSite, Device, str]
+) -> None:
+    """It is derived from what rests: whoever puts back an old one hides nothing."""
+    _, device, rows = rested
+    yesterday = (stopped.directory / "index" / "index.db").read_bytes()
+    stopped.up()
+    later = Device(stopped, 79)
+    for _ in range(5):
+        assert later.store(later.new()) == Status.SUCCESS
+    stopped.down()
+    (stopped.directory / "index" / "index.db").write_bytes(yesterday)
+    stopped.up()
+    wanted = {key: digest(value) for each in (device, later) for key, value in each.sent.items()}
+    assert fetched(stopped, [device.study, later.study]) == wanted
+    assert studies_found(stopped) == {device.study, later.study}
+    assert stopped.command("index", "rows").stdout != rows
+
+
+def test_attack_62_a_changed_bit_of_a_journal_is_named(stopped: RunningSite) -> None:
     journal = largest(stopped, "writers/*/journal-*.ljn")
     flip(journal, journal.stat().st_size // 2)
     told = stopped.command("events", check=False)
@@ -376,7 +439,7 @@ def test_a_changed_bit_of_a_journal_is_named(stopped: RunningSite) -> None:
     assert journal.name in told.stderr and "Traceback" not in told.stderr
 
 
-def test_a_changed_bit_of_a_keyring_is_named_and_what_other_keys_open_is_served(
+def test_attack_62_a_changed_bit_of_a_keyring_is_named_and_what_other_keys_open_is_served(
     stopped: RunningSite, rested: tuple[RunningSite, Device, str]
 ) -> None:
     """Each worker had a key of its own for the study: what one of them sealed is lost with it, and only that."""

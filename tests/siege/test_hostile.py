@@ -110,7 +110,9 @@ BEFORE: list[tuple[str, Callable[[], bytes], str, str]] = [
 
 
 @pytest.mark.parametrize(("says", "hears", "named"), [row[1:] for row in BEFORE], ids=[row[0] for row in BEFORE])
-def test_before_an_association(site: RunningSite, says: Callable[[], bytes], hears: str, named: str) -> None:
+def test_t26_attack_06_before_an_association(
+    site: RunningSite, says: Callable[[], bytes], hears: str, named: str
+) -> None:
     with raw(site) as connection:
         connection.say(says())
         assert connection.hear() == hears
@@ -118,7 +120,7 @@ def test_before_an_association(site: RunningSite, says: Callable[[], bytes], hea
     assert until(lambda: ended(site, named))
 
 
-def test_many_contexts_are_answered_one_by_one(site: RunningSite) -> None:
+def test_t26_attack_07_many_contexts_are_answered_one_by_one(site: RunningSite) -> None:
     with raw(site) as connection:
         assert connection.associate(*(f"1.2.840.{number}" for number in range(120)), CT) == "accepted"
         connection.say(pdu(0x05, bytes(4)))
@@ -178,7 +180,9 @@ DURING: list[tuple[str, Callable[[], bytes], tuple[str, ...], str]] = [
 
 
 @pytest.mark.parametrize(("says", "hears", "named"), [row[1:] for row in DURING], ids=[row[0] for row in DURING])
-def test_in_the_middle(site: RunningSite, says: Callable[[], bytes], hears: tuple[str, ...], named: str) -> None:
+def test_t26_attack_08_in_the_middle(
+    site: RunningSite, says: Callable[[], bytes], hears: tuple[str, ...], named: str
+) -> None:
     with raw(site) as connection:
         assert connection.associate() == "accepted"
         connection.say(says())
@@ -191,7 +195,7 @@ def test_in_the_middle(site: RunningSite, says: Callable[[], bytes], hears: tupl
     assert until(lambda: ended(site, named))
 
 
-def test_a_deflate_bomb_finds_no_reader(site: RunningSite) -> None:
+def test_t26_attack_25_a_deflate_bomb_finds_no_reader(site: RunningSite) -> None:
     """Deflated transfer syntaxes have no budgeted path here, so none is accepted; nor is retired big endian."""
     contexts = [RequestedContext(CT, (syntax,)) for syntax in ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2")]
     rq = request(calling_ae_title="CT1", called_ae_title="LEADGLASS", contexts=contexts, pdu_length_max_bytes=16_384)
@@ -202,7 +206,7 @@ def test_a_deflate_bomb_finds_no_reader(site: RunningSite) -> None:
     assert until(lambda: ended(site, "which was not accepted"))
 
 
-def test_fragments_that_never_end(site: RunningSite) -> None:
+def test_t26_attack_08_fragments_that_never_end(site: RunningSite) -> None:
     """A data set whose last fragment never comes: the sender is lost after a while, and nothing of it is kept."""
     name = uid(random.Random(9))
     with raw(site) as connection:
@@ -214,7 +218,7 @@ def test_fragments_that_never_end(site: RunningSite) -> None:
     assert not site.rows("conflicts", "list")
 
 
-def test_a_million_empty_values(site: RunningSite) -> None:
+def test_t26_attack_08_a_hundred_thousand_empty_values(site: RunningSite) -> None:
     with raw(site) as connection:
         assert connection.associate() == "accepted"
         empty = p_data(1, b"", command=True, last=False)
@@ -224,7 +228,7 @@ def test_a_million_empty_values(site: RunningSite) -> None:
     assert until(lambda: ended(site, "values without data in a row"))
 
 
-def test_a_peer_that_drips_is_lost(site: RunningSite) -> None:
+def test_t26_attack_02_a_peer_that_drips_is_lost(site: RunningSite) -> None:
     """One byte now and then keeps nobody's thread: below the least rate the sender is cut off."""
     with raw(site) as connection:
         assert connection.associate() == "accepted"
@@ -243,13 +247,13 @@ def test_a_peer_that_drips_is_lost(site: RunningSite) -> None:
     assert until(lambda: ended(site, "slowest_bytes_per_second"))
 
 
-def test_nothing_leaves_the_store(site: RunningSite) -> None:
+def test_t26_attack_38_nothing_leaves_the_store(site: RunningSite) -> None:
     """Names come from counters: whatever peers said, no file has any of it in its name."""
     names = [path.name for path in site.directory.rglob("*") if path.is_file()]
     assert names and not any("passwd" in name or "1.2.3" in name for name in names)
 
 
-def test_said_to_a_stranger_is_less_than_written_for_the_operator(site: RunningSite) -> None:
+def test_attack_09_said_to_a_stranger_is_less_than_written_for_the_operator(site: RunningSite) -> None:
     with raw(site) as connection:
         assert connection.associate(rq=asking("NOBODY")) == "rejected 1,1,1"
     assert until(lambda: ended(site, "calls itself 'NOBODY'"))

@@ -169,7 +169,9 @@ def fetched(site: RunningSite, studies: list[str]) -> dict[str, str]:
     return came
 
 
-def test_nothing_acknowledged_is_lost(recording: Recording, campaign: Campaign, tmp_path: Path) -> None:
+def test_attack_61_a_power_cut_loses_nothing_acknowledged(
+    recording: Recording, campaign: Campaign, tmp_path: Path
+) -> None:
     for seed in campaign.seeds("power-cuts", CUTS):
         rng = random.Random(seed)
         cut = recording.cut(rng)

@@ -1,4 +1,4 @@
-"""The checks of SP 1800-24 that concern the path, under their names. T26 is test_hostile.py and test_crowd.py, T27 test_people_down.py, T28 test_time.py, T30 `make bench`."""
+"""The checks of SP 1800-24 that concern the path, under their names. T26 is test_hostile.py and test_crowd.py, T27 test_people_down.py, T28 test_time.py, T30 is measured by `make bench`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import pyotp
 import pytest
 
+from bench.controls import paced
 from leadglass import gateway
 from leadglass.__main__ import assemble
 from leadglass.doors.blocking import run
@@ -68,6 +69,7 @@ from leadglass.wire import tags, uids
 from leadglass.wire.elements import DataSet, parse
 from leadglass.wire.elements import encode as encode_data_set
 from leadglass.wire.negotiation import RequestedContext
+from tests.programs import require
 from tests.running import RunningSite, free_port, running, until
 from tests.synthetic import image, uid
 
@@ -394,7 +396,7 @@ def test_t17_an_image_that_contradicts_its_study_waits_for_a_person(site: Runnin
     assert came == [right.sop_instance_uid]
 
 
-def test_a_uid_cannot_be_taken_over_by_a_second_device(site: RunningSite) -> None:
+def test_attack_60_a_uid_cannot_be_taken_over_by_a_second_device(site: RunningSite) -> None:
     """Attack 60 of those on storage: the same name and the same bytes twice are one, other bytes are held, from whoever they come."""
     first = image(random.Random(60))
     again = parse(first.data_set, uids.EXPLICIT_VR_LITTLE_ENDIAN)
@@ -406,3 +408,13 @@ def test_a_uid_cannot_be_taken_over_by_a_second_device(site: RunningSite) -> Non
         assert [session.store(each).status for each in (first, first, changed)] == [0, 0, 0x0111]
     with associated(who(site, "CT2"), archive(site), storing([first])) as session:
         assert [session.store(each).status for each in (first, changed)] == [0, 0x0111]
+
+
+def test_t30_a_modality_at_its_own_pace_with_every_control_and_with_none(tmp_path: Path) -> None:
+    """What `make bench` compares is the same work both times: a study sent at 20 images a second, then read back whole by another's program."""
+    require("getscu")
+    require("socat")
+    with_all, with_none = paced(tmp_path, count=20)
+    assert (with_all.without, with_none.without) == ("", "policy,encryption,digest,event")
+    for each in (with_all, with_none):
+        assert each.seconds >= 19 / 20 and 0 < each.mean_ms <= each.p99_ms and each.get_seconds > 0

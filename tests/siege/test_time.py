@@ -94,7 +94,7 @@ def stepped(site: RunningSite, words: str) -> bool:
     return any(words in row["reason"] for row in site.events("clock:stepped"))
 
 
-def test_a_clock_that_jumps_loses_nothing_and_says_so(site: RunningSite, clock: Clock) -> None:
+def test_t28_a_clock_that_jumps_loses_nothing_and_says_so(site: RunningSite, clock: Clock) -> None:
     rng, study = random.Random(1), uid(random.Random(2))
     sent = [stored(site, rng, study)]
     clock.set(-1)
@@ -114,7 +114,7 @@ def test_a_clock_that_jumps_loses_nothing_and_says_so(site: RunningSite, clock: 
         assert len(set(numbers)) == len(numbers)
 
 
-def test_certificates_that_end_while_it_runs_are_refused_by_name(site: RunningSite, clock: Clock) -> None:
+def test_t28_certificates_that_end_while_it_runs_are_refused_by_name(site: RunningSite, clock: Clock) -> None:
     rng, study = random.Random(3), uid(random.Random(4))
     sent = stored(site, rng, study)
     assert may(site, "CT1") == ""
