@@ -19,6 +19,7 @@ import structlog
 
 from leadglass import gateway
 from leadglass.doors.blocking import Entered, run
+from leadglass.doors.dimse.asides import Asides
 from leadglass.doors.dimse.connection import Connection, ConnectionLost
 from leadglass.doors.dimse.proposed import ANSWERED, proposal_of
 from leadglass.doors.dimse.reception import Next
@@ -54,7 +55,6 @@ FIRST_BYTE_OF_TLS = 0x16  # a handshake record (RFC 8446 5.1)
 UNEXPECTED = AbortHint(2, 2)  # service-provider, unexpected PDU (PS3.8 9.3.8)
 
 log = structlog.get_logger()
-
 
 Service = Callable[["Conversation", AcceptedContext, Command], None]
 """Answers one kind of request; raises Refused or Fault where there is nothing better to say."""
@@ -94,6 +94,7 @@ class Conversation:
         self._cancelled = (
             False  # the request that is being answered, by a C-CANCEL that came in place of something else
         )
+        self.asides = Asides()  # what we ask of the peer by ourselves
         self._calling: Requestor | None = None  # the association of a sub-operation, while it lasts
         self._ended = "the peer went away without a release"
         self._released = False
@@ -164,9 +165,13 @@ class Conversation:
             calling.cut(reason)
 
     def leave(self) -> None:
+        ended = ConnectionLost(
+            self._cut_reason() or ("the peer released the association" if self._released else self._ended)
+        )
+        self.asides.leave(ended)
         if self._admission is not None:
             admission, self._admission = self._admission, None
-            admission.leave(None if self._released else ConnectionLost(self._cut_reason() or self._ended))
+            admission.leave(None if self._released else ended)
         if self._connection is not None:
             self._connection.close()
         else:
@@ -205,21 +210,19 @@ class Conversation:
         return True
 
     def _peer(self) -> Peer:
-        connection = self._connection
-        shaken = connection is not None and self._association is not None
+        connection = self._connection if self._association is not None else None  # once the handshake is done
         return Peer(
             self._address,
             self._port,
             self.hall.door,
-            connection.certificate() if connection is not None and shaken else None,
-            connection.version() if connection is not None and shaken else "",
+            connection.certificate() if connection is not None else None,
+            connection.version() if connection is not None else "",
         )
 
     def _turn_away(self, why: str) -> None:
         """Records that somebody without a name was turned away; goes through the path like every refusal."""
         self._ended = why
-        refusal = NotIdentified(why)
-        run(gateway.turn_away(self.hall.do, self._peer(), refusal))
+        run(gateway.turn_away(self.hall.do, self._peer(), NotIdentified(why)))
 
     def _associate(self, rq: AssociateRQ) -> None:
         association = self._association
@@ -237,12 +240,10 @@ class Conversation:
         self._admission = admission
         self.known = (admitted.permit.generation, admitted.subject.peer.opened)
         self.subject = admitted.subject  # from here on it is looked at when the generation rises, or rose meanwhile
-        self._ended = "the peer went away without a release"
-        length = self.hall.limits.pdu_length_max_bytes
         answer = accept(
             rq,
             self.hall.supported,
-            pdu_length_max_bytes=length,
+            pdu_length_max_bytes=self.hall.limits.pdu_length_max_bytes,
             extended=extended,
             user_identity_response=b"" if proposal.user_identity_type in ANSWERED else None,
         )
@@ -257,7 +258,7 @@ class Conversation:
         while True:
             item = self._next(wait=False)
             if item is None:
-                if self.subject is not None and connection.readable_within(LINGER_SECONDS):
+                if self.asides.ask() or (self.subject is not None and connection.readable_within(LINGER_SECONDS)):
                     continue
                 association.rest()
                 return Next.PARK
@@ -291,7 +292,10 @@ class Conversation:
         """The next thing the peer said; None where it has said nothing more yet (never with `wait`)."""
         connection, association = self._connection, self._association
         assert connection is not None and association is not None
-        while not self._items:
+        while True:
+            while self._items:
+                if not self.asides.takes(item := self._items.popleft()):
+                    return item
             event = association.next_event()
             if event is None:
                 self._not_too_slow(wait)
@@ -307,7 +311,6 @@ class Conversation:
                 self._feed(event)
             else:
                 return event
-        return self._items.popleft()
 
     def _not_too_slow(self, wait: bool) -> None:
         """A byte now and then keeps a thread busy for ever: in the middle of a message there is a least rate. Raises ConnectionLost."""
@@ -447,10 +450,7 @@ class Conversation:
                 raise ConnectionLost(self._cut_reason() or "the association ended while its request was being answered")
 
     def reply_from_peer(self, message_id: int) -> Command:
-        """Waits for the peer's response to a sub-operation of that message (C-STORE-RSP of a C-GET), or of ours (N-EVENT-REPORT-RSP).
-
-        A C-CANCEL that comes before it is remembered for `cancelled`.
-        """
+        """Waits for the peer's response to a sub-operation of that message (C-STORE-RSP of a C-GET); a C-CANCEL before it is for `cancelled`."""
         while True:
             item = self._next(wait=True)
             match item:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from leadglass import gateway
 from leadglass.doors.blocking import Entered
+from leadglass.doors.dimse.asides import Aside
 from leadglass.doors.dimse.conversation import Conversation
 from leadglass.doors.dimse.requestor import Requestor
 from leadglass.terms import (
@@ -27,7 +28,7 @@ from leadglass.terms import (
 )
 from leadglass.wire import tags
 from leadglass.wire.association import AcceptedContext
-from leadglass.wire.dimse import Command, CommandField
+from leadglass.wire.dimse import Command
 from leadglass.wire.elements import DataSet, Element, encode, parse
 from leadglass.wire.errors import RemoteProtocolError
 from leadglass.wire.negotiation import RequestedContext
@@ -73,21 +74,22 @@ def n_action_into(pending: Pending) -> Callable[[Conversation, AcceptedContext, 
             conversation.respond(context, command, NO_SUCH_SOP_INSTANCE)
             return
         request = conversation.request = request_of(subject, payload, context.transfer_syntax)
+        if not subject.device.address:
+            aside = _told_here(conversation, context, command, request)
+            next(aside)
+            conversation.asides.add(aside)
+            return
         with Entered(gateway.release(conversation.hall.do, request)) as found:
-            later = bool(subject.device.address)
-            if later:
-                pending.add(
-                    subject.device.name,
-                    request.transaction_uid,
-                    request.references,
-                    subject.proposal.calling_ae_title,
-                    subject.caller.session if subject.caller is not None else "",
-                )
+            pending.add(
+                subject.device.name,
+                request.transaction_uid,
+                request.references,
+                subject.proposal.calling_ae_title,
+                subject.caller.session if subject.caller is not None else "",
+            )
             conversation.respond(context, command, SUCCESS)
-            if not later:
-                _report_here(conversation, context, found)
             found.progress.outcome = Outcome.SUCCESS
-            found.progress.reason = "the report follows on an association of its own" if later else ""
+            found.progress.reason = "the report follows on an association of its own"
 
     return n_action
 
@@ -134,14 +136,19 @@ def report_of(transaction_uid: str, verdicts: Iterable[tuple[Reference, int]], s
     return event_type, encode(data_set, syntax), len(failed)
 
 
-def _report_here(conversation: Conversation, context: AcceptedContext, found: Found) -> None:
-    event_type, information, failed = report_of(_transaction(found), found.verdicts(), context.transfer_syntax)
-    found.progress.failed = failed
-    command = Command.n_event_report_rq(1, STORAGE_COMMITMENT_PUSH, STORAGE_COMMITMENT_PUSH_INSTANCE, event_type)
-    conversation.send(context, command, information)
-    response = conversation.reply_from_peer(command.message_id)
-    if response.field is not CommandField.N_EVENT_REPORT_RSP:
-        raise Malformed(f"{response.field.name} where an N-EVENT-REPORT-RSP was due")
+def _told_here(conversation: Conversation, context: AcceptedContext, command: Command, request: Commitment) -> Aside:
+    """Takes the request; in its turn reports on this association, whose peer may have said more meanwhile."""
+    with Entered(gateway.release(conversation.hall.do, request)) as found:
+        conversation.respond(context, command, SUCCESS)
+        yield
+        event_type, information, failed = report_of(_transaction(found), found.verdicts(), context.transfer_syntax)
+        found.progress.failed = failed
+        report = Command.n_event_report_rq(1, STORAGE_COMMITMENT_PUSH, STORAGE_COMMITMENT_PUSH_INSTANCE, event_type)
+        conversation.send(context, report, information)
+        answer = yield
+        status = answer.status if answer is not None else None
+        found.progress.outcome = Outcome.SUCCESS
+        found.progress.reason = f"the device answered the report with {status:04X}H" if status else ""
 
 
 def _transaction(found: Found) -> str:
