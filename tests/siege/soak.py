@@ -22,6 +22,7 @@ CAMPAIGNS = {
     "failed-syncs": "tests/siege/test_disk.py",
     "pdus": "tests/siege/test_fuzz_pdus.py",
     "datasets": "tests/siege/test_fuzz_datasets.py",
+    "messages": "tests/siege/test_fuzz_messages.py",
     "hours": "tests/siege/test_hours.py",
 }
 
