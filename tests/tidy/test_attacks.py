@@ -11,7 +11,7 @@ from tests.tidy.repository import ROOT, text_of
 PAGE = text_of(ROOT / "docs" / "attacks.md")
 ROWS = re.findall(r"^\| (\d[\d, to]*) \|.*\| ([^|]+) \|$", PAGE, re.MULTILINE)
 NAMED = re.compile(r"def test_(?:t\d+_)?attack_((?:\d\d_)(?:to_\d\d_|\d\d_)*)")
-BY_OTHER_NAMES = {11, 12, 64, 66, 67}  # their tests are called by what they check
+BY_OTHER_NAMES = {11, 64, 66, 67}  # their tests are called by what they check
 
 
 def numbers(cell: str) -> set[int]:

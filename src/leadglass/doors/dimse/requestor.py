@@ -20,7 +20,7 @@ from leadglass.wire.association import (
     ReleaseConfirmation,
     Role,
 )
-from leadglass.wire.dimse import Command, encode_command
+from leadglass.wire.dimse import RESPONSE, Command, encode_command
 from leadglass.wire.errors import RemoteProtocolError
 from leadglass.wire.limits import AssociationLimits
 from leadglass.wire.messages import CommandReceived, MessageReader, with_last
@@ -39,6 +39,7 @@ class Requestor:
         self._messages = MessageReader(AssociationLimits())
         self._items: list[object] = []
         self._message_id = 0
+        self._said = Command.c_echo_rq(0)  # the last message
 
     @property
     def contexts(self) -> dict[int, AcceptedContext]:
@@ -55,7 +56,7 @@ class Requestor:
 
     def say(self, context: AcceptedContext, command: Command, pieces: Iterable[memoryview | bytes] | None) -> None:
         """Sends one message."""
-        association = self._association
+        association, self._said = self._association, command
         association.send_data(context.id, is_command=True, payload=encode_command(command), is_last=True)
         for piece, is_last in with_last(pieces):
             association.send_data(context.id, is_command=False, payload=piece, is_last=is_last)
@@ -64,11 +65,15 @@ class Requestor:
         self._write()
 
     def response(self) -> Command:
-        """Waits for it."""
+        """Waits for that of the message that was said last. Raises RemoteProtocolError where the peer says something else."""
         item = self.next()
-        if isinstance(item, CommandReceived):
-            return item.command
-        raise ConnectionLost(f"{type(item).__name__} where a response was due")
+        if not isinstance(item, CommandReceived):
+            raise ConnectionLost(f"{type(item).__name__} where a response was due")
+        answer, due = item.command, self._said
+        if (answer.field, answer.message_id_responded_to) != (due.field | RESPONSE, due.message_id):
+            told = f"{answer.field.name} to message {answer.message_id_responded_to}"
+            raise RemoteProtocolError(f"{told} where the response to {due.field.name} {due.message_id} was due")
+        return answer
 
     def next(self) -> object:
         """The next thing the peer said; waits for it."""

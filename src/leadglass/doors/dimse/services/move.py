@@ -83,7 +83,7 @@ def _move(
         except UpstreamFault as fault:
             if not tally.progress.completed and not tally.progress.failed:
                 raise
-            found.progress.reason = str(fault)
+            tally.first_fault = tally.first_fault or str(fault)
             for settled in left:
                 tally.failed(settled.instance.sop_instance_uid)
     return True
