@@ -140,6 +140,27 @@ def test_two_reports_come_one_after_the_other(device: Device) -> None:
     assert device.session.echo().status == 0
 
 
+def test_a_device_that_asks_and_never_answers_is_told_to_wait(device: Device) -> None:
+    """What it asks for is held here: so much of it, and no more."""
+    one = image(random.Random())
+    device.commits("2.25.30", one)
+    first = [device.hears(), device.hears()]
+    statuses = []
+    for number in range(8):
+        device.commits(f"2.25.{31 + number}", one)
+        statuses.append(device.hears().command.status)
+    assert statuses == [0] * 4 + [0xA700] * 4
+    report = next(each for each in first if each.data)
+    told = [device.answers(report)]
+    while len(told) < 5:
+        told.append(device.answers(device.hears()))
+    assert told == [f"2.25.{30 + number}" for number in range(5)]
+    device.commits("2.25.39", one)
+    assert device.hears().command.status == 0
+    assert device.answers(device.hears()) == "2.25.39"
+    assert device.session.echo().status == 0
+
+
 def test_a_device_that_releases_at_once_is_released_and_the_event_says_that_it_never_heard(site: RunningSite) -> None:
     one = image(random.Random())
     wanted = [*committing(), *storing([one])]

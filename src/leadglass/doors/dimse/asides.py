@@ -12,6 +12,8 @@ from collections.abc import Generator
 from leadglass.wire.dimse import Command, CommandField
 from leadglass.wire.messages import CommandReceived, DataSetEnd, DataSetFragment
 
+WAITING_MAX = 4  # of one association: each holds what it will ask, and its peer decides when it answers
+
 Aside = Generator[None, Command | None, None]
 """Begun, it waits for its turn; sent None, it asks; sent the answer, it ends. Where nobody answers, what ended the association is thrown into it."""
 
@@ -23,6 +25,11 @@ class Asides:
         self._waiting: deque[Aside] = deque()
         self._asked: Aside | None = None
         self._passing = False  # a data set that came with an answer
+
+    @property
+    def full(self) -> bool:
+        """Whether no more may be added before the peer has answered."""
+        return len(self._waiting) >= WAITING_MAX
 
     def add(self, aside: Aside) -> None:
         """Begun already."""

@@ -91,9 +91,7 @@ class Conversation:
         self._in_data_set = False
         self._rest = memoryview(b"")  # of a piece of the data set, as long as nothing else is read
         self._waiting = 0  # bytes of answers that leave together with what follows them
-        self._cancelled = (
-            False  # the request that is being answered, by a C-CANCEL that came in place of something else
-        )
+        self._cancelled = False  # that request, by a C-CANCEL that came in place of something else
         self.asides = Asides()  # what we ask of the peer by ourselves
         self._calling: Requestor | None = None  # the association of a sub-operation, while it lasts
         self._ended = "the peer went away without a release"
@@ -134,9 +132,7 @@ class Conversation:
         except Fault as fault:
             self._ended = f"we failed: {fault}"
             self._abort()
-        except (
-            Exception
-        ) as defect:  # ours: it ends this association and no other, and does not pass for the peer's doing
+        except Exception as defect:  # ours: it ends no other association, and does not pass for the peer's doing
             log.exception("an association met a defect", address=self._address)
             self._ended = f"we failed: {type(defect).__name__}"
             self._abort()
@@ -165,17 +161,14 @@ class Conversation:
             calling.cut(reason)
 
     def leave(self) -> None:
-        ended = ConnectionLost(
-            self._cut_reason() or ("the peer released the association" if self._released else self._ended)
-        )
-        self.asides.leave(ended)
-        if self._admission is not None:
-            admission, self._admission = self._admission, None
-            admission.leave(None if self._released else ended)
-        if self._connection is not None:
-            self._connection.close()
-        else:
-            self._socket.close()
+        why = "the peer released the association" if self._released else self._cut_reason() or self._ended
+        admission, self._admission = self._admission, None
+        try:
+            self.asides.leave(ConnectionLost(why))
+            if admission is not None:
+                admission.leave(None if self._released else ConnectionLost(why))
+        finally:
+            (self._connection or self._socket).close()
 
     # ---- before identity
 

@@ -45,9 +45,7 @@ def _key(element: Element, terms: bytes) -> str:
         if due not in ("SQ", "UN"):
             raise Malformed(f"the identifier: items in the key {element.tag:08X}, where {due} is due")
         return ""
-    vr = (
-        due if element.vr == "UN" else element.vr
-    )  # a list too long for its VR in explicit VR comes as UN (PS3.5 6.2.2)
+    vr = due if element.vr == "UN" else element.vr  # so comes what is too long for explicit VR (PS3.5 6.2.2)
     if element.value and vr in UNTOLD_VRS and due not in UNTOLD_VRS:
         raise Malformed(f"the identifier: the key {element.tag:08X} has VR {vr}, where {due} is due")
     return decode_value(element.value, vr, terms)

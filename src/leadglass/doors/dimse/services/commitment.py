@@ -12,7 +12,7 @@ from typing import Protocol
 
 from leadglass import gateway
 from leadglass.doors.blocking import Entered
-from leadglass.doors.dimse.asides import Aside
+from leadglass.doors.dimse.asides import WAITING_MAX, Aside
 from leadglass.doors.dimse.conversation import Conversation
 from leadglass.doors.dimse.requestor import Requestor
 from leadglass.terms import (
@@ -21,6 +21,7 @@ from leadglass.terms import (
     Found,
     Malformed,
     Outcome,
+    Overloaded,
     Reference,
     Subject,
     Unsupported,
@@ -75,6 +76,10 @@ def n_action_into(pending: Pending) -> Callable[[Conversation, AcceptedContext, 
             return
         request = conversation.request = request_of(subject, payload, context.transfer_syntax)
         if not subject.device.address:
+            if conversation.asides.full:
+                raise Overloaded(
+                    f"{WAITING_MAX} reports of storage commitment wait for the device to answer the one before: it never does, or asks too quickly"
+                )
             aside = _told_here(conversation, context, command, request)
             next(aside)
             conversation.asides.add(aside)
