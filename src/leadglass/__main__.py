@@ -30,6 +30,7 @@ from leadglass.archive.release import Release
 from leadglass.archive.segments import Segments
 from leadglass.audit.events import COMMAND
 from leadglass.audit.journal.append import JournalWriter
+from leadglass.audit.journal.ends import Ends
 from leadglass.audit.journal.read import JournalReader, RecoveredJournal
 from leadglass.audit.search import AuditAnswer, AuditSearch
 from leadglass.audit.transcript import Transcript
@@ -113,8 +114,7 @@ def assemble(site_dir: Path) -> House:
 
     persons = _persons(site_dir, site, site_key, register, present, told)
     decisions = Decisions(present, persons.people, Enrolments(register, site_key.derive("enrolments")), register)
-    journals = _Journals(journal, reader, tell)
-    archive = _Archive(site, site_dir, index, keyring, writer, journals, decisions, fatal)
+    archive = _Archive(site, site_dir, index, keyring, writer, _Journals(journal, reader, tell), decisions, fatal)
     backup = Backup(site_dir, archive.store, site_key, reader, present.site, archive.standings.still)
     kits = KitParts(Kits(register, site_key.derive("kits")), site_dir, site_key, persons)
     changes = _changes(site_dir, register, present, archive, backup, persons, decisions, kits)
@@ -133,6 +133,7 @@ def assemble(site_dir: Path) -> House:
         desk=persons.desk,
         index=index,
         journal=reader,
+        ends=Ends(site_dir, site_key),
         standings=archive.standings,
         backups=backup,
         writer=writer.id.hex(),

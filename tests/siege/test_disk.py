@@ -14,6 +14,7 @@ import pytest
 
 from leadglass.archive.backends.local import LocalObjects
 from leadglass.archive.walk import walk
+from leadglass.audit.journal.format import RECORD_LENGTH_MIN_BYTES
 from leadglass.lab.corpus import Image
 from leadglass.lab.peers import Archive, TurnedAway, associated, echoing, querying, storing
 from leadglass.wire import tags
@@ -429,6 +430,35 @@ def test_attack_62_an_index_of_yesterday_is_brought_up_to_today(
     assert fetched(stopped, [device.study, later.study]) == wanted
     assert studies_found(stopped) == {device.study, later.study}
     assert stopped.command("index", "rows").stdout != rows
+
+
+@pytest.mark.parametrize("how", ["removed", "cut at a record", "of yesterday"])
+def test_attack_62_a_journal_that_lost_events_is_named_everywhere(stopped: RunningSite, how: str) -> None:
+    """Where what is left is a sound journal by itself."""
+    stopped.up()
+    device = Device(stopped, 80)
+    for _ in range(6):
+        assert device.store(device.new()) == Status.SUCCESS
+    worker = stopped.events("instance:stored")[-1]["writer"]
+    journal = stopped.directory / "writers" / worker / "journal-00000001.ljn"
+    yesterday = journal.read_bytes()
+    for _ in range(6):
+        assert device.store(device.new()) == Status.SUCCESS
+    stopped.down()
+    match how:
+        case "removed":
+            journal.unlink()
+        case "cut at a record":
+            os.truncate(journal, journal.stat().st_size - RECORD_LENGTH_MIN_BYTES)  # that it was closed
+        case _:
+            journal.write_bytes(yesterday)
+    told = stopped.command("events", "--json", check=False)
+    assert told.returncode != 0 and "had come to event" in told.stderr and "Traceback" not in told.stderr
+    assert next(row for row in stopped.rows_anyway("doctor") if row["about"] == "journals")["state"] == "red"
+    stopped.up()
+    (status,) = stopped.rows("status")
+    assert any("had come to event" in each for each in status["amber"])
+    assert until(lambda: any('"journal:lost"' in line for line in stopped.command("events", "--json", check=False).stdout.splitlines()))  # fmt: skip
 
 
 def test_attack_62_a_changed_bit_of_a_journal_is_named(stopped: RunningSite) -> None:

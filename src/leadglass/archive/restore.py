@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from leadglass.archive.backup import OBJECTS, REGISTER
 from leadglass.archive.copying import Planned, copy, reading_file
 from leadglass.archive.manifest import Advance, Entry, Manifest, durably, pieces, problem, sealing
+from leadglass.audit.journal.ends import Ends
 from leadglass.site.layout import DIRECTORIES, KEYS_DIRECTORY
 from leadglass.site.load import SITE_FILE
 from leadglass.site.model import Site
@@ -90,6 +91,7 @@ class _Restoring:
         key = self._place_key(site.key, key_out, begun)  # 3
         for made in sorted(self._made):
             sync_directory(made)
+        Ends(self._site_dir, self._site_key).note({})  # how far the journals came begins anew with what the backup has
         self._open(next(each for each in small if each.path == SITE_FILE))  # 4
         self._refuse_damage()
         return Restored(self._site_dir, key, site.key)

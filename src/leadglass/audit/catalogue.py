@@ -94,6 +94,11 @@ CATALOGUE: Mapping[EventKind, Entry] = {
         "Look at the sender's retry settings where this goes on for hours.",
     ),
     EventKind.INSTANCE_STORED: Entry(Severity.NOTICE, "An instance was kept, durably, and can be found.", _NOTHING),
+    EventKind.JOURNAL_LOST: Entry(
+        Severity.ALARM,
+        "A journal no longer holds what it held, or nobody knows any more how far the journals had come.",
+        "Find out who can write there, keep what is left as evidence, restore the named journal from a backup; after an update or a restore it is told once that nothing was noted.",
+    ),
     EventKind.JOURNAL_RECOVERED: Entry(
         Severity.WARNING,
         "A journal ended without being closed: the named range was not known to be durable, and what was torn is cut.",

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from leadglass.archive.erasing import Eraser
 from leadglass.archive.index import Index
+from leadglass.audit.journal.ends import Ends
 from leadglass.audit.journal.read import JournalReader
 from leadglass.audit.search import AuditSearch
 from leadglass.audit.usage import Usage
@@ -101,6 +102,7 @@ class House:
     desk: Desk
     index: Index
     journal: JournalReader
+    ends: Ends
     standings: Standings
     backups: Backups
     writer: str

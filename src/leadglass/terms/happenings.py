@@ -35,6 +35,7 @@ class EventKind(enum.StrEnum):
     INSTANCE_HELD = "instance:held"
     INSTANCE_REPEATED = "instance:repeated"
     INSTANCE_STORED = "instance:stored"
+    JOURNAL_LOST = "journal:lost"
     JOURNAL_RECOVERED = "journal:recovered"
     NETWORK_DRIFTED = "network:drifted"
     NETWORK_DROPPED = "network:dropped"

@@ -9,14 +9,16 @@ import contextlib
 import heapq
 import os
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from leadglass.audit.codec import Recorded, decode_event, location_in, settled_in
 from leadglass.audit.journal.cursors import Cursor, Cursors
+from leadglass.audit.journal.ends import End
 from leadglass.audit.journal.format import (
     HEAD_LENGTH_BYTES,
     TAIL_LENGTH_BYTES,
@@ -129,6 +131,34 @@ class JournalReader:
             if read.record.is_event:
                 at_ns, sequence = read.record.at_ns, read.record.sequence
         return Cursor(position.file, position.offset, sequence), at_ns
+
+    def ends(self, noted: Mapping[bytes, End]) -> tuple[dict[bytes, End], list[JournalFault]]:
+        """How far each journal is known to be durable now, and what is broken: only what came after what was `noted` is read."""
+        found, broken = dict(noted), list[JournalFault]()
+        for writer, directory in directories(self._site_dir):
+            before = noted.get(writer)
+            if before is not None and before.final:
+                continue
+            try:
+                if (end := self._end(writer, directory, before)) is not None:
+                    found[writer] = end
+            except JournalFault as fault:
+                broken.append(fault)
+        return found, broken
+
+    def _end(self, writer: bytes, directory: Path, noted: End | None) -> End | None:
+        position = _Position(file=max(_numbers(directory), default=1))
+        if noted is not None:
+            position = _Position(noted.file, noted.offset, noted.sequence)
+        end, waiting = noted, deque[End]()
+        for read in self._advance(writer, position):
+            waiting.append(End(read.head.number, read.end, read.record.sequence, read.record.chain))
+            while waiting and waiting[0].sequence <= position.durable:
+                end = waiting.popleft()
+        if not position.done:
+            return end
+        end = waiting[-1] if waiting else end  # a writer is sealed when all that it left is durable
+        return replace(end, final=True) if end is not None else None
 
     def stored(self, writer: bytes) -> Iterator[Location]:
         """Where each stored event of that writer says that its instance rests; opens no patient's box."""

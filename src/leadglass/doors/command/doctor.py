@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cryptography import x509
 
+from leadglass.audit.journal.ends import Ends
 from leadglass.doors.kernel import nft
 from leadglass.identity.doors import door_certificate
 from leadglass.policy.firewall.compile import ruleset
@@ -61,6 +62,7 @@ def examine(site_dir: Path) -> Iterator[Finding]:
             lambda: _policy(known),
             lambda: _key(known, site_dir),
             lambda: _disk(known, site_dir),
+            lambda: _journals(known, site_dir),
             lambda: _port(known),
             lambda: _certificates(site_dir),
             lambda: _kit(known, site_dir),
@@ -95,6 +97,15 @@ def _known_user(name: str) -> bool:
         return name.isdecimal() or bool(pwd.getpwnam(name))
     except KeyError:
         return False
+
+
+def _journals(site: Site, site_dir: Path) -> Iterator[Finding]:
+    ends = Ends(site_dir, SiteKey.open(site.key, site_dir))
+    lost = [each.fault for each in ends.lost()]
+    for fault in lost:
+        yield Finding("journals", "red", str(fault), fault.hint)
+    if not lost:
+        yield Finding("journals", "ok", f"{len(ends.noted() or {})} hold what they held")
 
 
 def _python() -> Iterator[Finding]:

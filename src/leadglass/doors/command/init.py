@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from leadglass.audit.journal.ends import Ends
 from leadglass.audit.journal.read import JournalReader
 from leadglass.doors.command.application import JSON, invocation, secret_from
 from leadglass.doors.command.exits import Exit, Stopped
@@ -119,7 +120,9 @@ def _lay_out(site_dir: Path, host: str, key: Path | None, passphrase: bytes | No
     if not kit_phrase:
         kit_phrase = secrets.token_urlsafe(18).encode()
         write_file(site_dir / KIT_DIRECTORY / "passphrase.txt", kit_phrase + b"\n", 0o600)
-    write_kit(site_dir, SiteKey.open(key_reference, site_dir), kit_phrase, device_ca_passphrase=passphrase or b"")
+    site_key = SiteKey.open(key_reference, site_dir)
+    write_kit(site_dir, site_key, kit_phrase, device_ca_passphrase=passphrase or b"")
+    Ends(site_dir, site_key).note({})
     load(site_dir)
     apply(site_dir)
     return listen

@@ -18,7 +18,7 @@ from leadglass.doors.command.network_questions import NETWORK_QUESTIONS
 from leadglass.doors.command.people_questions import PEOPLE_QUESTIONS, amber_people
 from leadglass.doors.house import House, Network, Question
 from leadglass.identity.doors import web_certificate_ends
-from leadglass.terms import Device, Fault, Standing
+from leadglass.terms import Device, Fault, JournalFault, Standing
 from leadglass.watch.clock import read_clock, stopped_by
 
 Row = Mapping[str, object]
@@ -125,10 +125,12 @@ def site(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def events(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
-    """Every event in the order of writing; with `follow` the new ones too, until the asker goes away."""
+    """Every event in the order of writing; with `follow` the new ones too, until the asker goes away. Raises JournalFault behind them where some are missing."""
     if not arguments.get("follow"):
         for recorded in house.journal.read(None):
             yield to_json(recorded)
+        for lost in house.ends.lost():
+            raise lost.fault
         return
     for recorded in house.journal.follow(FOLLOW_POLL_SECONDS, house.fatal):
         yield to_json(recorded)
@@ -293,6 +295,13 @@ def _days_until_full(house: House, free_bytes: int) -> int | None:
     return int(free_bytes / (stored / 7)) if stored else None
 
 
+def _lost(house: House) -> Iterator[str]:
+    try:
+        yield from (str(lost.fault) for lost in house.ends.lost())
+    except JournalFault as fault:
+        yield str(fault)
+
+
 def _amber(house: House) -> Iterator[str]:
     """What is weaker than it could be, in words an operator can act on."""
     site = house.site()
@@ -307,6 +316,7 @@ def _amber(house: House) -> Iterator[str]:
         and ends - dt.datetime.now(dt.UTC) < warning
     ):
         yield f"the web door's certificate ends on {ends:%Y-%m-%d}: `leadglass door csr`, then `leadglass door install`"
+    yield from _lost(house)
     yield from amber_people(house)
     yield from amber_erasures(house)
     if house.serving is not None:

@@ -24,6 +24,7 @@ from leadglass.doors.dimse.services.commitment import SUCCESS, report_there
 from leadglass.doors.dimse.services.move import Dial
 from leadglass.doors.house import House, Question, Serving, Worker
 from leadglass.doors.processes.erasing import Erasing
+from leadglass.doors.processes.journals import JournalWatch
 from leadglass.doors.processes.memory import FreeMemory
 from leadglass.doors.processes.metrics import serve_metrics
 from leadglass.doors.processes.network import Network
@@ -87,7 +88,7 @@ def serve(
     reports, erasing = Reports(house, dial), Erasing(house, workers, partial(_change, house))
     expiry, steps, containment, glass = ExpiryWatch(), StepWatch(), ReadableWatch(), GlassWatch()
     ready()
-    watched, free = 0.0, FreeMemory()
+    watched, free, journals = 0.0, FreeMemory(), JournalWatch(house.journal, house.ends)
     while not stop.wait(TICK_SECONDS) and not house.fatal.is_set():
         house.index.checkpoint()
         house.upkeep()
@@ -97,26 +98,27 @@ def serve(
         house.containment()
         stepped = tuple(steps.notice(time.time_ns(), time.monotonic_ns()))
         found = (*stepped, *containment.notice(house.containment_unreadable()), *network.notice())
-        run(gateway.keep_watch(house.do, found))
+        run(gateway.keep_watch(house.do, (*found, *journals.notice(time.monotonic()))))
         if stepped or time.monotonic() - watched >= WATCH_EVERY_SECONDS:
             watched = time.monotonic()
             run(gateway.keep_watch(house.do, expiry.notice(house.register.certificates(), time.time_ns())))
             run(gateway.keep_watch(house.do, glass.notice(house.people.access.glass(unreviewed=True), time.time_ns())))
             _renew_doors(house)
             _lapse(house)
-    _last_words(house, network, metrics)
+    _last_words(house, network, journals, metrics)
     stop.set()
     for each in (answering, feeding):
         each.join()
     return 1 if house.fatal.is_set() else 0
 
 
-def _last_words(house: House, network: Network, metrics: ThreadingHTTPServer | None) -> None:
+def _last_words(house: House, network: Network, journals: JournalWatch, metrics: ThreadingHTTPServer | None) -> None:
     """What was to be summed up later is told now."""
     if metrics is not None:
         metrics.shutdown()
     if not house.fatal.is_set():
         run(gateway.keep_watch(house.do, network.notice(last=True)))
+        run(gateway.keep_watch(house.do, journals.notice(time.monotonic(), last=True)))
 
 
 def _renew_doors(house: House) -> None:
