@@ -98,13 +98,13 @@ def visit(people: Staff) -> str:
     """A vendor's visit, from before it to after its end: the id of the request."""
     with people.browser("vendor") as browser, people.browser("vendor2") as another:
         assert browser.look("/devices") == 403 and browser.look("/explain") == 403
-        request = people.ask("vendor", Act.DEVICE_LIST, "engineer", seconds=3, devices=["CT1"], purpose="service")
+        request = people.ask("vendor", Act.DEVICE_LIST, "engineer", seconds=6, devices=["CT1"], purpose="service")
         assert until(lambda: browser.look("/devices") == 200, 5)
         assert browser.look("/people") == 403 and another.look("/devices") == 403
         with httpx2.Client(base_url=people.console, headers={"Origin": people.console}, trust_env=False) as stranger:
             guess = {"name": "vendor", "password": "lead glass lets light through", "code": "123456"}
             assert stranger.post("/sign-in/password", data=guess).status_code in (200, 401)
-        assert until(lambda: browser.look("/devices") == 403, 10), "its end, in the middle of their session"
+        assert until(lambda: browser.look("/devices") == 403, 20), "its end, in the middle of their session"
         assert browser.look("/explain") == 403
     return request
 
