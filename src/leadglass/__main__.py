@@ -282,6 +282,7 @@ class _Archive:
     def upkeep(self) -> None:
         """A few times a second: what is due is sealed, and what is to be erased loses this writer's keys."""
         self.segments.seal_if_due()
+        self.index.rest()
         try:
             self.closing.destroy()
         except (Fault, OSError) as fault:

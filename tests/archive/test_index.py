@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from leadglass.archive import paging
 from leadglass.archive.index import Granted, Index, Known, Pending, Visibility
 from leadglass.archive.projection import encode_settled, settled_of
-from leadglass.archive.sqlite import READERS_MAX, connect
+from leadglass.archive.sqlite import READERS_MAX, Readers, connect
 from leadglass.terms import (
     Fault,
     HoldReason,
@@ -541,3 +541,29 @@ def test_a_closed_index_says_so(index: Index) -> None:
     index.close()
     with pytest.raises(StoreFault):
         index.publish([settled(instance("1.1"))])
+
+
+def test_readers_behind_the_one_used_last_give_back_what_they_remember(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = opened(tmp_path)
+    index.publish([settled(instance(f"1.2.{number}"), record=number + 1) for number in range(300)])
+    readers = Readers(lambda: connect(tmp_path / "index" / "index.db", KEY, write=False))
+
+    def remembers(connection: apsw.Connection) -> int:
+        return connection.status(apsw.SQLITE_DBSTATUS_CACHE_USED)[0]
+
+    with readers.one() as first, readers.one() as second:
+        for each in (first, second):
+            each.execute("SELECT sum(length(sop)) FROM versions").fetchall()
+    full = remembers(first)
+    assert full > 20_000 and remembers(second) == full
+    readers.rest()
+    assert (remembers(first), remembers(second)) == (full, full), "not yet"
+    monkeypatch.setattr("leadglass.archive.sqlite.RESTED_EVERY_SECONDS", 0.0)
+    readers.rest()
+    assert sorted((remembers(first) == full, remembers(second) == full)) == [False, True]
+    with readers.one() as one, readers.one() as another:
+        assert one.execute("SELECT count(*) FROM versions").fetchall() == another.execute("SELECT count(*) FROM versions").fetchall()  # fmt: skip
+    readers.renew()
+    index.close()

@@ -390,6 +390,10 @@ class Index:
         except OSError as error:
             raise StoreFault(f"the index cannot be synced: {error.strerror}", hint="look at the disk") from error
 
+    def rest(self) -> None:
+        """What only a crowd of readers needs goes back; call it as often as you look around."""
+        self._readers.rest()
+
     def close(self) -> None:
         with self._gate:
             self._readers.renew()

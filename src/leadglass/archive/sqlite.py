@@ -31,6 +31,7 @@ LOADING_CACHE_KIB = 128 << 10
 WRITING_CACHE_KIB = 16 << 10
 READING_CACHE_KIB = 4 << 10
 READERS_MAX = 8  # read connections of one process; each read is short, so threads take turns
+RESTED_EVERY_SECONDS = 10.0
 T = TypeVar("T")
 
 
@@ -113,6 +114,7 @@ class Readers:
         self._lock = threading.Lock()
         self._idle: list[apsw.Connection] = []
         self._generation = 0
+        self._rested = time.monotonic()
 
     @contextmanager
     def one(self) -> Iterator[apsw.Connection]:
@@ -131,6 +133,17 @@ class Readers:
                         self._idle.append(connection)
                 if not kept:
                     _close(connection)
+
+    def rest(self) -> None:
+        """Those that wait behind the one used last give back what they remember, every so often: each would fill its cache in hours, for the few
+        moments in which several threads read. Call it as often as you look around."""
+        now = time.monotonic()
+        if now - self._rested < RESTED_EVERY_SECONDS:
+            return
+        self._rested = now
+        with self._lock:
+            for connection in self._idle[:-1]:
+                connection.release_memory()
 
     def renew(self) -> None:
         """What is open now is closed: at once, or when it is given back."""
