@@ -13,12 +13,13 @@ from collections.abc import Iterator
 import pytest
 
 from leadglass.lab.corpus import Image
-from leadglass.lab.peers import Archive, Identity, associated, echoing, querying, storing
+from leadglass.lab.peers import associated, echoing, querying, storing
 from leadglass.wire import tags, uids
 from leadglass.wire.limits import AssociationLimits
 from leadglass.wire.negotiation import Supported, accept
 from leadglass.wire.pdu import AssociateRQ, PduType, decode, encode
 from tests.running import RunningSite, free_port, running
+from tests.siege.parties import archive, who
 from tests.siege.raw import CT, DATA_SET_TYPE, FIELD, MESSAGE_ID, NO_DATA_SET, command_set, p_data, pdu
 from tests.synthetic import image
 
@@ -35,14 +36,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
         site.enroll("SINK", "echo", "--address", f"127.0.0.1:{SINK_PORT}")
         yield site
         print(site.log())
-
-
-def who(site: RunningSite, name: str) -> Identity:
-    return Identity(name, "127.0.0.1", site.bundles[name].directory)
-
-
-def archive(site: RunningSite) -> Archive:
-    return Archive("127.0.0.1", site.port)
 
 
 class Hostile(threading.Thread):

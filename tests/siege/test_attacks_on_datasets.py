@@ -14,11 +14,12 @@ from dataclasses import replace
 import pytest
 
 from leadglass.lab.corpus import Image
-from leadglass.lab.peers import Archive, Identity, Received, associated, getting, querying, storing
+from leadglass.lab.peers import Received, associated, getting, querying, storing
 from leadglass.wire import tags, uids
 from leadglass.wire.elements import DataSet, Element, encode, parse
 from leadglass.wire.part10 import write_part10
 from tests.running import RunningSite, running
+from tests.siege.parties import archive, same_processes, who
 from tests.siege.raw import p_data, raw, store_command
 from tests.synthetic import image
 
@@ -42,18 +43,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
 
 @pytest.fixture(autouse=True)
 def unharmed(site: RunningSite) -> Iterator[None]:
-    assert site.process is not None
-    before = site.children(site.process.pid)
-    yield
-    assert site.children(site.process.pid) == before, "a process died"
-
-
-def who(site: RunningSite, name: str) -> Identity:
-    return Identity(name, "127.0.0.1", site.bundles[name].directory)
-
-
-def archive(site: RunningSite) -> Archive:
-    return Archive("127.0.0.1", site.port)
+    with same_processes(site):
+        yield
 
 
 # ---- made by hand

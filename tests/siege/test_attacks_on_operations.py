@@ -14,8 +14,6 @@ from pydicom.sequence import Sequence
 from leadglass.lab.corpus import Image
 from leadglass.lab.peers import (
     Answer,
-    Archive,
-    Identity,
     associated,
     committing,
     echoing,
@@ -27,6 +25,7 @@ from leadglass.wire import tags, uids
 from leadglass.wire.elements import DataSet, Element, encode
 from tests.interop.test_pacs import Client
 from tests.running import RunningSite, running
+from tests.siege.parties import archive, who
 from tests.siege.raw import (
     DATA_SET_TYPE,
     FIELD,
@@ -69,14 +68,6 @@ def images(site: RunningSite) -> list[Image]:
     with associated(who(site, "CT1"), archive(site), storing(made)) as session:
         assert {session.store(each).status for each in made} == {0}
     return made
-
-
-def who(site: RunningSite, name: str) -> Identity:
-    return Identity(name, "127.0.0.1", site.bundles[name].directory)
-
-
-def archive(site: RunningSite) -> Archive:
-    return Archive("127.0.0.1", site.port)
 
 
 # ---- 10: whoever may nothing

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from leadglass.lab.peers import Archive, Identity, associated, echoing, storing
+from leadglass.lab.peers import associated, echoing, storing
 from leadglass.wire import uids
 from leadglass.wire.elements import DataSet, parse
 from leadglass.wire.elements import encode as encode_data_set
 from leadglass.wire.negotiation import RequestedContext, request
 from leadglass.wire.pdu import AssociateRQ, encode
 from tests.running import RunningSite, running, until
+from tests.siege.parties import archive, same_processes, who
 from tests.siege.raw import (
     CT,
     DATA_SET_TYPE,
@@ -54,16 +55,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
 @pytest.fixture(autouse=True)
 def unharmed(site: RunningSite) -> Iterator[None]:
     """Whatever a test does, somebody who was there before and somebody who comes afterwards are served, by the same processes."""
-    assert site.process is not None
-    before = site.children(site.process.pid)
-    good = Identity("GOOD", "127.0.0.1", site.bundles["GOOD"].directory)
-    with associated(good, Archive("127.0.0.1", site.port), echoing()) as present:
-        yield
-        assert present.echo().status == 0
-    one = image(random.Random())
-    with associated(good, Archive("127.0.0.1", site.port), storing([one])) as session:
-        assert session.store(one).status == 0
-    assert site.children(site.process.pid) == before, "a process died"
+    with same_processes(site):
+        with associated(who(site, "GOOD"), archive(site), echoing()) as present:
+            yield
+            assert present.echo().status == 0
+        one = image(random.Random())
+        with associated(who(site, "GOOD"), archive(site), storing([one])) as session:
+            assert session.store(one).status == 0
 
 
 def ended(site: RunningSite, wanted: str) -> bool:

@@ -71,6 +71,7 @@ from leadglass.wire.elements import encode as encode_data_set
 from leadglass.wire.negotiation import RequestedContext
 from tests.programs import require
 from tests.running import RunningSite, free_port, running, until
+from tests.siege.parties import archive, who
 from tests.synthetic import image, uid
 
 NOW = dt.datetime.now(dt.UTC)
@@ -87,14 +88,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
         site.enroll("BARRED", "echo", "--address", f"127.0.0.1:{free_port()}")
         yield site
         print(site.log())
-
-
-def who(site: RunningSite, name: str, **changes: object) -> Identity:
-    return dataclasses.replace(Identity(name, "127.0.0.1", site.bundles[name].directory), **changes)  # type: ignore[arg-type]
-
-
-def archive(site: RunningSite) -> Archive:
-    return Archive("127.0.0.1", site.port)
 
 
 def heard(site: RunningSite, identity: Identity, wanted: Sequence[RequestedContext] = ()) -> str:
@@ -411,7 +404,7 @@ def test_attack_60_a_uid_cannot_be_taken_over_by_a_second_device(site: RunningSi
 
 
 def test_t30_a_modality_at_its_own_pace_with_every_control_and_with_none(tmp_path: Path) -> None:
-    """What `make bench` compares is the same work both times: a study sent at 20 images a second, then read back whole by another's program."""
+    """What `make bench` compares is the same work both times: a study sent at 20 images a second, each answered with success, then retrieved by another's program."""
     require("getscu")
     require("socat")
     with_all, with_none = paced(tmp_path, count=20)

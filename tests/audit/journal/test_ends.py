@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,30 @@ def test_a_note_that_is_gone_changed_or_of_another_key_is_told(site: Site, ends:
     other.note({})
     with pytest.raises(JournalFault):
         ends.noted()
+
+
+@pytest.mark.parametrize("how", ["removed", "put back as it was", "changed"])
+def test_a_note_that_goes_while_the_site_runs_hides_nothing(site: Site, ends: Ends, how: str) -> None:
+    """What the keeper knows counts, not what somebody makes of its note."""
+    watch, empty = Watch(site, ends), (site.path / NOTE).read_bytes()
+    process = site.process(reserve_bytes=0)
+    for number in range(3):
+        process.journal.record(admitted(number))
+    site.seal(process.end())
+    assert watch.looks() == []
+    process.files[0].unlink()
+    note = site.path / NOTE
+    match how:
+        case "removed":
+            note.unlink()
+        case "put back as it was":
+            note.write_bytes(empty)
+        case _:
+            note.write_bytes(b"what?" * 20)
+    watch.watch._times = count()  # the next look is one at all of them
+    told = [each.reason for each in watch.looks()]
+    assert len(told) == 2 and ".journal-ends" in told[0] and "is gone" in told[1]
+    assert "is gone" in named(ends), "and it is noted again for whoever starts next"
 
 
 def test_a_broken_journal_keeps_no_other_from_being_noted(site: Site, ends: Ends) -> None:

@@ -64,9 +64,12 @@ class Ends:
         """Durable when it returns. Raises OSError."""
         durably(self._site_dir / NOTE, seal(self._key, msgspec.msgpack.encode(dict(ends)), _CONTEXT))
 
-    def lost(self, *, final: bool = True) -> Iterator[Lost]:
-        """What is no longer there of what was noted. `final`: of writers too that had ended by then. Raises JournalFault, see `noted`."""
-        for writer, end in (self.noted() or {}).items():
+    def lost(self, noted: Mapping[bytes, End] | None = None, *, final: bool = True) -> Iterator[Lost]:
+        """What is no longer there of what was noted; without `noted`, of what the note says, which raises JournalFault where it was changed.
+
+        `final`: of writers too that had ended by then.
+        """
+        for writer, end in (self.noted() or {} if noted is None else noted).items():
             if (final or not end.final) and (what := _missing(self._site_dir / DIRECTORY / writer.hex(), end)):
                 had = f"the journal of writer {writer.hex()} had come to event {end.sequence}"
                 yield Lost(writer, JournalFault(f"{had}: {what}", hint=_RESTORE))

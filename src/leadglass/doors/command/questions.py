@@ -297,9 +297,9 @@ def _days_until_full(house: House, free_bytes: int) -> int | None:
 
 def _lost(house: House) -> Iterator[str]:
     try:
-        yield from (str(lost.fault) for lost in house.ends.lost())
+        yield from (f"{lost.fault}; {lost.fault.hint}" for lost in house.ends.lost())
     except JournalFault as fault:
-        yield str(fault)
+        yield f"{fault}; {fault.hint}"
 
 
 def _amber(house: House) -> Iterator[str]:

@@ -14,6 +14,8 @@ from leadglass.terms import Detection, EventKind, Fault, Severity
 NOTED_EVERY_SECONDS = 10.0
 ALL_LOOKED_AT_EVERY = 60  # of these times; else those only that are being written
 
+_UNKNOWN = "nobody knows how far they had come"
+
 log = structlog.get_logger()
 
 
@@ -31,34 +33,37 @@ class JournalWatch:
         if now < self._due and not last:
             return []
         self._due = now + NOTED_EVERY_SECONDS
-        found = [each for each in self._look() if each.reason not in self._told]
+        found: list[Detection] = []
+        try:
+            found.extend(each for each in self._look() if each.reason not in self._told)
+        except (Fault, OSError) as error:  # what was found before is told all the same
+            log.error("how far the journals came could not be noted", reason=str(error))
         self._told |= {each.reason for each in found}
         return found
 
     def _look(self) -> Iterator[Detection]:
+        known, there = self._noted, None
         try:
-            if self._noted is None:
-                self._noted = self._ends.noted()
-            if self._noted is None:
+            there = self._ends.noted()
+            if known is None and there is None:
                 yield _alarm(
-                    "journals",
-                    f"nobody knows how far they had come: there was no {NOTE}. After an update or a restore that is so once",
+                    "journals", f"{_UNKNOWN}: there was no {NOTE}. After an update or a restore that is so once"
                 )
-                self._noted = {}
-            lost = list(self._ends.lost(final=next(self._times) % ALL_LOOKED_AT_EVERY == 0))
-            yield from (_alarm(each.writer.hex(), str(each.fault)) for each in lost)
-            now, broken = self._reader.ends(self._noted)
-            yield from (_alarm("journals", str(fault)) for fault in broken)
-            now |= {
-                each.writer: self._noted[each.writer] for each in lost
-            }  # what was lost stays noted until it is back
-            if now != self._noted:
-                self._ends.note(now)
-                self._noted = now
+            elif known is not None and there != known:
+                yield _alarm("journals", f"{NOTE} was changed or removed while this site ran: it is written anew")
         except Fault as fault:
-            yield _alarm("journals", str(fault))
-        except OSError as error:
-            log.error("how far the journals came could not be noted", reason=str(error))
+            yield _alarm("journals", f"{fault}; {fault.hint}")
+            if known is None:  # the note of before cannot be read, and is not written over
+                return
+        known = known if known is not None else there or {}
+        lost = list(self._ends.lost(known, final=next(self._times) % ALL_LOOKED_AT_EVERY == 0))
+        yield from (_alarm(each.writer.hex(), f"{each.fault}; {each.fault.hint}") for each in lost)
+        now, broken = self._reader.ends(known)
+        yield from (_alarm("journals", f"{fault}; {fault.hint}") for fault in broken)
+        now |= {each.writer: known[each.writer] for each in lost}  # it stays noted until it is back
+        if now != there:
+            self._ends.note(now)
+        self._noted = now
 
 
 def _alarm(about: str, reason: str) -> Detection:

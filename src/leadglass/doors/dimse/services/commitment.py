@@ -78,7 +78,7 @@ def n_action_into(pending: Pending) -> Callable[[Conversation, AcceptedContext, 
         if not subject.device.address:
             if conversation.asides.full:
                 raise Overloaded(
-                    f"{WAITING_MAX} reports of storage commitment wait for the device to answer the one before: it never does, or asks too quickly"
+                    f"{WAITING_MAX} reports of storage commitment wait for the device to answer the one before: mend that at the device, or enrol it with an --address to be called at"
                 )
             aside = _told_here(conversation, context, command, request)
             next(aside)
