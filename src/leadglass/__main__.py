@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -45,6 +45,7 @@ from leadglass.doors.command.people_changes import PeopleParts
 from leadglass.doors.decisions import Decisions
 from leadglass.doors.house import House
 from leadglass.doors.present import Present
+from leadglass.doors.processes.journals import lost
 from leadglass.gateway import Stages, keep_watch
 from leadglass.identity.certificates import presents
 from leadglass.identity.people.desk import Desk
@@ -77,6 +78,7 @@ from leadglass.terms import (
     Fault,
     Found,
     Inspected,
+    JournalFault,
     Location,
     Peer,
     Permit,
@@ -311,11 +313,15 @@ class _Journals:
 
     def before(self, writer: Writer) -> None:
         """The torn tail of an adopted writer's journal is cut before its segments are looked at; a gap is told, never a silence."""
-        found = self.reader.recover(writer)
+        try:
+            found = self.reader.recover(writer)
+        except JournalFault as fault:  # what it had of records is told again from these; care goes on
+            self.tell([lost(writer.id.hex(), f"{fault}; {fault.hint}")])
+            return
         if found.last > found.durable or found.cut_bytes:
             self.tell([_recovered_journal(found)])
 
-    def stored(self, writer: bytes) -> Iterable[Location] | None:
+    def stored(self, writer: bytes) -> Iterable[Sequence[Location]] | None:
         return self.reader.stored(writer)
 
     def lacks(self, settled: Settled, event: Event) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,7 @@ class Journals:
         self.told = 0
         self._reader = JournalReader.open(place.site_dir, Keyring.open(place.site_dir, place.site_key, None))
 
-    def stored(self, writer: bytes) -> Iterable[Location] | None:
+    def stored(self, writer: bytes) -> Iterable[Sequence[Location]] | None:
         return self._reader.stored(writer)
 
     def lacks(self, settled: Settled, event: Event) -> None:

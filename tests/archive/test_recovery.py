@@ -1,27 +1,32 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from leadglass.archive import recovery
 from leadglass.archive.backends.local import LocalObjects, LocalSegment
-from leadglass.archive.records import BLOCK_LENGTH_BYTES
+from leadglass.archive.records import BLOCK_LENGTH_BYTES, segment_name
 from leadglass.archive.walk import walk
 from leadglass.terms import Event, KeyFault, Location, Settled, Standing, StoreFault
 from tests.archive.place import Place, Process, content
 
 
 class Journal:
-    """A journal's side of recovery, in memory."""
+    """A journal's side of recovery, in memory; `a_file`: events in each of its files."""
 
-    def __init__(self, *stored: Settled) -> None:
+    def __init__(self, *stored: Settled, a_file: int = 1_000) -> None:
         self.has = [each.location for each in stored]
         self.told: list[tuple[Settled, Event]] = []
+        self.a_file, self.files_read = a_file, 0
 
-    def stored(self, writer: bytes) -> Iterable[Location] | None:
-        return list(self.has)
+    def stored(self, writer: bytes) -> Iterable[Sequence[Location]] | None:
+        for start in reversed(range(0, len(self.has), self.a_file)):
+            self.files_read += 1
+            yield self.has[start : start + self.a_file]
 
     def lacks(self, settled: Settled, event: Event) -> None:
         self.told.append((settled, event))
@@ -182,6 +187,44 @@ def test_the_journal_hears_of_what_it_lost(place: Place) -> None:
     assert [settled for settled, _ in journal.told] == [first, second]
     assert all(event.settled == settled for settled, event in journal.told)
     assert [event.subject_uids for _, event in journal.told] == [("1.2.1",), ("1.2.2",)]
+
+
+def test_an_event_that_stood_behind_a_newer_ones_is_missed_too(place: Place) -> None:
+    """Two at once: the second one's thread came to the journal first, and then the process was killed."""
+    _, first, second = kept_and_died(place)
+    journal = place.journal = Journal(second)
+    place.process().recovery.recover_all()
+    assert [settled for settled, _ in journal.told] == [first]
+
+
+@pytest.mark.parametrize("missing", [[], [37], [28, 39], [36, 38]])
+def test_no_more_of_the_journal_is_read_than_may_lack_something(
+    place: Place, monkeypatch: pytest.MonkeyPatch, missing: list[int]
+) -> None:
+    monkeypatch.setattr(recovery, "IN_FLIGHT_MAX", 4)
+    process = place.process()
+    kept = [process.store(f"1.2.{number}", b"x") for number in range(40)]
+    told = [each for number, each in enumerate(kept) if number not in missing]
+    for late in range(3, len(told), 5):  # events come in another order than records, as far as so many are in flight
+        told[late - 3], told[late] = told[late], told[late - 3]
+    process.die()
+    journal = place.journal = Journal(*told, a_file=3)
+    place.process().recovery.recover_all()
+    assert [settled for settled, _ in journal.told] == [kept[number] for number in missing if number > 35]
+    assert 3 <= journal.files_read <= 6, "of 13 or 14"
+
+
+def test_of_a_writer_that_stored_nothing_the_last_file_is_read(place: Place) -> None:
+    process = place.process()
+    settled = process.store("1.2.1", b"x")
+    silent = place.process()
+    silent.die()
+    gone = replace(settled, location=replace(settled.location, segment=segment_name(silent.writer.id, 1)))
+    journal = place.journal = Journal(*[gone] * 9, a_file=3)
+    other = place.process()
+    with pytest.raises(StoreFault, match="the journal says that it settled"):
+        other.recovery.recover(silent.writer.id)
+    assert journal.files_read == 1
 
 
 def test_a_lost_index_is_made_again(place: Place) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from leadglass.audit.search import FILE, AuditSearch
 from leadglass.audit.usage import DAY_NS, REFUSED_ROWS_A_DAY_MAX, Denied, Usage, Used
-from leadglass.terms import Event, EventKind, Outcome
+from leadglass.terms import Event, EventKind, JournalFault, Outcome
 from tests.audit.happened import Site, about, admitted, refused, stored
 
 NOON = 20_000 * DAY_NS + DAY_NS // 2
@@ -142,8 +142,10 @@ def test_two_who_feed_count_once(site: Site) -> None:
     for _ in range(5):
         journalled(site, *(admitted(),) * 200)
     follower = AuditSearch.open(site.path, site.keyring, feeds=True)
-    stop, seen = threading.Event(), threading.Event()
-    thread = threading.Thread(target=follower.follow, args=(site.reader, 0.01, stop, seen.set), daemon=True)
+    stop, seen, broken = threading.Event(), threading.Event(), list[JournalFault]()
+    thread = threading.Thread(
+        target=follower.follow, args=(site.reader, 0.01, stop, seen.set, broken.append), daemon=True
+    )
     thread.start()
     try:
         others = [fed(site) for _ in range(3)]
@@ -157,6 +159,7 @@ def test_two_who_feed_count_once(site: Site) -> None:
         stop.set()
         thread.join(20)
     assert [each.times for each in follower.usage(0).used] == [1200]
+    assert broken == []
     follower.close()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,13 +26,15 @@ from leadglass.terms import Erased, Event, Location, Settled, StoreFault
 
 BATCH_RECORDS = 500
 LOSSES_NAMED_MAX = 20
+# Records of one process that had settled and that its journal had not been told of yet, at any one time: more than a process has threads that store.
+IN_FLIGHT_MAX = 1_024
 
 
 class JournalSide(Protocol):
     """What recovery needs to know of, and give to, the journals."""
 
-    def stored(self, writer: bytes) -> Iterable[Location] | None:
-        """Where each stored event of that writer's journal says its record lies; None where no journal is kept."""
+    def stored(self, writer: bytes) -> Iterable[Sequence[Location]] | None:
+        """Where each stored event of that writer's journal says its record lies, the newest of its files first; None where no journal is kept."""
         ...
 
     def lacks(self, settled: Settled, event: Event) -> None:
@@ -43,7 +45,7 @@ class JournalSide(Protocol):
 class NoJournal:
     """For a store on its own."""
 
-    def stored(self, writer: bytes) -> Iterable[Location] | None:
+    def stored(self, writer: bytes) -> Iterable[Sequence[Location]] | None:
         return None
 
     def lacks(self, settled: Settled, event: Event) -> None:
@@ -141,15 +143,25 @@ class Recovery:
         return Recovered(writer_id, len(records), published, cut, dropped)
 
     def _past(self, writer_id: bytes) -> _Past:
+        """Reads no more of the journal than it takes to know every event that it has of a record after `done`.
+
+        Records land in their order, their events come as their threads get there. So whatever a file lacks of an older record, no event of a
+        newer one stands before more events of older ones than can be in flight at one time.
+        """
         location = self.index.applied(writer_id)
         applied = location.record if location else 0
-        stored = self.journal.stored(writer_id)
-        if stored is None:
+        files = self.journal.stored(writer_id)
+        if files is None:
             return _Past(location, applied, applied, None)
-        whole = max((each.record for each in stored), default=0)
-        done = min(applied, whole)
-        tail = {each.record: each for each in self.journal.stored(writer_id) or () if each.record > done}
-        return _Past(location, applied, done, tail)
+        # The index is there, and neither it nor the store ever heard of that writer: it stored nothing, or just now.
+        last_file_will_do = location is None and self.index.newest_received_ns() > 0 and not any(self._names(writer_id))
+        heard, done = dict[int, Location](), 0
+        for locations in files:
+            heard |= {each.record: each for each in locations}
+            done = max(0, min(applied, max(heard, default=0) - IN_FLIGHT_MAX))
+            if last_file_will_do or sum(record <= done for record in heard) > IN_FLIGHT_MAX:
+                break
+        return _Past(location, applied, done, {record: each for record, each in heard.items() if record > done})
 
     def _names(self, writer_id: bytes) -> Iterator[str]:
         for name in self.store.names():
@@ -227,7 +239,7 @@ class Recovery:
 class _Past:
     """What is known of a writer before its segments are read. `applied`: its last record in the index, at `location`.
 
-    `done`: up to it index and journal have everything. `journalled`: what the journal has beyond that; None where there is none.
+    `done`: up to it index and journal have everything. `journalled`: what the journal has beyond that, whatever the order; None where there is none.
     """
 
     location: Location | None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from leadglass.terms import Event, EventKind
+from leadglass.terms import Event, EventKind, JournalFault
 
 UNKNOWN_MAX = 1000  # strangers that are told apart; further ones are counted under the last
 
@@ -23,7 +23,7 @@ class Recorded(Protocol):
 class Readable(Protocol):
     """The journal, as far as an inventory needs it."""
 
-    def read(self, since: None) -> Iterable[Recorded]: ...
+    def read(self, since: None, broken: Callable[[JournalFault], None]) -> Iterable[Recorded]: ...
 
 
 @dataclass(slots=True)
@@ -56,7 +56,9 @@ class Inventory:
     @classmethod
     def of(cls, journal: Readable) -> Inventory:
         inventory = cls()
-        for recorded in journal.read(None):
+        for recorded in journal.read(
+            None, lambda fault: None
+        ):  # an inventory of what can be read; others name the rest
             inventory.notice(recorded.event, recorded.at_ns)
         return inventory
 

@@ -42,6 +42,7 @@ from leadglass.terms import (
     ChangeKind,
     Event,
     EventKind,
+    JournalFault,
     Permit,
     Progress,
     Reference,
@@ -176,9 +177,17 @@ class AuditSearch:
         return taken + len(batch)
 
     def follow(
-        self, journal: JournalReader, poll_seconds: float, stop: threading.Event, caught_up: Callable[[], None]
+        self,
+        journal: JournalReader,
+        poll_seconds: float,
+        stop: threading.Event,
+        caught_up: Callable[[], None],
+        broken: Callable[[JournalFault], None],
     ) -> None:
-        """As `catch_up`, then what comes next, until `stop`; `caught_up` is called whenever all was taken. Past writers are not asked again."""
+        """As `catch_up`, then what comes next, until `stop`; `caught_up` is called whenever all was taken. Past writers are not asked again.
+
+        What is broken is told to `broken`, and everybody else's is taken.
+        """
         batch = list[Recorded]()
 
         def taken() -> None:
@@ -187,7 +196,7 @@ class AuditSearch:
                 batch.clear()
             caught_up()
 
-        for recorded in journal.follow(poll_seconds, stop, self._place(), taken):
+        for recorded in journal.follow(poll_seconds, stop, self._place(), taken, broken):
             batch.append(recorded)
             if len(batch) == BATCH_EVENTS_MAX:
                 self._take(batch)

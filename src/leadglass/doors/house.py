@@ -55,7 +55,7 @@ class Network(Protocol):
 class Serving:
     """What only a running site knows. `lag_seconds`: by consumer of the journal, since it had last read everything; `metrics`: where they are.
 
-    `silent()`: which directories do not answer, in words an operator can act on.
+    `silent()`, `broken()`: which directories do not answer, which journals do not hold, in words an operator can act on.
     """
 
     workers: Callable[[], Sequence[Worker]]
@@ -63,6 +63,7 @@ class Serving:
     metrics: str
     network: Network
     silent: Callable[[], Sequence[str]] = tuple
+    broken: Callable[[], Sequence[str]] = tuple
 
 
 class Standings(Protocol):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from leadglass.audit.journal.ends import NOTE, Ends
+from leadglass.doors.processes import journals
 from leadglass.doors.processes.journals import NOTED_EVERY_SECONDS, JournalWatch
 from leadglass.site.sitekey import SiteKey
 from leadglass.terms import Detection, EventKind, JournalFault
@@ -196,3 +197,19 @@ def test_a_broken_journal_keeps_no_other_from_being_noted(site: Site, ends: Ends
     assert [each.kind for each in Watch(site, ends).looks()] == [EventKind.JOURNAL_LOST]
     assert sound.writer.id in (ends.noted() or {})
     broken.die(), sound.end()
+
+
+def test_what_nobody_reads_any_more_is_read_again_in_turn(
+    site: Site, ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "READ_AGAIN_BYTES", 1000)
+    old, *_ = ended(site, ends), ended(site, ends)
+    watch = Watch(site, ends)
+    for _ in range(20):
+        assert watch.looks() == []
+    data = bytearray(old[1].read_bytes())
+    data[len(data) // 2] ^= 1
+    old[1].write_bytes(data)
+    told = [each for _ in range(20) for each in watch.looks()]
+    assert [each.kind for each in told] == [EventKind.JOURNAL_LOST], "once, whenever it comes round again"
+    assert str(old[1]) in told[0].reason and "restore it from a backup" in told[0].reason

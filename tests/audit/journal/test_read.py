@@ -105,14 +105,71 @@ def test_follow_from_the_end_sees_only_what_is_new(site: Site) -> None:
     process.end()
 
 
-def test_stored_events_say_where_their_instances_rest(site: Site) -> None:
-    process = site.process()
-    for record in (1, 2):
+def test_stored_events_say_where_their_instances_rest_the_newest_file_first(site: Site) -> None:
+    process = site.process(file_length_max_bytes=3000, reserve_bytes=0)
+    for record in range(1, 7):
         process.journal.append(stored(record))
         process.journal.append(admitted())
-    assert [location.record for location in site.reader.stored(process.writer.id)] == [1, 2]
-    assert list(site.reader.stored(b"0" * 16)) == []
     process.end()
+    files = [[location.record for location in each] for each in site.reader.stored(process.writer.id)]
+    assert len(files) == len(process.files) > 2
+    assert [record for each in reversed(files) for record in each] == [1, 2, 3, 4, 5, 6]
+    assert list(site.reader.stored(b"0" * 16)) == []
+    flipped(process.files[1], 0.5)
+    again = [[location.record for location in each] for each in site.reader.stored(process.writer.id)]
+    assert again[:-2] + again[-1:] == files[:-2] + files[-1:], "the others are what they were"
+    assert again[-2] == files[-2][: len(again[-2])] != files[-2], "up to the break"
+
+
+def flipped(path: Path, where: float) -> bytes:
+    """One bit of it, at that part of its length; what it was before."""
+    data = path.read_bytes()
+    spoiled = bytearray(data)
+    spoiled[int(where * len(data))] ^= 1
+    path.write_bytes(spoiled)
+    return data
+
+
+def test_the_end_is_found_without_reading_what_was_noted_or_closed(site: Site) -> None:
+    ended, living, killed = (site.process(file_length_max_bytes=1500, reserve_bytes=0) for _ in range(3))
+    for number in range(9):
+        for process in (ended, living, killed):
+            process.journal.record(admitted(number))
+    site.seal(ended.end()), killed.die()
+    noted, _ = site.reader.ends({})
+    whole = {writer: cursor.sequence for writer, cursor in site.reader.end().items()}
+    assert whole == {ended.writer.id: 10, living.writer.id: 9, killed.writer.id: 9}
+    for process in (ended, living, killed):  # whoever read it would stop there
+        flipped(process.files[0], 0.5)
+    flipped(ended.files[-1], 0.5)
+    assert site.reader.end() == site.reader.end(noted)
+    assert {writer: cursor.sequence for writer, cursor in site.reader.end().items()} == whole
+    living.journal.record(admitted(9))
+    assert site.reader.end(noted)[living.writer.id].sequence == 10
+    living.end()
+
+
+def test_one_broken_journal_keeps_nobody_elses_from_being_read(site: Site) -> None:
+    first, second = site.process(reserve_bytes=0), site.process(reserve_bytes=0)
+    for number in range(0, 6, 2):
+        first.journal.append(admitted(number))
+        second.journal.append(admitted(number + 1))
+    first.end()
+    data = flipped(first.files[0], 0.5)
+    broken, stop = list[JournalFault](), threading.Event()
+    assert numbers([each.event for each in site.reader.read(None, broken.append)]) == [0, 1, 3, 5]
+    assert [str(fault) for fault in broken] == [str(broken[0])] and first.writer.id.hex() in str(broken[0])
+    with pytest.raises(JournalFault):
+        site.events()
+    following = site.reader.follow(0.005, stop, broken=broken.append)
+    assert numbers([next(following).event for _ in range(4)]) == [0, 1, 3, 5]
+    second.journal.append(admitted(7))
+    assert next(following).event.details["number"] == 7
+    first.files[0].write_bytes(data)
+    assert numbers([next(following).event for _ in range(2)]) == [2, 4], "restored, it goes on where it broke"
+    stop.set()
+    assert {str(fault) for fault in broken} == {str(broken[0])}
+    second.end()
 
 
 def test_what_was_kept_is_read_alone_as_it_is_read_with_its_event(site: Site) -> None:
@@ -273,6 +330,13 @@ def test_who_can_compute_checksums_and_chains_but_has_no_key_is_found(site: Site
     assert next(reading).sequence == 1
     with pytest.raises(JournalFault, match="was changed"):
         next(reading)
+    broken, stop = list[JournalFault](), threading.Event()
+    assert sum(1 for _ in site.reader.verified(broken.append)) == 1 and "was changed" in str(broken[0])
+    following = site.reader.follow(0.005, stop, broken=broken.append)
+    assert next(following).sequence == 1
+    threading.Timer(0.05, stop.set).start()
+    assert list(following) == [], "nothing behind it is taken, however often it is tried"
+    assert len(broken) > 2 and len({str(fault) for fault in broken}) == 1
 
 
 def test_files_cannot_be_exchanged_left_out_or_given_to_another(site: Site) -> None:

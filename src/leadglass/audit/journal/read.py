@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import itertools
 import os
 import threading
 from collections import deque
@@ -21,6 +22,7 @@ from leadglass.audit.journal.cursors import Cursor, Cursors
 from leadglass.audit.journal.ends import End
 from leadglass.audit.journal.format import (
     HEAD_LENGTH_BYTES,
+    RECORD_LENGTH_MIN_BYTES,
     TAIL_LENGTH_BYTES,
     FileHead,
     FormatBroken,
@@ -44,6 +46,10 @@ from leadglass.terms import JournalFault, KeyFault, Location, Settled
 BLOCK_LENGTH_BYTES = 256 << 10
 BREAKS_LOOKED_AT = 3  # a read beside a write may see its end before its beginning
 _RESTORE = "keep the file as evidence, and restore it from a backup"
+
+
+def _raised(fault: JournalFault) -> None:
+    raise fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,10 @@ class _Read:
 
 
 class JournalReader:
-    """Thread-safe: it holds no state but keys. Every method raises JournalFault where a journal is broken or changed."""
+    """Thread-safe: it holds no state but keys. Every method raises JournalFault where a journal is broken or changed.
+
+    Whoever gives `broken` hears of it instead, and reads on in all that can be read.
+    """
 
     def __init__(self, site_dir: Path, keyring: Keyring) -> None:
         self._site_dir, self._keyring = site_dir, keyring
@@ -91,9 +100,11 @@ class JournalReader:
     def open(cls, site_dir: Path, keyring: Keyring) -> JournalReader:
         return cls(site_dir, keyring)
 
-    def read(self, since: Cursors | None = None) -> Iterator[Recorded]:
+    def read(
+        self, since: Cursors | None = None, broken: Callable[[JournalFault], None] = _raised
+    ) -> Iterator[Recorded]:
         """Everything written after `since`, merged by time; each writer's events in their order."""
-        yield from self._merged(self._positions(since or Cursors()))
+        yield from self._merged(self._positions(since or Cursors()), broken)
 
     def follow(
         self,
@@ -101,27 +112,39 @@ class JournalReader:
         stop: threading.Event,
         since: Cursors | None = None,
         caught_up: Callable[[], None] = lambda: None,
+        broken: Callable[[JournalFault], None] = _raised,
     ) -> Iterator[Recorded]:
-        """As `read`, then what comes next, until `stop`. `poll_seconds`: how late at most. `caught_up` is called whenever all was read."""
+        """As `read`, then what comes next, until `stop`. `poll_seconds`: how late at most. `caught_up` is called whenever all was read.
+
+        A journal that is broken is tried again, and told to `broken`, at each poll.
+        """
         since = since or Cursors()
         positions: dict[bytes, _Position] = {}
         while not stop.is_set():
             fresh = {writer: position for writer, position in self._positions(since).items() if writer not in positions}
             positions |= fresh
-            for recorded in self._merged({writer: each for writer, each in positions.items() if not each.done}):
+            for recorded in self._merged({writer: each for writer, each in positions.items() if not each.done}, broken):
                 yield recorded
                 if stop.is_set():
                     return
             caught_up()
             stop.wait(poll_seconds)
 
-    def end(self) -> Cursors:
-        """Where the journals end now: what comes after is new."""
-        positions = self._positions(Cursors())
-        for writer, position in positions.items():
-            for _ in self._advance(writer, position):
-                pass
-        return Cursors({writer: Cursor(each.file, each.offset, each.sequence) for writer, each in positions.items()})
+    def end(self, noted: Mapping[bytes, End] | None = None) -> Cursors:
+        """Where the journals end now, or break: what comes after is new.
+
+        Nothing before what was `noted` is read; where nothing was, a writer's last file at most, and of one that closed in order its last record.
+        """
+        found = {}
+        for writer, directory in directories(self._site_dir):
+            known = (noted or {}).get(writer) or _closed(directory)
+            position = _latest(directory, known)
+            if known is None or not known.final:
+                with contextlib.suppress(JournalFault):  # whoever reads on from there hears of it
+                    for _ in self._advance(writer, position):
+                        pass
+            found[writer] = Cursor(position.file, position.offset, position.sequence)
+        return Cursors(found)
 
     def written(self, writer: bytes) -> tuple[Cursor, int]:
         """Up to where its last file is whole now, and when that event was written (0 where there is none): what a copy may take of it."""
@@ -133,7 +156,7 @@ class JournalReader:
         return Cursor(position.file, position.offset, sequence), at_ns
 
     def ends(self, noted: Mapping[bytes, End]) -> tuple[dict[bytes, End], list[JournalFault]]:
-        """How far each journal is known to be durable now, and what is broken: only what came after what was `noted` is read."""
+        """How far each journal is known to be durable now, and what is broken: read is what `end` reads."""
         found, broken = dict(noted), list[JournalFault]()
         for writer, directory in directories(self._site_dir):
             before = noted.get(writer)
@@ -147,9 +170,9 @@ class JournalReader:
         return found, broken
 
     def _end(self, writer: bytes, directory: Path, noted: End | None) -> End | None:
-        position = _Position(file=max(_numbers(directory), default=1))
-        if noted is not None:
-            position = _Position(noted.file, noted.offset, noted.sequence)
+        if noted is None and (closed := _closed(directory)) is not None:
+            return closed
+        position = _latest(directory, noted)
         end, waiting = noted, deque[End]()
         for read in self._advance(writer, position):
             waiting.append(End(read.head.number, read.end, read.record.sequence, read.record.chain))
@@ -160,9 +183,31 @@ class JournalReader:
         end = waiting[-1] if waiting else end  # a writer is sealed when all that it left is durable
         return replace(end, final=True) if end is not None else None
 
-    def stored(self, writer: bytes) -> Iterator[Location]:
-        """Where each stored event of that writer says that its instance rests; opens no patient's box."""
-        for read in self._advance(writer, _Position()):
+    def verified(self, broken: Callable[[JournalFault], None]) -> Iterator[int]:
+        """Reads all that is there, each seal too, and gives the bytes of each record; `broken` hears of each journal that does not hold."""
+        for writer, _ in directories(self._site_dir):
+            try:
+                for read in self._advance(writer, _Position()):
+                    self._body(read)
+                    yield len(read.record.data)
+            except JournalFault as fault:
+                broken(fault)
+
+    def stored(self, writer: bytes) -> Iterator[list[Location]]:
+        """Where each stored event of that writer says that its instance rests, a list for each file, the newest first; opens no patient's box.
+
+        Of a file that is broken it is what comes before that.
+        """
+        for number in reversed(_numbers(self._site_dir / DIRECTORY / writer.hex())):
+            found = list[Location]()
+            with contextlib.suppress(JournalFault):  # `recover` and the keeper's watch name it
+                found.extend(self._stored(writer, number))
+            yield found
+
+    def _stored(self, writer: bytes, number: int) -> Iterator[Location]:
+        for read in itertools.takewhile(
+            lambda each: each.head.number == number, self._advance(writer, _Position(file=number))
+        ):
             location = location_in(self._body(read)) if read.record.is_event else None
             if location is not None:
                 yield location
@@ -199,10 +244,10 @@ class JournalReader:
             found[writer] = _Position(cursor.file, cursor.offset, cursor.sequence) if cursor else _Position()
         return found
 
-    def _merged(self, positions: dict[bytes, _Position]) -> Iterator[Recorded]:
+    def _merged(self, positions: dict[bytes, _Position], broken: Callable[[JournalFault], None]) -> Iterator[Recorded]:
         heap: list[tuple[int, bytes, Recorded | None, Iterator[Recorded]]] = []
         for writer, position in positions.items():
-            heap.append((self._begins(writer, position), writer, None, self._events(writer, position)))
+            heap.append((self._begins(writer, position), writer, None, self._events(writer, position, broken)))
         heapq.heapify(heap)
         while heap:
             _, writer, recorded, events = heapq.heappop(heap)
@@ -223,14 +268,25 @@ class JournalReader:
         except (OSError, FormatBroken):
             return 0  # whoever opens it says what is wrong
 
-    def _events(self, writer: bytes, position: _Position) -> Iterator[Recorded]:
-        for read in self._advance(writer, position):
-            record = read.record
-            if not record.is_event:
-                continue
+    def _events(self, writer: bytes, position: _Position, broken: Callable[[JournalFault], None]) -> Iterator[Recorded]:
+        try:
+            for read in self._advance(writer, position):
+                if read.record.is_event:
+                    yield self._recorded(writer, read, position)
+        except JournalFault as fault:
+            broken(fault)
+
+    def _recorded(self, writer: bytes, read: _Read, position: _Position) -> Recorded:
+        try:
             body = self._body(read)
             event, sealed = decode_event(body, self._keyring)
-            yield Recorded(event, record.at_ns, writer, record.sequence, read.head.number, read.end, sealed, body)
+        except JournalFault:  # it is not behind us: whoever follows tries it again
+            position.offset, position.sequence = read.end - len(read.record.data), read.record.sequence - 1
+            position.chain = read.chain
+            raise
+        return Recorded(
+            event, read.record.at_ns, writer, read.record.sequence, read.head.number, read.end, sealed, body
+        )
 
     def _body(self, read: _Read) -> bytes:
         try:
@@ -326,6 +382,28 @@ class JournalReader:
             length = max(BLOCK_LENGTH_BYTES, needed)
 
 
+def _latest(directory: Path, noted: End | None) -> _Position:
+    """After what was noted of a writer; where nothing was, before its last file."""
+    if noted is not None:
+        return _Position(noted.file, noted.offset, noted.sequence)
+    return _Position(file=max(_numbers(directory), default=1))
+
+
+def _closed(directory: Path) -> End | None:
+    """How a writer ended that closed in order, by its last record, which has no body; None for any other."""
+    number = max(_numbers(directory), default=0)
+    if not number or not is_sealed(directory):
+        return None
+    with (directory / file_name(number)).open("rb") as file:
+        offset = os.fstat(file.fileno()).st_size
+        record = record_at(
+            os.pread(file.fileno(), RECORD_LENGTH_MIN_BYTES, max(0, offset - RECORD_LENGTH_MIN_BYTES)), 0
+        )
+    if record is None or record.is_event:
+        return None
+    return End(number, offset, record.sequence, record.chain, final=True)
+
+
 def _is_broken(position: _Position, file: int, *, final: bool) -> bool:
     """Whether what follows is neither nothing, nor room set aside, nor, where more may come, a tail being written or torn."""
     for _ in range(BREAKS_LOOKED_AT):
@@ -366,4 +444,7 @@ def _highest_mark(data: bytes) -> int:
 
 
 def _numbers(directory: Path) -> list[int]:
-    return sorted(number for name in os.listdir(directory) if (number := parse_file_name(name)) is not None)
+    try:
+        return sorted(number for name in os.listdir(directory) if (number := parse_file_name(name)) is not None)
+    except FileNotFoundError:  # it left nothing but segments
+        return []

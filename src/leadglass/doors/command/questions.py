@@ -126,13 +126,14 @@ def site(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
 
 def events(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
     """Every event in the order of writing; with `follow` the new ones too, until the asker goes away. Raises JournalFault behind them where some are missing."""
+    broken = list[JournalFault]()
     if not arguments.get("follow"):
-        for recorded in house.journal.read(None):
+        for recorded in house.journal.read(None, broken.append):
             yield to_json(recorded)
-        for lost in house.ends.lost():
-            raise lost.fault
+        for fault in (*broken, *(lost.fault for lost in house.ends.lost())):
+            raise fault
         return
-    for recorded in house.journal.follow(FOLLOW_POLL_SECONDS, house.fatal):
+    for recorded in house.journal.follow(FOLLOW_POLL_SECONDS, house.fatal, broken=lambda fault: None):
         yield to_json(recorded)
 
 
@@ -320,6 +321,7 @@ def _amber(house: House) -> Iterator[str]:
     yield from amber_people(house)
     yield from amber_erasures(house)
     if house.serving is not None:
+        yield from house.serving.broken()
         yield from house.serving.silent()
         yield from house.serving.network.amber()
     if house.containment_unreadable():

@@ -1,18 +1,22 @@
-"""Do the journals still hold what they held? How far each came is noted every few seconds, after a look whether what was noted before is still there."""
+"""Do the journals still hold what they held? How far each came is noted every few seconds, after a look whether what was noted before is still there.
+
+Whatever they hold is read again in turn, a little at a time, for a bit that fell over is in what nobody reads.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
 import structlog
 
 from leadglass.audit.journal.ends import NOTE, End, Ends
 from leadglass.audit.journal.read import JournalReader
-from leadglass.terms import Detection, EventKind, Fault, Severity
+from leadglass.terms import Detection, EventKind, Fault, JournalFault, Severity
 
 NOTED_EVERY_SECONDS = 10.0
 ALL_LOOKED_AT_EVERY = 60  # of these times; else those only that are being written
+READ_AGAIN_BYTES = 2 << 20  # at each of these times: some 50 ms of a processor, and 17 GiB a day
 
 _UNKNOWN = "nobody knows how far they had come"
 
@@ -27,6 +31,9 @@ class JournalWatch:
         self._noted: dict[bytes, End] | None = None
         self._told: set[str] = set()
         self._times, self._due = count(), 0.0
+        self._again = reader.verified(self._breaks)
+        self._broken: list[JournalFault] = []  # as far as it was read again
+        self._broken_before: list[JournalFault] = []  # when all was read the last time
 
     def notice(self, now: float, *, last: bool = False) -> list[Detection]:
         """`now`: monotonic seconds. Each thing is told once; `last`: noted once more, whenever that was done."""
@@ -35,10 +42,12 @@ class JournalWatch:
         self._due = now + NOTED_EVERY_SECONDS
         found: list[Detection] = []
         try:
-            found.extend(each for each in self._look() if each.reason not in self._told)
+            for each in self._look():
+                if each.reason not in self._told:
+                    self._told.add(each.reason)
+                    found.append(each)
         except (Fault, OSError) as error:  # what was found before is told all the same
             log.error("how far the journals came could not be noted", reason=str(error))
-        self._told |= {each.reason for each in found}
         return found
 
     def _look(self) -> Iterator[Detection]:
@@ -46,25 +55,54 @@ class JournalWatch:
         try:
             there = self._ends.noted()
             if known is None and there is None:
-                yield _alarm(
-                    "journals", f"{_UNKNOWN}: there was no {NOTE}. After an update or a restore that is so once"
-                )
+                yield lost("journals", f"{_UNKNOWN}: there was no {NOTE}. After an update or a restore that is so once")
             elif known is not None and there != known:
-                yield _alarm("journals", f"{NOTE} was changed or removed while this site ran: it is written anew")
+                yield lost("journals", f"{NOTE} was changed or removed while this site ran: it is written anew")
         except Fault as fault:
-            yield _alarm("journals", f"{fault}; {fault.hint}")
+            yield lost("journals", f"{fault}; {fault.hint}")
             if known is None:  # the note of before cannot be read, and is not written over
                 return
         known = known if known is not None else there or {}
-        lost = list(self._ends.lost(known, final=next(self._times) % ALL_LOOKED_AT_EVERY == 0))
-        yield from (_alarm(each.writer.hex(), f"{each.fault}; {each.fault.hint}") for each in lost)
+        gone = list(self._ends.lost(known, final=next(self._times) % ALL_LOOKED_AT_EVERY == 0))
+        yield from (lost(each.writer.hex(), f"{each.fault}; {each.fault.hint}") for each in gone)
         now, broken = self._reader.ends(known)
-        yield from (_alarm("journals", f"{fault}; {fault.hint}") for fault in broken)
-        now |= {each.writer: known[each.writer] for each in lost}  # it stays noted until it is back
+        yield from (lost("journals", f"{fault}; {fault.hint}") for fault in (*broken, *self._read_again()))
+        now |= {each.writer: known[each.writer] for each in gone}  # it stays noted until it is back
         if now != there:
             self._ends.note(now)
         self._noted = now
 
+    def broken(self) -> Sequence[str]:
+        """In words an operator can act on, until it was read whole again."""
+        return sorted({f"{fault}; {fault.hint}" for fault in (*self._broken_before, *self._broken)})
 
-def _alarm(about: str, reason: str) -> Detection:
+    def _read_again(self) -> Sequence[JournalFault]:
+        """What is broken in the next of all that was written, and in what came before."""
+        read = 0
+        for length in self._again:
+            read += length
+            if read >= READ_AGAIN_BYTES:
+                return self._broken
+        self._broken_before, self._broken = self._broken, []
+        self._again = self._reader.verified(self._breaks)
+        return self._broken_before
+
+    def _breaks(self, fault: JournalFault) -> None:
+        self._broken.append(fault)
+
+
+def lost(about: str, reason: str) -> Detection:
+    """A journal does not hold what it held."""
     return Detection(EventKind.JOURNAL_LOST, Severity.ALARM, about, reason)
+
+
+def named_once(log_as: str) -> Callable[[JournalFault], None]:
+    """For who follows the journals and goes on where one is broken: said in the log, each thing once; the watch tells the site."""
+    named = set[str]()
+
+    def broken(fault: JournalFault) -> None:
+        if str(fault) not in named:
+            named.add(str(fault))
+            log.error(log_as, reason=str(fault), hint=fault.hint)
+
+    return broken

@@ -15,7 +15,7 @@ from http.server import ThreadingHTTPServer
 import structlog
 
 from leadglass import gateway
-from leadglass.audit.journal.cursors import Cursors
+from leadglass.audit.journal.ends import End
 from leadglass.doors.blocking import Entered, run
 from leadglass.doors.command.answering import answer_commands
 from leadglass.doors.command.desk import changed
@@ -24,7 +24,7 @@ from leadglass.doors.dimse.services.commitment import SUCCESS, report_there
 from leadglass.doors.dimse.services.move import Dial
 from leadglass.doors.house import House, Question, Serving, Worker
 from leadglass.doors.processes.erasing import Erasing
-from leadglass.doors.processes.journals import JournalWatch
+from leadglass.doors.processes.journals import JournalWatch, named_once
 from leadglass.doors.processes.memory import FreeMemory
 from leadglass.doors.processes.metrics import serve_metrics
 from leadglass.doors.processes.network import Network
@@ -32,7 +32,19 @@ from leadglass.doors.processes.sweeps import Sweeps
 from leadglass.identity.doors import renew_doors
 from leadglass.identity.people.seats import JWT
 from leadglass.site.register import PendingCommitment
-from leadglass.terms import ChangeKind, Commitment, Device, EventKind, Fault, Outcome, Peer, Proposal, Refused, Subject
+from leadglass.terms import (
+    ChangeKind,
+    Commitment,
+    Device,
+    EventKind,
+    Fault,
+    JournalFault,
+    Outcome,
+    Peer,
+    Proposal,
+    Refused,
+    Subject,
+)
 from leadglass.watch.clock import StepWatch
 from leadglass.watch.containment import ReadableWatch
 from leadglass.watch.expiry import ExpiryWatch
@@ -62,6 +74,7 @@ def serve(
     """Until `stop`; 1 where acknowledging had to stop."""
     renewals, searching = Consumer(), Consumer()
     sweeps, network = Sweeps(house, partial(_change, house)), Network(house)
+    journals = JournalWatch(house.journal, house.ends)
     told = notices.start(house.site(), house.journal, stop)
     house = replace(
         house,
@@ -71,16 +84,14 @@ def serve(
             "",
             network,
             sweeps.silent,
+            journals.broken,
         ),
     )
     metrics = serve_metrics(house)
     if metrics is not None and house.serving is not None:
         house = replace(house, serving=replace(house.serving, metrics="{}:{}".format(*metrics.server_address[:2])))
     answering = threading.Thread(target=answer_commands, args=(commands, house, questions, stop), name="commands")
-    since = house.journal.end()
-    renewing = threading.Thread(
-        target=_retire_renewed, args=(house, stop, since, renewals), name="renewals", daemon=True
-    )
+    renewing = threading.Thread(target=_retire_renewed, args=(house, stop, renewals), name="renewals", daemon=True)
     feeding = threading.Thread(target=_feed_search, args=(house, stop, searching), name="search")
     threading.Thread(target=sweeps.until, args=(stop,), name="directories", daemon=True).start()
     for each in (answering, feeding, renewing):
@@ -88,7 +99,7 @@ def serve(
     reports, erasing = Reports(house, dial), Erasing(house, workers, partial(_change, house))
     expiry, steps, containment, glass = ExpiryWatch(), StepWatch(), ReadableWatch(), GlassWatch()
     ready()
-    watched, free, journals = 0.0, FreeMemory(), JournalWatch(house.journal, house.ends)
+    watched, free = 0.0, FreeMemory()
     while not stop.wait(TICK_SECONDS) and not house.fatal.is_set():
         house.index.checkpoint()
         house.upkeep()
@@ -157,18 +168,21 @@ class Consumer:
 
 def _feed_search(house: House, stop: threading.Event, consumer: Consumer) -> None:
     """What people did becomes findable; where that cannot be, the journal keeps it until it can."""
+    broken = named_once("the audit search lacks what a broken journal holds")
     while not stop.is_set():
         try:
             with contextlib.closing(house.search()) as search:
-                search.follow(house.journal, TICK_SECONDS, stop, consumer.caught_up)
+                search.follow(house.journal, TICK_SECONDS, stop, consumer.caught_up, broken)
         except Fault as fault:
             log.error("the audit search does not follow", reason=str(fault))
             stop.wait(RETRY_SEARCH_SECONDS)
 
 
-def _retire_renewed(house: House, stop: threading.Event, since: Cursors, consumer: Consumer) -> None:
+def _retire_renewed(house: House, stop: threading.Event, consumer: Consumer) -> None:
     """A renewed certificate was used for the first time: the older ones of that device are superseded from then on."""
-    for recorded in house.journal.follow(TICK_SECONDS, stop, since, consumer.caught_up):
+    broken = named_once("a renewed certificate may be in use that a broken journal tells of")
+    since = house.journal.end(_noted(house))
+    for recorded in house.journal.follow(TICK_SECONDS, stop, since, consumer.caught_up, broken):
         event = recorded.event
         if event.kind is not EventKind.ASSOCIATION_ADMITTED:
             continue
@@ -186,6 +200,13 @@ def _retire_renewed(house: House, stop: threading.Event, since: Cursors, consume
         if older:
             reason = "its renewed certificate was used"
             _change(house, ChangeKind.DEVICE_SUPERSEDE, event.actor, {"fingerprints": older, "reason": reason})
+
+
+def _noted(house: House) -> Mapping[bytes, End] | None:
+    try:
+        return house.ends.noted()
+    except JournalFault:  # the watch says so
+        return None
 
 
 class Reports:

@@ -40,20 +40,27 @@ class Delivery:
         self._read: dict[bytes, Recorded] = {}  # the last of each writer since then
         self._waiting: tuple[Notice, ...] = ()
         self._failures, self._due = 0, 0.0
+        self._broken = set[str]()
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`."""
         while not stop.is_set():
             try:
-                for recorded in self._journal.follow(POLL_SECONDS, stop, self._since, self._tell):
+                for recorded in self._journal.follow(POLL_SECONDS, stop, self._since, self._tell, self._breaks):
                     self._read[recorded.writer] = recorded
                     notice = notice_of(recorded.event, recorded.at_ns)
                     if notice is not None:
                         self._waiting = together((*self._waiting, notice))
-            except (JournalFault, OSError) as fault:
+            except (Fault, OSError) as fault:
                 log.error("the journal cannot be followed", channel=self._channel.name, reason=str(fault))
                 self._read, self._waiting = {}, ()  # read again from the cursor
                 stop.wait(RETRY_SECONDS_MAX)
+
+    def _breaks(self, fault: JournalFault) -> None:
+        """The others' is told, that there is a broken one among it."""
+        if str(fault) not in self._broken:
+            self._broken.add(str(fault))
+            log.error("what a broken journal holds is not told", channel=self._channel.name, reason=str(fault))
 
     def _tell(self) -> None:
         """All that was read is looked at: what waits goes out, or is tried again later. Raises OSError where the cursor cannot be kept."""
