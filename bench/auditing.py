@@ -24,6 +24,7 @@ from rich.table import Table
 from bench.finding import BATCH, patient_of, settled, study_of
 from leadglass.audit.codec import Recorded, encode_event
 from leadglass.audit.journal.cursors import Cursor, Cursors
+from leadglass.audit.journal.read import Broken, raised
 from leadglass.audit.search import FILE, AuditSearch
 from leadglass.site.keyring import Keyring, StudyKey
 from leadglass.site.load import load
@@ -152,7 +153,7 @@ class Happened:
     cpu_seconds: float = 0.0
     _names: dict[int, tuple[str, str]] = field(default_factory=dict)
 
-    def read(self, since: Cursors | None = None) -> Iterator[Recorded]:
+    def read(self, since: Cursors | None = None, broken: Broken = raised) -> Iterator[Recorded]:
         """At most `STEP_EVENTS` of what comes after."""
         cursor = (since or Cursors()).get(WRITER) or Cursor(1, 0, 0)
         self.there = cursor.sequence

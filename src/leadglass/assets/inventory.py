@@ -1,81 +1,96 @@
-"""Who called, when, with which software? Read from the journal, so that it can be thrown away and made again."""
+"""Who called, when, with which software? Counted from the journal where the audit search is fed, and derived like it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from leadglass.terms import Event, EventKind, JournalFault
+import apsw
 
-UNKNOWN_MAX = 1000  # strangers that are told apart; further ones are counted under the last
+from leadglass.terms import Event, EventKind
 
+STRANGERS_MAX = 1_000  # that are told apart: those who called last, for they choose what they call themselves
 
-class Recorded(Protocol):
-    """An event as it is read back."""
-
-    @property
-    def event(self) -> Event: ...
-    @property
-    def at_ns(self) -> int: ...
+TABLES = """
+CREATE TABLE called(device TEXT PRIMARY KEY, last_ns INTEGER NOT NULL, address TEXT NOT NULL, software TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE strangers(address TEXT, ae_title TEXT, times INTEGER NOT NULL, last_ns INTEGER NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY(address, ae_title)) WITHOUT ROWID;
+"""
 
 
-class Readable(Protocol):
-    """The journal, as far as an inventory needs it."""
-
-    def read(self, since: None, broken: Callable[[JournalFault], None]) -> Iterable[Recorded]: ...
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
-    """A device's latest call. `implementation`: class UID and version name as its A-ASSOCIATE-RQ said."""
+    """A device's latest call. `software`: class UID and version name as its A-ASSOCIATE-RQ said."""
 
-    last_ns: int = 0
-    address: str = ""
-    implementation: str = ""
+    last_ns: int
+    address: str
+    software: str
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Stranger:
-    """Somebody who called and is not enrolled."""
+    """Somebody who called and is not enrolled. `reason`: of the last refusal."""
 
     address: str
     calling_ae_title: str
-    last_ns: int = 0
-    count: int = 0
-    reason: str = ""
+    times: int
+    last_ns: int
+    reason: str
 
 
-@dataclass(slots=True)
-class Inventory:
-    """What the journal tells about callers. `of` reads all of it; `notice` takes one more event."""
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """`seen`: by device. `strangers`: who called last first."""
 
-    seen: dict[str, Seen] = field(default_factory=dict)
-    _strangers: dict[tuple[str, str], Stranger] = field(default_factory=dict)
+    seen: dict[str, Seen]
+    strangers: tuple[Stranger, ...]
 
-    @classmethod
-    def of(cls, journal: Readable) -> Inventory:
-        inventory = cls()
-        for recorded in journal.read(
-            None, lambda fault: None
-        ):  # an inventory of what can be read; others name the rest
-            inventory.notice(recorded.event, recorded.at_ns)
-        return inventory
 
-    @property
-    def unknown(self) -> Iterator[Stranger]:
-        return iter(sorted(self._strangers.values(), key=lambda each: -each.last_ns))
+class Calls:
+    """Of some events; written in the transaction that remembers how far the journal was read."""
 
-    def notice(self, event: Event, at_ns: int) -> None:
+    def __init__(self) -> None:
+        self._seen: dict[str, Seen] = {}
+        self._strangers: dict[tuple[str, str], Stranger] = {}
+
+    def note(self, event: Event, at_ns: int) -> None:
         if event.kind is EventKind.ASSOCIATION_ADMITTED:
-            seen = self.seen.setdefault(event.actor, Seen())
-            if at_ns >= seen.last_ns:
-                seen.last_ns, seen.address = at_ns, event.address
-                seen.implementation = str(event.details.get("implementation", ""))
+            known = self._seen.get(event.actor)
+            if known is None or at_ns >= known.last_ns:
+                software = str(event.details.get("implementation", ""))
+                self._seen[event.actor] = Seen(at_ns, event.address, software)
         elif event.kind is EventKind.ASSOCIATION_REFUSED and not event.actor:
             key = (event.address, str(event.details.get("calling", "")))
-            if key not in self._strangers and len(self._strangers) >= UNKNOWN_MAX:
-                return
-            stranger = self._strangers.setdefault(key, Stranger(*key))
-            stranger.count += int(event.details.get("count", 1))
-            stranger.last_ns, stranger.reason = max(at_ns, stranger.last_ns), event.reason
+            before = self._strangers.get(key, Stranger(*key, 0, 0, ""))
+            times = before.times + int(event.details.get("count", 1))
+            latest = (at_ns, event.reason) if at_ns >= before.last_ns else (before.last_ns, before.reason)
+            self._strangers[key] = Stranger(*key, times, *latest)
+
+    def write(self, db: apsw.Connection) -> None:
+        """Inside a transaction. Raises apsw.Error."""
+        db.executemany(
+            "INSERT INTO called VALUES(?,?,?,?) ON CONFLICT DO UPDATE SET last_ns = excluded.last_ns, address = excluded.address,"
+            " software = excluded.software WHERE excluded.last_ns >= last_ns",
+            [(device, each.last_ns, each.address, each.software) for device, each in self._seen.items()],
+        )
+        db.executemany(
+            "INSERT INTO strangers VALUES(?,?,?,?,?) ON CONFLICT DO UPDATE SET times = times + excluded.times,"
+            " reason = iif(excluded.last_ns >= last_ns, excluded.reason, reason), last_ns = max(last_ns, excluded.last_ns)",
+            [
+                (each.address, each.calling_ae_title, each.times, each.last_ns, each.reason)
+                for each in self._strangers.values()
+            ],
+        )
+        if self._strangers:
+            db.execute(
+                "DELETE FROM strangers WHERE (address, ae_title) NOT IN"
+                " (SELECT address, ae_title FROM strangers ORDER BY last_ns DESC LIMIT ?)",
+                (STRANGERS_MAX,),
+            )
+
+
+def callers(rows: Callable[[str, Sequence[int | str]], list[tuple]]) -> Callers:  # type: ignore[type-arg]
+    """As far as the search was fed. Raises what `rows` raises."""
+    seen = rows("SELECT device, last_ns, address, software FROM called", ())
+    strangers = rows("SELECT address, ae_title, times, last_ns, reason FROM strangers ORDER BY last_ns DESC", ())
+    return Callers({device: Seen(*facts) for device, *facts in seen}, tuple(Stranger(*row) for row in strangers))

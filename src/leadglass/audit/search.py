@@ -20,6 +20,7 @@ from typing import Protocol
 
 import apsw
 
+from leadglass.assets.inventory import Callers, callers
 from leadglass.audit.codec import (
     Recorded,
     decode_event,
@@ -31,7 +32,7 @@ from leadglass.audit.codec import (
 )
 from leadglass.audit.events import ON_DEMAND
 from leadglass.audit.journal.cursors import Cursors
-from leadglass.audit.journal.read import JournalReader
+from leadglass.audit.journal.read import Broken, JournalReader, raised
 from leadglass.audit.usage import TABLES as USAGE_TABLES
 from leadglass.audit.usage import Tally, Usage, usage
 from leadglass.site.keyring import Keyring
@@ -42,7 +43,6 @@ from leadglass.terms import (
     ChangeKind,
     Event,
     EventKind,
-    JournalFault,
     Permit,
     Progress,
     Reference,
@@ -52,7 +52,7 @@ from leadglass.terms import (
 )
 
 FILE = Path("state") / "search.db"
-FORMAT = 3
+FORMAT = 4
 BATCH_EVENTS_MAX = 20_000  # a transaction: a page that many of them touch is written once
 FEEDING_LOG_PAGES = 50_000  # written to the log, 200 MB, before they go to their places: most of them come again
 # Of whoever feeds it: tokens come in no order, and each is a page to read, open, seal and write. Once it has caught up, a few events come at a time,
@@ -129,7 +129,7 @@ class Span:
 class Source(Protocol):
     """Where events come from: the journal's reader."""
 
-    def read(self, since: Cursors | None = None) -> Iterator[Recorded]: ...
+    def read(self, since: Cursors | None = None, broken: Broken = ...) -> Iterator[Recorded]: ...
 
 
 class AuditSearch:
@@ -164,10 +164,10 @@ class AuditSearch:
 
     # ---- feeding
 
-    def catch_up(self, journal: Source) -> int:
+    def catch_up(self, journal: Source, broken: Broken = raised) -> int:
         """Takes what the journal has beyond the cursor, a batch at a time; how many events were read."""
         taken, batch = 0, list[Recorded]()
-        for recorded in journal.read(self._place()):
+        for recorded in journal.read(self._place(), broken):
             batch.append(recorded)
             if len(batch) == BATCH_EVENTS_MAX:
                 self._take(batch)
@@ -182,7 +182,7 @@ class AuditSearch:
         poll_seconds: float,
         stop: threading.Event,
         caught_up: Callable[[], None],
-        broken: Callable[[JournalFault], None],
+        broken: Broken,
     ) -> None:
         """As `catch_up`, then what comes next, until `stop`; `caught_up` is called whenever all was taken. Past writers are not asked again.
 
@@ -316,6 +316,10 @@ class AuditSearch:
     def usage(self, from_ns: int) -> Usage:
         """What was used and refused since then."""
         return usage(self._all, from_ns)
+
+    def callers(self) -> Callers:
+        """Who called last."""
+        return callers(self._all)
 
     def matters(self, names: Iterable[str]) -> tuple[bytes, ...]:
         """What changes are searched by that are about these people or requests: names, and ids of requests."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import apsw
 
+from leadglass.assets.inventory import TABLES as CALLERS_TABLES
+from leadglass.assets.inventory import Calls
 from leadglass.terms import Action, Event, EventKind
 
 DAY_NS = 86_400 * 1_000_000_000
@@ -28,7 +30,7 @@ _KEPT = frozenset(
 # Refusals that some change of the policy would not have made; what is malformed or contained would be refused anyhow.
 _BY_POLICY = frozenset({"NotIdentified", "NotPermitted", "UnknownDestination"})
 
-TABLES = """
+TABLES = f"""{CALLERS_TABLES}
 CREATE TABLE used(day INTEGER, who TEXT, rule TEXT, action TEXT, what TEXT, times INTEGER NOT NULL, last_ns INTEGER NOT NULL,
     PRIMARY KEY(day, who, rule, action, what)) WITHOUT ROWID;
 CREATE INDEX used_rule ON used(rule, last_ns);
@@ -91,9 +93,11 @@ class Tally:
     def __init__(self) -> None:
         self._used: dict[_UseKey, list[int]] = defaultdict(lambda: [0, 0])
         self._denied: dict[_DeniedKey, list[int]] = defaultdict(lambda: [0, 0])
+        self._calls = Calls()
         self._first_ns, self._last_ns = 1 << 63, 0
 
     def note(self, event: Event, at_ns: int) -> None:
+        self._calls.note(event, at_ns)
         self._first_ns, self._last_ns = min(self._first_ns, at_ns), max(self._last_ns, at_ns)
         day = at_ns // DAY_NS
         for key, times in _uses(event):
@@ -105,6 +109,7 @@ class Tally:
         """Inside a transaction. Raises apsw.Error."""
         if not self._last_ns:
             return
+        self._calls.write(db)
         db.execute(
             "INSERT INTO reach VALUES(1,?,?) ON CONFLICT DO UPDATE SET first_ns = min(first_ns, excluded.first_ns),"
             " last_ns = max(last_ns, excluded.last_ns)",

@@ -48,7 +48,11 @@ BREAKS_LOOKED_AT = 3  # a read beside a write may see its end before its beginni
 _RESTORE = "keep the file as evidence, and restore it from a backup"
 
 
-def _raised(fault: JournalFault) -> None:
+Broken = Callable[[JournalFault], None]
+
+
+def raised(fault: JournalFault) -> None:
+    """For whom nothing may be missing."""
     raise fault
 
 
@@ -100,9 +104,7 @@ class JournalReader:
     def open(cls, site_dir: Path, keyring: Keyring) -> JournalReader:
         return cls(site_dir, keyring)
 
-    def read(
-        self, since: Cursors | None = None, broken: Callable[[JournalFault], None] = _raised
-    ) -> Iterator[Recorded]:
+    def read(self, since: Cursors | None = None, broken: Broken = raised) -> Iterator[Recorded]:
         """Everything written after `since`, merged by time; each writer's events in their order."""
         yield from self._merged(self._positions(since or Cursors()), broken)
 
@@ -112,7 +114,7 @@ class JournalReader:
         stop: threading.Event,
         since: Cursors | None = None,
         caught_up: Callable[[], None] = lambda: None,
-        broken: Callable[[JournalFault], None] = _raised,
+        broken: Broken = raised,
     ) -> Iterator[Recorded]:
         """As `read`, then what comes next, until `stop`. `poll_seconds`: how late at most. `caught_up` is called whenever all was read.
 
@@ -183,7 +185,7 @@ class JournalReader:
         end = waiting[-1] if waiting else end  # a writer is sealed when all that it left is durable
         return replace(end, final=True) if end is not None else None
 
-    def verified(self, broken: Callable[[JournalFault], None]) -> Iterator[int]:
+    def verified(self, broken: Broken) -> Iterator[int]:
         """Reads all that is there, each seal too, and gives the bytes of each record; `broken` hears of each journal that does not hold."""
         for writer, _ in directories(self._site_dir):
             try:
@@ -244,7 +246,7 @@ class JournalReader:
             found[writer] = _Position(cursor.file, cursor.offset, cursor.sequence) if cursor else _Position()
         return found
 
-    def _merged(self, positions: dict[bytes, _Position], broken: Callable[[JournalFault], None]) -> Iterator[Recorded]:
+    def _merged(self, positions: dict[bytes, _Position], broken: Broken) -> Iterator[Recorded]:
         heap: list[tuple[int, bytes, Recorded | None, Iterator[Recorded]]] = []
         for writer, position in positions.items():
             heap.append((self._begins(writer, position), writer, None, self._events(writer, position, broken)))
@@ -268,7 +270,7 @@ class JournalReader:
         except (OSError, FormatBroken):
             return 0  # whoever opens it says what is wrong
 
-    def _events(self, writer: bytes, position: _Position, broken: Callable[[JournalFault], None]) -> Iterator[Recorded]:
+    def _events(self, writer: bytes, position: _Position, broken: Broken) -> Iterator[Recorded]:
         try:
             for read in self._advance(writer, position):
                 if read.record.is_event:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from leadglass.assets.inventory import Inventory
 from leadglass.audit.codec import to_json
 from leadglass.doors.command.audit_questions import breach, disclosures, transcript
 from leadglass.doors.command.enrolling import enrolments
@@ -61,12 +61,14 @@ def status(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
 
 def devices(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
     """Enrolled devices with their record, certificates, last seen; then whoever called without being enrolled."""
-    inventory = Inventory.of(house.journal)
+    with contextlib.closing(house.search()) as search:
+        search.catch_up(house.journal, lambda fault: None)  # what can be read; the watch names the rest
+        called = search.callers()
     containment = house.containment()
     certificates = house.register.certificates()
     for device in sorted(house.site().devices.values(), key=lambda each: each.name):
         mine = [each for each in certificates if each.device == device.name]
-        seen = inventory.seen.get(device.name)
+        seen = called.seen.get(device.name)
         yield {
             **_described(device),
             "state": _state(device, mine, containment),
@@ -76,16 +78,16 @@ def devices(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
             ],
             "last_seen": _iso(seen.last_ns) if seen else "",
             "address_seen": seen.address if seen else "",
-            "software_seen": seen.implementation if seen else "",
+            "software_seen": seen.software if seen else "",
         }
-    for stranger in inventory.unknown:
+    for stranger in called.strangers:
         yield {
             "name": "",
             "state": "unknown",
             "address_seen": stranger.address,
             "ae_titles": [stranger.calling_ae_title] if stranger.calling_ae_title else [],
             "last_seen": _iso(stranger.last_ns),
-            "calls": stranger.count,
+            "calls": stranger.times,
             "reason": stranger.reason,
         }
 
