@@ -79,6 +79,7 @@ from leadglass.terms import (
     Found,
     Inspected,
     JournalFault,
+    KeyFault,
     Location,
     Peer,
     Permit,
@@ -315,7 +316,7 @@ class _Journals:
         """The torn tail of an adopted writer's journal is cut before its segments are looked at; a gap is told, never a silence."""
         try:
             found = self.reader.recover(writer)
-        except JournalFault as fault:  # what it had of records is told again from these; care goes on
+        except (JournalFault, KeyFault) as fault:  # what it had of records is told again from these; care goes on
             self.tell([lost(writer.id.hex(), f"{fault}; {fault.hint}")])
             return
         if found.last > found.durable or found.cut_bytes:

@@ -9,7 +9,7 @@ import pytest
 
 from leadglass.audit.search import FILE, AuditSearch
 from leadglass.audit.usage import DAY_NS, REFUSED_ROWS_A_DAY_MAX, Denied, Usage, Used
-from leadglass.terms import Event, EventKind, JournalFault, Outcome
+from leadglass.terms import Event, EventKind, Fault, Outcome
 from tests.audit.happened import Site, about, admitted, refused, stored
 
 NOON = 20_000 * DAY_NS + DAY_NS // 2
@@ -142,7 +142,7 @@ def test_two_who_feed_count_once(site: Site) -> None:
     for _ in range(5):
         journalled(site, *(admitted(),) * 200)
     follower = AuditSearch.open(site.path, site.keyring, feeds=True)
-    stop, seen, broken = threading.Event(), threading.Event(), list[JournalFault]()
+    stop, seen, broken = threading.Event(), threading.Event(), list[Fault]()
     thread = threading.Thread(
         target=follower.follow, args=(site.reader, 0.01, stop, seen.set, broken.append), daemon=True
     )

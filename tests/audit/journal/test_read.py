@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from leadglass.audit.journal.format import HEAD_LENGTH_BYTES
+from leadglass.audit.journal.format import HEAD_LENGTH_BYTES, decode_head
 from leadglass.audit.journal.read import JournalReader
 from leadglass.site.keyring import Keyring
 from leadglass.site.sitekey import SiteKey
-from leadglass.terms import Event, JournalFault, KeyFault
+from leadglass.terms import Event, Fault, JournalFault, KeyFault
 from tests.audit.happened import Process, Site, admitted, stored
 
 
@@ -156,7 +156,7 @@ def test_one_broken_journal_keeps_nobody_elses_from_being_read(site: Site) -> No
         second.journal.append(admitted(number + 1))
     first.end()
     data = flipped(first.files[0], 0.5)
-    broken, stop = list[JournalFault](), threading.Event()
+    broken, stop = list[Fault](), threading.Event()
     assert numbers([each.event for each in site.reader.read(None, broken.append)]) == [0, 1, 3, 5]
     assert [str(fault) for fault in broken] == [str(broken[0])] and first.writer.id.hex() in str(broken[0])
     with pytest.raises(JournalFault):
@@ -330,7 +330,7 @@ def test_who_can_compute_checksums_and_chains_but_has_no_key_is_found(site: Site
     assert next(reading).sequence == 1
     with pytest.raises(JournalFault, match="was changed"):
         next(reading)
-    broken, stop = list[JournalFault](), threading.Event()
+    broken, stop = list[Fault](), threading.Event()
     assert sum(1 for _ in site.reader.verified(broken.append)) == 1 and "was changed" in str(broken[0])
     following = site.reader.follow(0.005, stop, broken=broken.append)
     assert next(following).sequence == 1
@@ -363,6 +363,21 @@ def test_another_site_key_is_named(site: Site, tmp_path: Path) -> None:
     other = SiteKey.create(tmp_path / "other.key")
     with pytest.raises(KeyFault, match="another site key"):
         list(JournalReader.open(tmp_path, Keyring.open(tmp_path, other, None)).read())
+
+
+def test_a_head_that_names_another_key_silences_nobody_else(site: Site) -> None:
+    forged, sound = site.process(), site.process()
+    forged.journal.append(admitted(0)), sound.journal.append(admitted(1))
+    forged.end(), sound.end()
+    data = bytearray(forged.files[0].read_bytes())
+    at = data.index(decode_head(bytes(data)).key_id)
+    data[at] ^= 1
+    data[HEAD_LENGTH_BYTES - 4 : HEAD_LENGTH_BYTES] = zlib.crc32(data[: HEAD_LENGTH_BYTES - 4]).to_bytes(4, "big")
+    forged.files[0].write_bytes(data)
+    broken = list[Fault]()
+    assert numbers([each.event for each in site.reader.read(None, broken.append)]) == [1]
+    assert list(site.reader.verified(broken.append))
+    assert [type(each) for each in (*broken, *site.reader.ends({})[1])] == [KeyFault] * 3
 
 
 def test_a_newer_format_is_refused_with_a_clear_word(site: Site) -> None:

@@ -41,17 +41,18 @@ from leadglass.audit.journal.format import (
 )
 from leadglass.site.keyring import Keyring
 from leadglass.site.writer import DIRECTORY, Writer, directories, is_sealed, sync_directory
-from leadglass.terms import JournalFault, KeyFault, Location, Settled
+from leadglass.terms import Fault, JournalFault, KeyFault, Location, Settled
 
 BLOCK_LENGTH_BYTES = 256 << 10
 BREAKS_LOOKED_AT = 3  # a read beside a write may see its end before its beginning
 _RESTORE = "keep the file as evidence, and restore it from a backup"
 
 
-Broken = Callable[[JournalFault], None]
+Broken = Callable[[Fault], None]
+_BREAKS = (JournalFault, KeyFault)  # whoever changes a file's head may name another key there
 
 
-def raised(fault: JournalFault) -> None:
+def raised(fault: Fault) -> None:
     """For whom nothing may be missing."""
     raise fault
 
@@ -142,7 +143,7 @@ class JournalReader:
             known = (noted or {}).get(writer) or _closed(directory)
             position = _latest(directory, known)
             if known is None or not known.final:
-                with contextlib.suppress(JournalFault):  # whoever reads on from there hears of it
+                with contextlib.suppress(*_BREAKS):  # whoever reads on from there hears of it
                     for _ in self._advance(writer, position):
                         pass
             found[writer] = Cursor(position.file, position.offset, position.sequence)
@@ -157,9 +158,9 @@ class JournalReader:
                 at_ns, sequence = read.record.at_ns, read.record.sequence
         return Cursor(position.file, position.offset, sequence), at_ns
 
-    def ends(self, noted: Mapping[bytes, End]) -> tuple[dict[bytes, End], list[JournalFault]]:
+    def ends(self, noted: Mapping[bytes, End]) -> tuple[dict[bytes, End], list[Fault]]:
         """How far each journal is known to be durable now, and what is broken: read is what `end` reads."""
-        found, broken = dict(noted), list[JournalFault]()
+        found, broken = dict(noted), list[Fault]()
         for writer, directory in directories(self._site_dir):
             before = noted.get(writer)
             if before is not None and before.final:
@@ -167,7 +168,7 @@ class JournalReader:
             try:
                 if (end := self._end(writer, directory, before)) is not None:
                     found[writer] = end
-            except JournalFault as fault:
+            except _BREAKS as fault:
                 broken.append(fault)
         return found, broken
 
@@ -192,7 +193,7 @@ class JournalReader:
                 for read in self._advance(writer, _Position()):
                     self._body(read)
                     yield len(read.record.data)
-            except JournalFault as fault:
+            except _BREAKS as fault:
                 broken(fault)
 
     def stored(self, writer: bytes) -> Iterator[list[Location]]:
@@ -202,7 +203,7 @@ class JournalReader:
         """
         for number in reversed(_numbers(self._site_dir / DIRECTORY / writer.hex())):
             found = list[Location]()
-            with contextlib.suppress(JournalFault):  # `recover` and the keeper's watch name it
+            with contextlib.suppress(*_BREAKS):  # `recover` and the keeper's watch name it
                 found.extend(self._stored(writer, number))
             yield found
 
@@ -275,14 +276,14 @@ class JournalReader:
             for read in self._advance(writer, position):
                 if read.record.is_event:
                     yield self._recorded(writer, read, position)
-        except JournalFault as fault:
+        except _BREAKS as fault:
             broken(fault)
 
     def _recorded(self, writer: bytes, read: _Read, position: _Position) -> Recorded:
         try:
             body = self._body(read)
             event, sealed = decode_event(body, self._keyring)
-        except JournalFault:  # it is not behind us: whoever follows tries it again
+        except _BREAKS:  # it is not behind us: whoever follows tries it again
             position.offset, position.sequence = read.end - len(read.record.data), read.record.sequence - 1
             position.chain = read.chain
             raise

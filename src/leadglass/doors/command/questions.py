@@ -127,8 +127,8 @@ def site(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def events(house: House, arguments: Mapping[str, Any]) -> Iterator[Row]:
-    """Every event in the order of writing; with `follow` the new ones too, until the asker goes away. Raises JournalFault behind them where some are missing."""
-    broken = list[JournalFault]()
+    """Every event in the order of writing; with `follow` the new ones too, until the asker goes away. Raises JournalFault or KeyFault behind them where some are missing."""
+    broken = list[Fault]()
     if not arguments.get("follow"):
         for recorded in house.journal.read(None, broken.append):
             yield to_json(recorded)

@@ -12,7 +12,7 @@ import structlog
 
 from leadglass.audit.journal.ends import NOTE, End, Ends
 from leadglass.audit.journal.read import JournalReader
-from leadglass.terms import Detection, EventKind, Fault, JournalFault, Severity
+from leadglass.terms import Detection, EventKind, Fault, Severity
 
 NOTED_EVERY_SECONDS = 10.0
 ALL_LOOKED_AT_EVERY = 60  # of these times; else those only that are being written
@@ -32,8 +32,8 @@ class JournalWatch:
         self._told: set[str] = set()
         self._times, self._due = count(), 0.0
         self._again = reader.verified(self._breaks)
-        self._broken: list[JournalFault] = []  # as far as it was read again
-        self._broken_before: list[JournalFault] = []  # when all was read the last time
+        self._broken: list[Fault] = []  # as far as it was read again
+        self._broken_before: list[Fault] = []  # when all was read the last time
 
     def notice(self, now: float, *, last: bool = False) -> list[Detection]:
         """`now`: monotonic seconds. Each thing is told once; `last`: noted once more, whenever that was done."""
@@ -76,7 +76,7 @@ class JournalWatch:
         """In words an operator can act on, until it was read whole again."""
         return sorted({f"{fault}; {fault.hint}" for fault in (*self._broken_before, *self._broken)})
 
-    def _read_again(self) -> Sequence[JournalFault]:
+    def _read_again(self) -> Sequence[Fault]:
         """What is broken in the next of all that was written, and in what came before."""
         read = 0
         for length in self._again:
@@ -87,7 +87,7 @@ class JournalWatch:
         self._again = self._reader.verified(self._breaks)
         return self._broken_before
 
-    def _breaks(self, fault: JournalFault) -> None:
+    def _breaks(self, fault: Fault) -> None:
         self._broken.append(fault)
 
 
@@ -96,11 +96,11 @@ def lost(about: str, reason: str) -> Detection:
     return Detection(EventKind.JOURNAL_LOST, Severity.ALARM, about, reason)
 
 
-def named_once(log_as: str) -> Callable[[JournalFault], None]:
+def named_once(log_as: str) -> Callable[[Fault], None]:
     """For who follows the journals and goes on where one is broken: said in the log, each thing once; the watch tells the site."""
     named = set[str]()
 
-    def broken(fault: JournalFault) -> None:
+    def broken(fault: Fault) -> None:
         if str(fault) not in named:
             named.add(str(fault))
             log.error(log_as, reason=str(fault), hint=fault.hint)

@@ -56,7 +56,7 @@ class Delivery:
                 self._read, self._waiting = {}, ()  # read again from the cursor
                 stop.wait(RETRY_SECONDS_MAX)
 
-    def _breaks(self, fault: JournalFault) -> None:
+    def _breaks(self, fault: Fault) -> None:
         """The others' is told, that there is a broken one among it."""
         if str(fault) not in self._broken:
             self._broken.add(str(fault))
