@@ -18,7 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import auditing, controls, deciding, finding, ingest, reading, rebuilding, revoking, shift, zoning
+from bench import auditing, controls, deciding, finding, ingest, reading, rebuilding, revoking, shift, starting, zoning
 
 PARTS = (
     "ct",
@@ -34,6 +34,7 @@ PARTS = (
     "audit",
     "shift",
     "zones",
+    "start",
 )
 
 
@@ -63,6 +64,8 @@ def part(name: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[An
             yield shift.shift(scratch)
         case "zones":
             yield from zoning.runs(scratch)
+        case "start":
+            yield from starting.starts(scratch, arguments.journalled or [10_000, 1_000_000])
         case "revocation":
             yield from revoking.revocations(scratch, arguments.revocations)
 
@@ -78,6 +81,7 @@ def report(name: str, found: list[Any], console: Console) -> None:
         "audit": auditing.table,
         "shift": shift.table,
         "zones": zoning.table,
+        "start": starting.table,
     }
     if name in tables:
         console.print(tables[name](found))
@@ -104,6 +108,7 @@ def main() -> int:
     parser.add_argument("--instances-kept", type=int, default=100_000, help="of 10 KB, where the index is rebuilt")
     parser.add_argument("--revocations", type=int, default=20, help="of each kind")
     parser.add_argument("--events", type=int, default=10_000_000, help="in the audit search")
+    parser.add_argument("--journalled", action="append", type=int, help="events in the journals of a site that starts")
     parser.add_argument(
         "--kept", type=Path, default=auditing.PLACE, help="where the audit search is filled, and goes on"
     )

@@ -55,7 +55,10 @@ class Rebuilt:
 
 def rebuilds(scratch: Path, instances: int) -> Iterator[Rebuilt]:
     site = scratch / "rebuild"
-    _made(site)
+    subprocess.run(
+        [sys.executable, "-m", "leadglass", "init", str(site), "--loopback"], check=True, stdout=subprocess.DEVNULL
+    )
+    enrolled(site)
     _python(site, "fill", str(instances))
     before, versions = _rows(site)
     for source in GOALS:
@@ -75,15 +78,11 @@ def _measured(source: str, told: str, *, equal: bool) -> Rebuilt:
     return Rebuilt(source, found["records"], 0, found["seconds"], found["barrier_seconds"], found["cpu_seconds"], equal)
 
 
-def _made(site: Path) -> None:
-    command = [sys.executable, "-m", "leadglass"]
-    enroll = ["device", "enroll", "BENCH", "--ae", "BENCH", "--network", "127.0.0.0/8", "--may", "echo,store"]
-    subprocess.run([*command, "init", str(site), "--loopback"], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(
-        [*command, "--site", str(site), *enroll, "--out", str(site.with_name("rebuild-stick"))],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+def enrolled(site: Path) -> None:
+    """With the device that everything comes from."""
+    command = [sys.executable, "-m", "leadglass", "--site", str(site), "device", "enroll", "BENCH", "--ae", "BENCH"]
+    rights = ["--network", "127.0.0.0/8", "--may", "echo,store", "--out", str(site.with_name("bench-stick"))]
+    subprocess.run([*command, *rights], check=True, stdout=subprocess.DEVNULL)
 
 
 def _python(site: Path, *arguments: str) -> str:
@@ -121,10 +120,10 @@ def fill(site: Path, instances: int) -> None:
         def share(first: int) -> None:
             try:
                 for number in range(first, instances, WRITERS):
-                    _store(houses[first], number, number // PER_STUDY)
+                    store(houses[first], number, number // PER_STUDY)
                     if number % AGAIN_EVERY == 0:
                         with suppress(Conflicting):  # kept, and held
-                            _store(houses[first], number, number // PER_STUDY, seed=1)
+                            store(houses[first], number, number // PER_STUDY, seed=1)
                     progress.advance(task)
             except BaseException as error:
                 failed.append(error)  # the others end, then it is raised
@@ -156,7 +155,7 @@ def live(site: Path, study: int) -> int:
     threading.Thread(target=wait, daemon=True).start()
     stored = 0
     while not stop.is_set():
-        _store(house, stored, study + stored // PER_STUDY)
+        store(house, stored, study + stored // PER_STUDY)
         stored += 1
         if stored == 1:
             print("storing", flush=True)
@@ -206,7 +205,7 @@ def _uid(number: int, study: int) -> str:
     return uid_of(number, study, 0, number % SERIES + 1)
 
 
-def _store(house: House, number: int, study: int, seed: int = 0) -> None:
+def store(house: House, number: int, study: int, seed: int = 0) -> None:
     """One instance along the path, as its door would: `seed` changes its pixels and nothing else."""
     from leadglass import gateway
     from leadglass.doors.blocking import run
