@@ -11,6 +11,7 @@ from leadglass.archive import recovery
 from leadglass.archive.backends.local import LocalObjects, LocalSegment
 from leadglass.archive.records import BLOCK_LENGTH_BYTES, segment_name
 from leadglass.archive.walk import walk
+from leadglass.doors.processes.dimse import THREADS_MAX
 from leadglass.terms import Event, KeyFault, Location, Settled, Standing, StoreFault
 from tests.archive.place import Place, Process, content
 
@@ -212,6 +213,10 @@ def test_no_more_of_the_journal_is_read_than_may_lack_something(
     place.process().recovery.recover_all()
     assert [settled for settled, _ in journal.told] == [kept[number] for number in missing if number > 35]
     assert 3 <= journal.files_read <= 6, "of 13 or 14"
+
+
+def test_more_may_be_in_flight_than_a_worker_has_threads() -> None:
+    assert 2 * THREADS_MAX <= recovery.IN_FLIGHT_MAX
 
 
 def test_of_a_writer_that_stored_nothing_the_last_file_is_read(place: Place) -> None:

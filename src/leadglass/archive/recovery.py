@@ -26,8 +26,8 @@ from leadglass.terms import Erased, Event, Location, Settled, StoreFault
 
 BATCH_RECORDS = 500
 LOSSES_NAMED_MAX = 20
-# Records of one process that had settled and that its journal had not been told of yet, at any one time: more than a process has threads that store.
-IN_FLIGHT_MAX = 1_024
+# Records of one process that had settled and that its journal had not been told of yet, at any one time: more than it has threads that store.
+IN_FLIGHT_MAX = 256
 
 
 class JournalSide(Protocol):

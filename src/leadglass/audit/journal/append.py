@@ -38,7 +38,7 @@ from leadglass.site.keyring import Keyring
 from leadglass.site.writer import Writer, sync_directory
 from leadglass.terms import Event, Fault, JournalFault, StoreFault
 
-FILE_LENGTH_MAX_BYTES = 64 << 20
+FILE_LENGTH_MAX_BYTES = 16 << 20  # some 30,000 events: recovery reads the last two, and a few of the others
 RESERVE_BYTES = 4 << 20  # set aside ahead of the last record: some 6000 refusals and reads on a full disk
 FLUSH_EVERY_SECONDS = 1.0
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
