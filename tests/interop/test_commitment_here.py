@@ -185,12 +185,14 @@ def test_a_device_that_never_answers_is_idle_in_the_end(site: RunningSite) -> No
         assert until(lambda: "idle for too long" in [row.get("reason") for row in ended(site)])
 
 
-def test_what_the_device_thinks_of_the_report_is_told(site: RunningSite, device: Device) -> None:
+def test_what_the_device_thinks_of_the_report_is_told(site: RunningSite) -> None:
     one = image(random.Random())
-    device.commits("2.25.7", one)
-    assert device.hears().command.field is CommandField.N_ACTION_RSP
-    assert device.answers(device.hears(), 0x0110) == "2.25.7"
-    assert device.session.echo().status == 0
+    with associated(who(site), archive(site), [*committing(), *echoing(), *storing([one])]) as session:
+        device = Device(session)
+        device.commits("2.25.7", one)
+        assert device.hears().command.field is CommandField.N_ACTION_RSP
+        assert device.answers(device.hears(), 0x0110) == "2.25.7"
+        assert session.echo().status == 0
     assert until(lambda: "the device answered the report with 0110H" in [row.get("reason") for row in ended(site)])
 
 
