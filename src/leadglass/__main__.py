@@ -178,6 +178,7 @@ def _changes(
         lambda: archive.standings,
         lambda: backup,
         archive.recover_all,
+        archive.accept_loss,
         persons,
         parts,
         erasing,
@@ -247,6 +248,7 @@ class _Archive:
             claim_wait_seconds=site.limits.claim_wait_seconds,
         )
         self.store = store = open_objects(site.objects, site_dir)
+        self.tell = journals.tell
 
         def stop(why: str) -> None:
             log.error("acknowledging stops", reason=why)
@@ -294,6 +296,17 @@ class _Archive:
     def recover_all(self) -> int:
         """How many writers were dead, or unheard of by the index."""
         return len(self.recovery.recover_all())
+
+    def accept_loss(self, why: str) -> list[str]:
+        """As `recover_all`, without what is lost; what that is, each thing told."""
+        found: list[str] = []
+
+        def lost(writer: bytes, what: Sequence[str]) -> None:
+            self.tell(_lost_instance(writer, each, why) for each in what)
+            found.extend(what)
+
+        self.recovery.recover_all(lost)
+        return found
 
     def close(self) -> None:
         self.receiver.close()
@@ -347,6 +360,11 @@ def _recovered_journal(found: RecoveredJournal) -> Detection:
         "a process ended before its last events were synced: those are told again from the records, others are gone",
         {"unsynced_from": found.durable + 1, "unsynced_to": found.last, "cut_bytes": found.cut_bytes},
     )
+
+
+def _lost_instance(writer: bytes, what: str, why: str) -> Detection:
+    reason = f"what had settled is lost, and an operator goes on without it ({why}): {what}"
+    return Detection(EventKind.INSTANCE_CORRUPTED, Severity.ALARM, f"writer {writer.hex()}", reason)
 
 
 def _corruption(corrupted: Corrupted) -> Detection:

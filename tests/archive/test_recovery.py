@@ -345,3 +345,69 @@ def test_a_first_group_that_reached_the_disk_before_its_segments_head_is_torn_an
     assert living.recovery.recover(process.writer.id) is not None
     assert not path.exists()
     assert living.store("1.2.1", content(length)).version == 1
+
+
+# ---- going on without what is lost
+
+
+def six(place: Place) -> tuple[Process, list[Settled]]:
+    """Large and small ones, each in a group of its own, all published; then the process is killed."""
+    process = place.process()
+    kept = [process.store(f"1.2.{number}", content(length)) for number, length in enumerate((900, 70_000) * 3)]
+    process.die()
+    return process, kept
+
+
+def within(settled: Settled, offset: int) -> int:
+    """From the end where it is negative."""
+    return settled.location.offset + (offset if offset >= 0 else settled.location.length + offset)
+
+
+@pytest.mark.parametrize("index", ["there", "lost"])
+@pytest.mark.parametrize("victim", [0, 1, 3, 4])
+@pytest.mark.parametrize("offset", [-4096, 5, -200, -30], ids=["group", "head", "trailer", "footer"])
+def test_all_else_counts_where_somebody_goes_on_without_what_is_lost(
+    place: Place, offset: int, victim: int, index: str
+) -> None:
+    dead, kept = six(place)
+    damaged = segment(place, kept[victim])
+    at = kept[victim].location.offset - 64 if offset == -4096 else within(kept[victim], offset)
+    flip(damaged, at)
+    before = damaged.read_bytes()
+    if index == "lost":
+        lose_index(place)
+    process, told = place.process(), list[tuple[bytes, tuple[str, ...]]]()
+    with pytest.raises(StoreFault, match="lost what had settled") as refused:
+        process.recovery.recover_all()
+    assert "accept-loss" in refused.value.hint
+    process.recovery.recover_all(lambda writer, what: told.append((writer, tuple(what))))
+    assert [writer for writer, _ in told] == [dead.writer.id]
+    assert any(damaged.name in each for each in told[0][1])
+    whole = [each for number, each in enumerate(kept) if number != victim]
+    assert [process.read(process.index.current(each.instance.sop_instance_uid)) for each in whole] == [  # type: ignore[arg-type]
+        content(each.data_set_length) for each in whole
+    ]
+    assert damaged.read_bytes() == before, "evidence"
+    assert process.recovery.recover_all() == [], "and the next start is one like any other"
+    process.die()
+    assert place.process().recovery.recover_all() == []
+
+
+def test_a_segment_that_ends_early_or_is_gone_costs_what_was_in_it(place: Place) -> None:
+    _, kept = six(place)
+    path = segment(place, kept[3])
+    with path.open("r+b") as file:
+        file.truncate(kept[3].location.offset + 100)
+    before, process, told = path.read_bytes(), place.process(), list[str]()
+    process.recovery.recover_all(lambda writer, what: told.extend(what))
+    assert any("the index says that it settled" in each for each in told)
+    assert [process.read(each) for each in kept[:3]] == [content(each.data_set_length) for each in kept[:3]]
+    assert path.read_bytes() == before
+    assert process.recovery.recover_all() == []
+
+
+def test_nothing_is_said_to_be_lost_where_nothing_is(place: Place) -> None:
+    kept_and_died(place)
+    told = list[str]()
+    place.process().recovery.recover_all(lambda writer, what: told.extend(what))
+    assert told == []

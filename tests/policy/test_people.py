@@ -402,6 +402,7 @@ def test_every_change_has_its_act_or_is_a_commands_or_ones_own() -> None:
         ChangeKind.FACTOR_ENROLL,
         ChangeKind.FACTOR_REMOVE,
         ChangeKind.KIT_LAPSE,  # the keeper's
+        ChangeKind.LOSS_ACCEPT,  # of a site that does not start
         ChangeKind.PERSON_VOUCH,  # the site's own, on the word of a provider or directory
         ChangeKind.SITE_RESTORE,
     }

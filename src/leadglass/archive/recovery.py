@@ -19,7 +19,7 @@ from leadglass.archive.objects import ObjectStore
 from leadglass.archive.read import Corrupted, Reader, open_change, open_record
 from leadglass.archive.records import FormatBroken, RecordKind, StandingChange, parse_segment_name
 from leadglass.archive.seal import SealBroken
-from leadglass.archive.walk import Found, Walked, last_record, walk
+from leadglass.archive.walk import Found, Walked, behind, last_record, walk
 from leadglass.site.keyring import Keyring
 from leadglass.site.writer import Writer, writers
 from leadglass.terms import Erased, Event, Location, Settled, StoreFault
@@ -52,6 +52,9 @@ class NoJournal:
         pass
 
 
+Lost = Callable[[bytes, Sequence[str]], None]  # whose, and what
+
+
 @dataclass(frozen=True, slots=True)
 class Recovered:
     """What recovering one writer came to."""
@@ -75,10 +78,12 @@ class Recovery:
     journal: JournalSide = dataclasses.field(default_factory=NoJournal)
     before: Callable[[Writer], None] = lambda writer: None
 
-    def recover(self, writer_id: bytes, late: list[StandingChange] | None = None) -> Recovered | None:
+    def recover(
+        self, writer_id: bytes, late: list[StandingChange] | None = None, lost: Lost | None = None
+    ) -> Recovered | None:
         """None while that writer lives, or another process is recovering it. Raises StoreFault where something settled is lost.
 
-        `late` takes the standing changes of versions that the index lacks, for when every writer was replayed.
+        `late` takes the standing changes of versions that the index lacks, for when every writer was replayed. `lost`: see `recover_all`.
         """
         writer = Writer.adopt(self.site_dir, writer_id)
         if writer is None:
@@ -86,22 +91,25 @@ class Recovery:
         with contextlib.closing(writer):
             self.keyring.recover(writer)
             self.before(writer)
-            recovered = self._replay(writer_id, late)
+            recovered = self._replay(writer_id, late, lost)
             writer.seal()
         return recovered
 
-    def recover_all(self) -> list[Recovered]:
-        """Every writer that is dead and not sealed, and every sealed one of which the index has never heard. Raises StoreFault."""
+    def recover_all(self, lost: Lost | None = None) -> list[Recovered]:
+        """Every writer that is dead and not sealed, and every sealed one of which the index has never heard.
+
+        Raises StoreFault where something settled is lost; or `lost` hears of it, and all that can still be read counts. Nothing is cut then.
+        """
         states = writers(self.site_dir)
         named = {parsed[0] for name in self.store.names() if (parsed := parse_segment_name(name))}
         unknown = sorted(named - {state.id for state in states})  # it left nothing but segments
         dead = [state.id for state in states if not state.alive and not state.sealed]
         late: list[StandingChange] = []
-        done = [self.recover(writer_id, late) for writer_id in [*dead, *unknown]]
+        done = [self.recover(writer_id, late, lost) for writer_id in [*dead, *unknown]]
         sealed = [state.id for state in states if state.sealed and state.id in named]
         unheard = [writer_id for writer_id in sealed if self.index.applied(writer_id) is None]
         done += [
-            self._replay(writer_id, late) for writer_id in unheard
+            self._replay(writer_id, late, lost) for writer_id in unheard
         ]  # the index was lost: it is derived, so it is made again
         for change in late:
             with self.barrier.writing():
@@ -112,16 +120,21 @@ class Recovery:
 
     # ---- one writer, its lock held (or sealed, and then only read)
 
-    def _replay(self, writer_id: bytes, late: list[StandingChange] | None) -> Recovered:
+    def _replay(self, writer_id: bytes, late: list[StandingChange] | None, lost: Lost | None) -> Recovered:
         past = self._past(writer_id)
         segments = [walk(self.store, name) for name in self._names(writer_id) if not self._is_done(name, past)]
         # 1. Look at everything and change nothing. A crash here costs a second look.
         check = _Check(self.store, self.keyring, past.applied)
         for walked in segments:
             check.verify(walked)
-        self._refuse_loss(writer_id, segments, past)
+        damaged = self._losses(writer_id, segments, past, lost)
+        for walked in segments:
+            if walked.name in damaged:
+                again = walk(self.store, walked.name)
+                walked.records = check.whole([*again.records, *behind(self.store, again)])
         # 2. Cut what is torn. A crash here leaves the rest of the torn tails for the next look; what counts is untouched.
-        cut = tuple(self._cut(walked) for walked in segments if walked.broken_at is not None or not walked.records)
+        torn = [walked for walked in segments if walked.broken_at is not None or not walked.records]
+        cut = tuple(self._cut(walked) for walked in torn if walked.name not in damaged)
         #    What stays was perhaps never synced: its writer was killed between writing and syncing. It is durable before anybody hears
         #    of it, for whoever sends it again is told that it is kept. A closed segment was synced by its writer.
         for walked in segments:
@@ -174,25 +187,31 @@ class Recovery:
         last = last_record(self.store, name) if past.done else None
         return last is not None and last.number <= past.done
 
-    def _refuse_loss(self, writer_id: bytes, segments: list[Walked], past: _Past) -> None:
+    def _losses(self, writer_id: bytes, segments: list[Walked], past: _Past, lost: Lost | None) -> frozenset[str]:
+        """The segments in which something settled is lost: they are evidence. Raises StoreFault where there is no `lost` to hear of it."""
         there = {each.location.record for walked in segments for each in walked.records}
         looked_at = {walked.name for walked in segments}
         named = set(self.store.names())
-        lost = [f"{walked.name} at {walked.broken_at}: {walked.what}" for walked in segments if walked.lost]
+        found = [
+            (walked.name, f"{walked.name} at {walked.broken_at}: {walked.what}") for walked in segments if walked.lost
+        ]
         said = [(each, "the journal") for each in (past.journalled or {}).values()]
         if past.location is not None:
             said.append((past.location, "the index"))
         for location, source in said:
             unread = location.segment in named and location.segment not in looked_at
             if location.record not in there and not unread:
-                lost.append(
-                    f"record {location.record}, in {location.segment} at {location.offset}: {source} says that it settled"
-                )
-        if lost:
+                what = f"record {location.record}, in {location.segment} at {location.offset}: {source} says that it settled"
+                found.append((location.segment, what))
+        words = [what for _, what in found]
+        if found and lost is None:
             raise StoreFault(
-                f"writer {writer_id.hex()} lost what had settled: " + "; ".join(lost[:LOSSES_NAMED_MAX]),
-                hint="restore the named segments from the replica or a backup, then start again",
+                f"writer {writer_id.hex()} lost what had settled: " + "; ".join(words[:LOSSES_NAMED_MAX]),
+                hint="restore the named segments from the replica or a backup, then start again; where nothing has them, `leadglass accept-loss`",
             )
+        if found and lost is not None:
+            lost(writer_id, words)
+        return frozenset(name for name, _ in found)
 
     def _cut(self, walked: Walked) -> str:
         if not walked.records:  # created, or half of a streamed instance: nobody was told anything about it
@@ -273,6 +292,16 @@ class _Check:
                 walked.breaks(record.location.offset, str(error))
                 walked.lost = not tail
                 return
+
+    def whole(self, records: Iterable[Found]) -> list[Found]:
+        """Those that can be read to their last byte, and those that were erased. Raises KeyFault, StoreFault."""
+        found = []
+        for record in records:
+            with contextlib.suppress(FormatBroken, SealBroken, Corrupted):
+                with contextlib.suppress(Erased):
+                    self._verify(record, whole=True)
+                found.append(record)
+        return found
 
     def _verify(self, record: Found, *, whole: bool) -> None:
         if record.head.kind is RecordKind.STANDING_CHANGE:

@@ -16,6 +16,7 @@ from leadglass.archive.records import (
     RECORD_MAGIC,
     TRAILER_HEAD_LENGTH_BYTES,
     FormatBroken,
+    GroupHead,
     RecordHead,
     decode_footer,
     decode_group_head,
@@ -86,7 +87,7 @@ def walk_on(store: Readable, walked: Walked) -> None:
     else:
         _walk_groups(Window(store, walked.name), walked)
     if walked.broken_at is not None:
-        walked.lost = any(mark > walked.broken_at for mark in _later_marks(store, walked))
+        walked.lost = any(group.durable_mark > walked.broken_at for _, group in _later_groups(store, walked))
 
 
 def _walk_groups(window: Window, walked: Walked) -> None:
@@ -136,8 +137,21 @@ def _record(store: Readable, walked: Walked, position: int, data: bytes) -> Foun
     return Found(Location(walked.name, position, footer.record_length, head.number), head)
 
 
-def _later_marks(store: Readable, walked: Walked) -> Iterator[int]:
-    """Durable marks of groups behind the broken place: they lie at block boundaries, whatever lies between."""
+def behind(store: Readable, walked: Walked) -> list[Found]:
+    """What stands in whole groups behind the first thing that is broken. Raises OSError."""
+    found: list[Found] = []
+    reached = 0
+    for offset, _ in _later_groups(store, walked) if walked.broken_at is not None else ():
+        if offset >= reached:
+            part = Walked(walked.name, walked.writer, walked.number, end=offset)
+            _walk_groups(Window(store, walked.name), part)
+            found += part.records
+            reached = part.end if part.broken_at is None else part.broken_at
+    return found
+
+
+def _later_groups(store: Readable, walked: Walked) -> Iterator[tuple[int, GroupHead]]:
+    """Those behind the broken place, and where each begins: at block boundaries, whatever lies between."""
     assert walked.broken_at is not None
     position = walked.broken_at - walked.broken_at % BLOCK_LENGTH_BYTES
     while data := store.read(walked.name, position, SCAN_LENGTH_BYTES):
@@ -148,7 +162,7 @@ def _later_marks(store: Readable, walked: Walked) -> Iterator[int]:
                 except FormatBroken:
                     continue
                 if (group.writer, group.segment) == (walked.writer, walked.number):
-                    yield group.durable_mark
+                    yield position + offset, group
         position += len(data)
 
 

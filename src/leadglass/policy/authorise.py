@@ -28,7 +28,7 @@ from leadglass.terms import (
     Request,
 )
 
-# What a read-only site still lets people do: contain, let back in, keep certificates, index and backups going, and care: who must see a patient
+# What a read-only site still lets people do: contain, let back in, keep certificates, index and backups going, start after a disk lost something, and care: who must see a patient
 # does, for an hour and with a review.
 WHILE_READ_ONLY = frozenset(
     {
@@ -53,6 +53,7 @@ WHILE_READ_ONLY = frozenset(
         ChangeKind.KIT_LAPSE,
         ChangeKind.LEASE_END,
         ChangeKind.LEASE_OPEN,
+        ChangeKind.LOSS_ACCEPT,
         ChangeKind.NETWORK_CONFIRM,
         ChangeKind.PERSON_DISABLE,
         ChangeKind.PERSON_RESET,

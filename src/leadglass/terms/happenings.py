@@ -138,6 +138,7 @@ class ChangeKind(enum.StrEnum):
     KIT_MAKE = "kit-make"  # a recovery kit that several open together, approved by somebody else
     LEASE_END = "lease-end"
     LEASE_OPEN = "lease-open"
+    LOSS_ACCEPT = "loss-accept"  # what had settled and cannot be read any more: the site starts without it
     NETWORK_CONFIRM = "network-confirm"  # whoever applied is still there: the kernel's table stays
     PERSON_ADD = "person-add"
     PERSON_DISABLE = "person-disable"

@@ -1,4 +1,4 @@
-"""`leadglass index rebuild` and `leadglass conflicts ...`: what people do to the archive itself."""
+"""`leadglass index rebuild`, `leadglass conflicts ...` and `leadglass accept-loss`: what people do to the archive itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from leadglass.doors.command.application import JSON, invocation
+from leadglass.doors.command.exits import Exit, Stopped
 from leadglass.terms import ChangeKind
 
 
@@ -21,6 +22,7 @@ def register(app: typer.Typer) -> None:
     conflicts.command("promote")(_promote)
     conflicts.command("dismiss")(_dismiss)
     app.add_typer(conflicts, name="conflicts")
+    app.command("accept-loss")(_accept_loss)
 
 
 def _rebuild(context: typer.Context, as_json: JSON = False) -> None:
@@ -47,6 +49,30 @@ def _rows(context: typer.Context) -> None:
             typer.echo(row["row"])
     finally:
         desk.close()
+
+
+def _accept_loss(
+    context: typer.Context,
+    reason: Annotated[str, typer.Option("--reason", help="Why nothing brings it back.")] = "",
+    as_json: JSON = False,
+) -> None:
+    """Of a site that does not start, because a disk lost what had settled and no backup has it: starts without that. All else is kept."""
+    if not reason:
+        raise Stopped(Exit.USAGE, "why?", hint="--reason WORDS: why no replica and no backup has it")
+    call = invocation(context)
+    desk, output = call.desk(), call.output(as_json)
+    try:
+        if desk.running:
+            raise Stopped(Exit.FAILED, "the site runs: it lost nothing that keeps it from starting")
+        with output.progress("reading what is left"):
+            result = desk.change(ChangeKind.LOSS_ACCEPT, "archive", {"reason": reason})
+    finally:
+        desk.close()
+    lost = result["lost"]
+    output.object(
+        result,
+        f"lost, and told as events:\n{chr(10).join(f'  {each}' for each in lost)}\n`leadglass up` starts without it",
+    )
 
 
 _LIST = {

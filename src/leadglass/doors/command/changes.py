@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from leadglass.terms import Caller, Change, ChangeKind, Containment, NotChanged,
 
 Result = Mapping[str, object]
 Arguments = Mapping[str, Any]
+REASON_LENGTH_MAX = 200  # of what an operator says of a loss, in each event of it
 CONTAINING = frozenset(
     {ChangeKind.DEVICE_DISABLE, ChangeKind.DEVICE_REVOKE, ChangeKind.SITE_CONTAIN, ChangeKind.ZONE_CONTAIN}
 )
@@ -58,6 +59,7 @@ class Changes:
     standings: Callable[[], Standings]
     backups: Callable[[], Backups]
     recover_all: Callable[[], int]
+    accept_loss: Callable[[str], Sequence[str]]
     people: PeopleParts
     enrolments: EnrolmentParts
     erasing: ErasureParts
@@ -275,6 +277,13 @@ class Changes:
     def _rebuild(self, change: Change, arguments: Arguments) -> Result:
         return self.standings().rebuild(lambda done, total: None)
 
+    def _accept_loss(self, change: Change, arguments: Arguments) -> Result:
+        """Of a site that does not run: nobody reads or stores meanwhile."""
+        lost = self.accept_loss(str(arguments.get("reason", ""))[:REASON_LENGTH_MAX])
+        if not lost:
+            raise NotChanged("nothing that had settled is lost: `leadglass up`")
+        return {"lost": list(lost)}
+
     def _backup(self, change: Change, arguments: Arguments) -> Result:
         return self.backups().run(Path(str(arguments["directory"])), change.id)
 
@@ -348,6 +357,7 @@ _KINDS: Mapping[ChangeKind, Callable[[Changes, Change, Arguments], Result]] = {
     ChangeKind.DEVICE_WAIVE: Changes._waive,
     ChangeKind.DOOR_RENEW: Changes._bump,
     ChangeKind.INDEX_REBUILD: Changes._rebuild,
+    ChangeKind.LOSS_ACCEPT: Changes._accept_loss,
     ChangeKind.NETWORK_CONFIRM: Changes._confirm_network,
     ChangeKind.SITE_APPLY: Changes._apply,
     ChangeKind.SITE_ASK: Changes._ask_site,
