@@ -69,6 +69,24 @@ def test_sent_again_is_known_and_stored_once(place: Place) -> None:
     assert len(process.index.versions("1.2.3")) == 1
 
 
+def test_sent_again_nobody_hears_of_success_where_what_is_kept_does_not_read(place: Place) -> None:
+    """A modality deletes its own copy after that."""
+    process = place.process()
+    settled = process.store("1.2.3", content(70_000))
+    path = place.site_dir / "objects" / settled.location.segment
+    data = bytearray(path.read_bytes())
+    data[settled.location.offset + 30_000] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+    for _ in range(2):
+        with pytest.raises(Corrupted):
+            process.claim("1.2.3", content(70_000))
+    assert len(process.corrupted) == 2
+    data[settled.location.offset + 30_000] ^= 1
+    path.write_bytes(data)
+    assert process.claim("1.2.3", content(70_000)).settled == settled, "restored, it is known again"
+
+
 def test_other_bytes_under_the_same_uid_are_held(place: Place) -> None:
     process = place.process()
     first = process.store("1.2.3", b"pixels")

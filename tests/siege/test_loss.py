@@ -50,4 +50,6 @@ def test_a_site_that_lost_what_had_settled_starts_without_it_when_somebody_says_
         assert any(row["kind"] == "change:completed" and row["action"] == "loss-accept" for row in rows)
         told = [row["reason"] for row in rows if row["kind"] == "instance:corrupted"]
         assert any(victim.segment in each and "goes on without it (the disk died)" in each for each in told)
+        (lost,) = sent.keys() - came.keys()
+        assert device.store(device.sent[lost]) == Status.PROCESSING_FAILURE, "nobody is told that it is kept"
         assert device.store(device.new()) == Status.SUCCESS

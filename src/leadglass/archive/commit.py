@@ -69,7 +69,7 @@ class Commit:
         self._publisher.published = self.claims.published
 
     async def claim(self, inspected: Inspected, permit: Permit) -> Claimed:
-        """Step 1. Raises Overloaded where another claim does not settle in time, StoreFault; then the arrival is discarded."""
+        """Step 1. Raises Overloaded where another claim does not settle in time, StoreFault, Corrupted; then the arrival is discarded."""
         instance, arrival = inspected.instance, inspected.arrival
         try:
             self._publisher.check_room()
@@ -87,6 +87,8 @@ class Commit:
                 )
             if isinstance(answer, Known):
                 settled = answer.settled
+                for _ in self._parts.reader.pieces(settled):
+                    pass  # success means kept: the sender may delete its own, so what lies here is read first
                 arrival.discard()
                 return Claimed(
                     inspected, permit, settled.version, settled.standing, settled.holds, settled.parent_digest, settled
