@@ -383,6 +383,8 @@ def test_all_else_counts_where_somebody_goes_on_without_what_is_lost(
     process.recovery.recover_all(lambda writer, what: told.append((writer, tuple(what))))
     assert [writer for writer, _ in told] == [dead.writer.id]
     assert any(damaged.name in each for each in told[0][1])
+    last = kept[-1].location.record
+    assert not any(f"record {last}, " in each for each in told[0][1]), "behind the damage, and read"
     whole = [each for number, each in enumerate(kept) if number != victim]
     assert [process.read(process.index.current(each.instance.sop_instance_uid)) for each in whole] == [  # type: ignore[arg-type]
         content(each.data_set_length) for each in whole

@@ -127,11 +127,10 @@ class Recovery:
         check = _Check(self.store, self.keyring, past.applied)
         for walked in segments:
             check.verify(walked)
-        damaged = self._losses(writer_id, segments, past, lost)
-        for walked in segments:
-            if walked.name in damaged:
-                again = walk(self.store, walked.name)
-                walked.records = check.whole([*again.records, *behind(self.store, again)])
+        losses = self._losses(segments, past)
+        if losses:
+            self._go_on(writer_id, segments, losses, check, lost)
+        damaged = {each.segment for each in losses}
         # 2. Cut what is torn. A crash here leaves the rest of the torn tails for the next look; what counts is untouched.
         torn = [walked for walked in segments if walked.broken_at is not None or not walked.records]
         cut = tuple(self._cut(walked) for walked in torn if walked.name not in damaged)
@@ -187,13 +186,14 @@ class Recovery:
         last = last_record(self.store, name) if past.done else None
         return last is not None and last.number <= past.done
 
-    def _losses(self, writer_id: bytes, segments: list[Walked], past: _Past, lost: Lost | None) -> frozenset[str]:
-        """The segments in which something settled is lost: they are evidence. Raises StoreFault where there is no `lost` to hear of it."""
+    def _losses(self, segments: list[Walked], past: _Past) -> list[_Loss]:
         there = {each.location.record for walked in segments for each in walked.records}
         looked_at = {walked.name for walked in segments}
         named = set(self.store.names())
         found = [
-            (walked.name, f"{walked.name} at {walked.broken_at}: {walked.what}") for walked in segments if walked.lost
+            _Loss(walked.name, f"{walked.name} at {walked.broken_at}: {walked.what}")
+            for walked in segments
+            if walked.lost
         ]
         said = [(each, "the journal") for each in (past.journalled or {}).values()]
         if past.location is not None:
@@ -202,16 +202,26 @@ class Recovery:
             unread = location.segment in named and location.segment not in looked_at
             if location.record not in there and not unread:
                 what = f"record {location.record}, in {location.segment} at {location.offset}: {source} says that it settled"
-                found.append((location.segment, what))
-        words = [what for _, what in found]
-        if found and lost is None:
+                found.append(_Loss(location.segment, what, location.record))
+        return found
+
+    def _go_on(
+        self, writer_id: bytes, segments: list[Walked], losses: list[_Loss], check: _Check, lost: Lost | None
+    ) -> None:
+        """Without what is lost, where somebody said so: of damaged segments, which are evidence, all counts that can be read. Raises StoreFault."""
+        if lost is None:
+            named = "; ".join(each.what for each in losses[:LOSSES_NAMED_MAX])
             raise StoreFault(
-                f"writer {writer_id.hex()} lost what had settled: " + "; ".join(words[:LOSSES_NAMED_MAX]),
+                f"writer {writer_id.hex()} lost what had settled: {named}",
                 hint="restore the named segments from the replica or a backup, then start again; where nothing has them, `leadglass accept-loss`",
             )
-        if found and lost is not None:
-            lost(writer_id, words)
-        return frozenset(name for name, _ in found)
+        damaged = {each.segment for each in losses}
+        for walked in segments:
+            if walked.name in damaged:
+                again = walk(self.store, walked.name)
+                walked.records = check.whole([*again.records, *behind(self.store, again)])
+        there = {each.location.record for walked in segments for each in walked.records}
+        lost(writer_id, [each.what for each in losses if each.record not in there])
 
     def _cut(self, walked: Walked) -> str:
         if not walked.records:  # created, or half of a streamed instance: nobody was told anything about it
@@ -269,6 +279,15 @@ class _Past:
     def unheard(self, record: int) -> bool:
         """Whether the journal lost that record's event."""
         return self.journalled is not None and record > self.done and record not in self.journalled
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """Where something is that had settled and cannot be read; `record`: which, where somebody says so, else 0."""
+
+    segment: str
+    what: str
+    record: int = 0
 
 
 class _Check:
