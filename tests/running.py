@@ -160,11 +160,15 @@ class RunningSite:
             process.stdout.close()  # type: ignore[union-attr]
         return code
 
-    def kill(self) -> None:
-        """SIGKILL to the supervisor; its children die with it."""
+    def kill(self, *, at_once: bool = False) -> None:
+        """SIGKILL to the supervisor; its children die with it. `at_once`: to all of them, so that nobody closes anything."""
         process, self.process = self.process, None
         assert process is not None
         children = self.children(process.pid)
+        if at_once:
+            for each in (signal.SIGSTOP, signal.SIGKILL):
+                for pid in (process.pid, *children):
+                    os.kill(pid, each)
         process.kill()
         process.wait()
         process.stdout.close()  # type: ignore[union-attr]

@@ -30,7 +30,7 @@ def test_a_site_that_lost_what_had_settled_starts_without_it_when_somebody_says_
         for _ in range(12):
             assert device.store(device.new()) == Status.SUCCESS
         assert site.command("accept-loss", "--reason", "none", check=False).returncode == 1, "it runs"
-        site.kill()
+        site.kill(at_once=True)
         victim = records(site)[1].location
         flip(site.directory / "objects" / victim.segment, victim.offset + 5)
 
