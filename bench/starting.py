@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -18,12 +18,12 @@ from rich.progress import Progress
 from rich.table import Table
 
 from bench.rebuilding import PER_STUDY, enrolled, store
-from leadglass.terms import Event, EventKind, Outcome
+from leadglass.doors.processes.supervisor import READY_SECONDS_MAX
+from tests.audit.happened import admitted
 from tests.running import RunningSite
 
 INSTANCES = 3_000  # of 10 KB, among the events
 STARTS = 3
-READY_SECONDS_MAX = 60.0  # what the supervisor waits for
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,25 +69,12 @@ def write(site: Path, events: int, how: str) -> None:
         for number in range(events):
             if number % max(1, events // INSTANCES) == 0:
                 store(house, number, number // PER_STUDY)
-            house.do.note(_visit(number))
+            house.do.note(replace(admitted(number), actor="BENCH"))
             if number % 10_000 == 0:
                 progress.update(task, completed=number)
     if how == "killed":
         os._exit(9)
     house.close()
-
-
-def _visit(number: int) -> Event:
-    return Event(
-        EventKind.ASSOCIATION_ADMITTED,
-        Outcome.SUCCESS,
-        actor="BENCH",
-        address="127.0.0.1",
-        action="associate",
-        rule="bench",
-        fingerprint="sha256:00",
-        details={"calling": "BENCH", "implementation": "1.2.3", "number": number},
-    )
 
 
 def table(found: Sequence[Started]) -> Table:

@@ -301,11 +301,11 @@ class _Archive:
         """As `recover_all`, without what is lost; what that is, each thing told."""
         found: list[str] = []
 
-        def lost(writer: bytes, what: Sequence[str]) -> None:
+        def hear(writer: bytes, what: Sequence[str]) -> None:
             self.tell(_lost_instance(writer, each, why) for each in what)
             found.extend(what)
 
-        self.recovery.recover_all(lost)
+        self.recovery.recover_all(hear)
         return found
 
     def close(self) -> None:

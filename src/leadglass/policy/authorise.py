@@ -28,8 +28,8 @@ from leadglass.terms import (
     Request,
 )
 
-# What a read-only site still lets people do: contain, let back in, keep certificates, index and backups going, start after a disk lost something, and care: who must see a patient
-# does, for an hour and with a review.
+# What a read-only site still lets people do: contain, let back in, keep certificates, index and backups going, start after a disk lost
+# something, and care: who must see a patient does, for an hour and with a review.
 WHILE_READ_ONLY = frozenset(
     {
         ChangeKind.ACCESS_CANCEL,

@@ -42,7 +42,7 @@ from leadglass.terms import Caller, Change, ChangeKind, Containment, NotChanged,
 
 Result = Mapping[str, object]
 Arguments = Mapping[str, Any]
-REASON_LENGTH_MAX = 200  # of what an operator says of a loss, in each event of it
+REASON_LENGTH_MAX = 200  # characters of what an operator says of a loss, in each event of it
 CONTAINING = frozenset(
     {ChangeKind.DEVICE_DISABLE, ChangeKind.DEVICE_REVOKE, ChangeKind.SITE_CONTAIN, ChangeKind.ZONE_CONTAIN}
 )

@@ -5,7 +5,7 @@ Whatever they hold is read again in turn, a little at a time, for a bit that fel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 
 import structlog
@@ -94,15 +94,3 @@ class JournalWatch:
 def lost(about: str, reason: str) -> Detection:
     """A journal does not hold what it held."""
     return Detection(EventKind.JOURNAL_LOST, Severity.ALARM, about, reason)
-
-
-def named_once(log_as: str) -> Callable[[Fault], None]:
-    """For who follows the journals and goes on where one is broken: said in the log, each thing once; the watch tells the site."""
-    named = set[str]()
-
-    def broken(fault: Fault) -> None:
-        if str(fault) not in named:
-            named.add(str(fault))
-            log.error(log_as, reason=str(fault), hint=fault.hint)
-
-    return broken

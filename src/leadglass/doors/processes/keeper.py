@@ -24,7 +24,7 @@ from leadglass.doors.dimse.services.commitment import SUCCESS, report_there
 from leadglass.doors.dimse.services.move import Dial
 from leadglass.doors.house import House, Question, Serving, Worker
 from leadglass.doors.processes.erasing import Erasing
-from leadglass.doors.processes.journals import JournalWatch, named_once
+from leadglass.doors.processes.journals import JournalWatch
 from leadglass.doors.processes.memory import FreeMemory
 from leadglass.doors.processes.metrics import serve_metrics
 from leadglass.doors.processes.network import Network
@@ -45,6 +45,7 @@ from leadglass.terms import (
     Refused,
     Subject,
 )
+from leadglass.watch.broken import named_once
 from leadglass.watch.clock import StepWatch
 from leadglass.watch.containment import ReadableWatch
 from leadglass.watch.expiry import ExpiryWatch

@@ -18,6 +18,7 @@ from leadglass.audit.journal.cursors import Cursors
 from leadglass.audit.journal.read import JournalReader
 from leadglass.site.model import Site
 from leadglass.terms import Fault, JournalFault
+from leadglass.watch.broken import named_once
 from leadglass.watch.notices.channels import Channel, channels
 from leadglass.watch.notices.compose import Notice, notice_of, together
 
@@ -40,13 +41,13 @@ class Delivery:
         self._read: dict[bytes, Recorded] = {}  # the last of each writer since then
         self._waiting: tuple[Notice, ...] = ()
         self._failures, self._due = 0, 0.0
-        self._broken = set[str]()
+        self._broken = named_once(f"what a broken journal holds is not told by {channel.name}")
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`."""
         while not stop.is_set():
             try:
-                for recorded in self._journal.follow(POLL_SECONDS, stop, self._since, self._tell, self._breaks):
+                for recorded in self._journal.follow(POLL_SECONDS, stop, self._since, self._tell, self._broken):
                     self._read[recorded.writer] = recorded
                     notice = notice_of(recorded.event, recorded.at_ns)
                     if notice is not None:
@@ -55,12 +56,6 @@ class Delivery:
                 log.error("the journal cannot be followed", channel=self._channel.name, reason=str(fault))
                 self._read, self._waiting = {}, ()  # read again from the cursor
                 stop.wait(RETRY_SECONDS_MAX)
-
-    def _breaks(self, fault: Fault) -> None:
-        """The others' is told, that there is a broken one among it."""
-        if str(fault) not in self._broken:
-            self._broken.add(str(fault))
-            log.error("what a broken journal holds is not told", channel=self._channel.name, reason=str(fault))
 
     def _tell(self) -> None:
         """All that was read is looked at: what waits goes out, or is tried again later. Raises OSError where the cursor cannot be kept."""
